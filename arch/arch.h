@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The whole contract of an architecture. Each architecture defines all of it, in files of the same
+ * names; nothing outside arch/ names an architecture. struct arch_regs comes from the
+ * architecture's own arch_types.h (found by include path).
+ * A tid is a thread seized by the caller and in a ptrace-stop, unless said otherwise.
+ */
+#ifndef BATON_ARCH_H
+#define BATON_ARCH_H
+
+#include "arch_types.h" /* struct arch_regs, ARCH_XSTATE_MAX */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* ---- regs.c: general registers and extended state ---- */
+
+/* Reads or writes all general registers, TLS base included. -errno of ptrace(2). */
+int arch_regs_get(pid_t tid, struct arch_regs *regs);
+int arch_regs_set(pid_t tid, const struct arch_regs *regs);
+uint64_t arch_regs_pc(const struct arch_regs *regs);
+uint64_t arch_regs_sp(const struct arch_regs *regs);
+void arch_regs_set_pc(struct arch_regs *regs, uint64_t pc);
+
+/* Extended state (FP, SIMD, ...) as the kernel's regset. get: bytes written, or -errno. */
+ssize_t arch_xstate_get(pid_t tid, void *buf, size_t cap);
+int arch_xstate_set(pid_t tid, const void *buf, size_t len);
+
+/* ---- inject.c: system calls run by a stopped thread ---- */
+
+/* The bytes of the system call instruction. */
+extern const uint8_t arch_syscall_insn[];
+extern const size_t arch_syscall_insn_len;
+
+/* Makes `regs` run system call `nr` at `insn`, an address of the system call instruction. */
+void arch_inject_load(struct arch_regs *regs, uint64_t insn, long nr, const uint64_t args[static 6]);
+int64_t arch_inject_result(const struct arch_regs *regs);
+
+/* What to do with a system call that the stop interrupted. */
+enum arch_restart {
+	ARCH_RESTART_NONE,   /* was not in a system call, or it is final */
+	ARCH_RESTART_REWIND, /* run it again with the same arguments (ERESTARTSYS, NOINTR, NOHAND) */
+	ARCH_RESTART_BLOCK,  /* the kernel keeps a restart block (ERESTART_RESTARTBLOCK) */
+	ARCH_RESTART_EINTR,  /* final EINTR, though only the stop caused it if no signal is deliverable */
+};
+enum arch_restart arch_restart_kind(const struct arch_regs *regs);
+/* Number and arguments of the interrupted call; nr -1 when there is none. */
+long arch_restart_call(const struct arch_regs *regs, uint64_t args[static 6]);
+/* Sets argument `index` of the call that will be run again. */
+void arch_restart_set_arg(struct arch_regs *regs, int index, uint64_t value);
+/* Makes the thread run the interrupted call again when it continues. */
+void arch_restart_rewind(struct arch_regs *regs);
+/* Makes the thread continue through the kernel's restart block; must be continued from a signal stop. */
+void arch_restart_through_block(struct arch_regs *regs);
+/* Makes the interrupted call return `result`. */
+void arch_restart_finish(struct arch_regs *regs, int64_t result);
+
+/* ---- wire.c ---- */
+
+/* Host-independent form of the general registers. encode: bytes, or -ENOSPC. decode: -EPROTO for
+ * a wrong size or values that user space cannot have. */
+ssize_t arch_regs_encode(const struct arch_regs *regs, uint8_t *out, size_t cap);
+int arch_regs_decode(const uint8_t *in, size_t len, struct arch_regs *regs);
+
+/* ---- features.c ---- */
+
+#define ARCH_FEATURES_MAX 512 /* bytes of the wire form */
+const char *arch_name(void); /* "x86_64", "aarch64" */
+/* This machine's features, in the architecture's own form. Bytes, or -ENOSPC. */
+ssize_t arch_features_collect(uint8_t *out, size_t cap);
+/* 0 when a process from a machine with `theirs` can run here; else -ENOEXEC and the reason in words. */
+int arch_features_compare(const uint8_t *theirs, size_t len, char *reason, size_t reason_cap);
+
+/* ---- pagetable.c ---- */
+
+unsigned int arch_page_shift(void);  /* at run time */
+uint64_t arch_user_top(void);        /* first address above user space */
+
+/* ---- vdso.c ---- */
+
+/* Offset of a system call instruction in a vdso image, or -ENOENT. */
+ssize_t arch_vdso_find_syscall(const uint8_t *image, size_t len);
+/* True for the names in /proc/PID/maps that belong to the vdso: [vdso], [vvar], [vvar_vclock]. */
+bool arch_vdso_is_part(const char *name);
+/* True for mappings every process has at the same place and nobody can move, e.g. [vsyscall]. */
+bool arch_vdso_is_fixed(const char *name);
+
+#endif

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* Stopping and releasing all threads of a process. */
+#ifndef BATON_FREEZE_H
+#define BATON_FREEZE_H
+
+#include "arch/arch.h"
+#include <stdbool.h>
+
+struct freeze_thread {
+	pid_t tid;          /* as seen from here */
+	pid_t tid_inside;   /* as the program knows it (innermost pid namespace) */
+	int64_t waited_ns;  /* how long it had been in the system call it was stopped in; -1: unknown */
+};
+
+struct freeze {
+	pid_t pid;
+	struct freeze_thread *threads; /* threads[0] is the leader */
+	unsigned int nr, max;          /* max: CONFIG_MAX_THREADS */
+	bool frozen;
+};
+
+/* Takes the table from the arena; before arena_seal. */
+int freeze_init(struct freeze *f);
+
+/*
+ * SEIZEs and INTERRUPTs every thread of `pid`, again until no new thread appears, and blocks all
+ * signals in each. On failure everything is released. -ESRCH, -EPERM, -E2BIG (more threads than
+ * CONFIG_MAX_THREADS), each with log_fail.
+ */
+int freeze_process(struct freeze *f, pid_t pid);
+
+/* Lets every thread run on as if nothing had happened. Idempotent; threads that died are no error. */
+int freeze_thaw(struct freeze *f);
+
+/* Leaves SIGSTOP pending, so that a detach (also by our death) leaves the process stopped. freeze_thaw after
+ * this needs freeze_unhold first. */
+int freeze_hold(struct freeze *f);
+int freeze_unhold(struct freeze *f);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* The target's filling of a started process through userfaultfd. See docs/design.md, "The target pulls". */
+#ifndef BATON_PAGER_H
+#define BATON_PAGER_H
+
+#include "transport/lane.h"
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum pager_mode {
+	PAGER_LAZY,      /* push in the background, faults first */
+	PAGER_ON_DEMAND, /* faults only */
+	PAGER_EAGER,     /* push, before the start */
+};
+
+struct pager_counters {
+	uint64_t pages_sent, pages_zero; /* received in PAGES; told to be zero */
+	uint64_t faults;
+	uint32_t fault_p50_us, fault_p99_us; /* from a fixed histogram */
+	uint64_t bytes_wire;
+	uint64_t todo_bytes; /* left */
+};
+
+struct pager;
+
+/* Takes tables and buffers from the arena; before arena_seal. -ENOMEM. */
+int pager_init(struct pager **pager);
+
+/* Adds a lazy range of the restored process (target address = source address). */
+int pager_add(struct pager *pager, uint64_t start, uint64_t end);
+
+/* The process' userfaultfd, taken over (closed by the pager). */
+int pager_attach(struct pager *pager, int uffd);
+
+/*
+ * Called often while filling (at least every 200 ms): progress, and may ask to stop by returning
+ * non-zero, which pager_run passes on.
+ */
+typedef int pager_tick_fn(void *data, const struct pager_counters *counters);
+
+/*
+ * Fills until the todo lists of all spaces are empty or all their memories are gone: 0. Then every
+ * userfaultfd is closed. On a failure of a lane (-ECONNRESET, -EPROTO, -ETIMEDOUT, ...) returns it
+ * with all userfaultfds still open and the todo lists exact: call again with new lanes to go on.
+ * Handles frames PAGES, ZERO, REACHED, PONG; ABORT from the source is -ECONNABORTED; others -EPROTO.
+ */
+int pager_run(struct pager *pager, struct lane *faults, struct lane *bulk, enum pager_mode mode,
+	      pager_tick_fn *tick, void *data);
+
+void pager_counters(const struct pager *pager, struct pager_counters *counters);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* The target's half: build a process from a stream of state messages. */
+#ifndef BATON_RESTORE_H
+#define BATON_RESTORE_H
+
+#include "engine/state/state.h"
+
+struct restore_options {
+	const char *stdio; /* file for standard streams that led outside; NULL: the receiver's own */
+	bool pidns;        /* a pid namespace of its own, with a small init */
+};
+
+/* Once, before arena_seal. */
+int restore_init(struct restore *r);
+void restore_begin(struct restore *r, const struct restore_options *options);
+
+/* One received frame of type STATE, PAGES or ZERO. 0 or -errno with log_fail. */
+int restore_frame(struct restore *r, const struct lane *lane);
+
+/*
+ * The description is complete: last steps of all kinds; userfaultfd is created in the process,
+ * taken here and armed over every lazy range. On return the process is complete and stopped, with
+ * its final registers; `*uffd` is the descriptor.
+ */
+int restore_finish(struct restore *r, int *uffd);
+
+/* Each private anonymous range the process will be filled with, in address order; called by restore as it maps them. */
+typedef int restore_lazy_fn(void *data, uint64_t start, uint64_t end);
+void restore_on_lazy(struct restore *r, restore_lazy_fn *fn, void *data);
+
+/* Lets it run: detaches every thread. After this it is no longer ours to kill. */
+int restore_start(struct restore *r);
+
+/* Kills what was built. Safe in every state before restore_start. */
+void restore_discard(struct restore *r);
+
+#endif

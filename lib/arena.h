@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The one place memory comes from: a static array of CONFIG_MEMORY_BUDGET_KIB, cut into named
+ * regions at start, then sealed. Not for use by several threads.
+ */
+#ifndef BATON_ARENA_H
+#define BATON_ARENA_H
+
+#include <stddef.h>
+
+enum arena_region {
+	ARENA_TLS,     /* mbedtls: all that it allocates */
+	ARENA_FRAMES,  /* receive and send buffers of the lanes */
+	ARENA_PAGES,   /* page windows: runs being read or filled */
+	ARENA_TABLES,  /* todo list, threads, descriptors */
+	ARENA_SCRATCH, /* messages being encoded or decoded, text being parsed: mark and reset */
+	ARENA_LOG,     /* one log line, the reason of the last failure */
+	ARENA_NR,
+};
+
+struct arena_usage {
+	const char *name;
+	size_t size_bytes, used_bytes, peak_bytes;
+};
+
+/* Cuts the budget into regions. Returns -ENOMEM when the budget cannot hold the fixed parts. */
+int arena_init(void);
+
+/*
+ * `size` bytes of a region, aligned to `align` (a power of two, at least 16), zeroed. NULL when the region is
+ * full, or after arena_seal for any region but ARENA_SCRATCH (and ARENA_TLS, served by mbedtls's own allocator).
+ */
+void *arena_alloc(enum arena_region region, size_t size, size_t align);
+
+/* Ends allocation. */
+void arena_seal(void);
+
+/* Scratch: remember the fill, go back to it. The bytes given back are wiped. */
+size_t arena_mark(void);
+void arena_reset(size_t mark);
+
+/* Fill of a region; for ARENA_TLS asked of mbedtls. */
+void arena_usage(enum arena_region region, struct arena_usage *usage);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A lane: one authenticated TLS connection that carries frames. The socket is non-blocking; the
+ * *_wait functions block up to a deadline, the others return at once.
+ */
+#ifndef BATON_LANE_H
+#define BATON_LANE_H
+
+#include "transport/frame.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+struct tls_session; /* transport/tls.h */
+
+struct lane {
+	int fd; /* -1 when closed */
+	struct tls_session *tls;
+	char peer[64]; /* address and port, for messages */
+
+	/* Receiving: header, then body into `body`. Complete when lane_receive says 1. */
+	uint8_t rx_raw[FRAME_HEADER_BYTES];
+	uint32_t rx_got;     /* bytes of header + body received */
+	struct frame rx;     /* valid once 16 bytes are there */
+	uint8_t *rx_body;    /* page-aligned, FRAME_BODY_MAX bytes */
+
+	/* Sending: whole frames, back to back. */
+	uint8_t *tx;         /* tx_cap bytes: FRAME_BODY_MAX + room for headers */
+	uint32_t tx_len, tx_sent, tx_cap;
+
+	uint64_t bytes_rx, bytes_tx; /* plaintext counted in frames, headers included */
+};
+
+/*
+ * Takes the lane's buffers from the arena (before arena_seal). `lane` is then closed (fd -1) and
+ * can be opened, closed and opened again.
+ */
+int lane_init(struct lane *lane);
+
+/* True when a frame with a body of `len` bytes fits behind what is queued. */
+bool lane_has_room(const struct lane *lane, uint32_t len);
+
+/*
+ * Puts a frame into the queue; `body` is copied (NULL when it was written in place, see lane_body).
+ * Returns 0, or -ENOBUFS without room.
+ */
+int lane_queue(struct lane *lane, const struct frame *frame, const void *body);
+
+/* Where the body of the next frame will lie in the queue: write up to `len` bytes there, then call
+ * lane_queue with body NULL. NULL without room. */
+uint8_t *lane_body(struct lane *lane, uint32_t len);
+
+/* Sends of the queue what the socket takes. 1: the queue is empty; 0: would block; < 0: the link is gone. */
+int lane_flush(struct lane *lane);
+
+/*
+ * Receives. 1: a whole frame is in lane->rx and lane->rx_body, and stays there until
+ * lane_receive_done; 0: would block; -EPROTO, -ECONNRESET, ... : the link is gone.
+ */
+int lane_receive(struct lane *lane);
+void lane_receive_done(struct lane *lane);
+
+/* True when received bytes wait inside TLS, so that poll(2) on the socket would not tell. */
+bool lane_has_pending(const struct lane *lane);
+
+/* Blocking forms for the stages with one thing to do. timeout_ms < 0: for ever. -ETIMEDOUT. */
+int lane_queue_wait(struct lane *lane, const struct frame *frame, const void *body, int timeout_ms);
+int lane_flush_wait(struct lane *lane, int timeout_ms);
+int lane_receive_wait(struct lane *lane, int timeout_ms);
+
+/* Ends TLS (close_notify, best effort) and the socket. Safe on a closed lane. */
+void lane_close(struct lane *lane);
+
+#endif
