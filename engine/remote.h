@@ -2,7 +2,8 @@
 /*
  * Remote system calls: a stopped thread is made to run a system call in its own context, and the
  * result is read. Nothing else of it changes: remote_close puts the registers back.
- * The thread must be seized by the caller and in a ptrace-stop throughout.
+ * The thread must be seized (PTRACE_O_TRACESYSGOOD) by the caller, have every signal blocked, and
+ * be in a ptrace-stop throughout. Source: ptrace(2).
  */
 #ifndef BATON_REMOTE_H
 #define BATON_REMOTE_H
@@ -11,15 +12,35 @@
 #include <stdbool.h>
 
 struct remote {
-	pid_t pid; /* process, as seen from here */
-	pid_t tid; /* the thread that runs the calls, as seen from here */
-	int mem_fd;                        /* /proc/PID/mem, read and write */
-	uint64_t insn;                     /* a system call instruction in its memory */
-	uint64_t scratch;                  /* scratch area in its memory, for arguments; 0 when there is none */
+	pid_t pid;	   /* process, as seen from here */
+	pid_t tid;	   /* the thread that runs the calls, as seen from here */
+	int mem_fd;	   /* /proc/PID/mem, read and write */
+	uint64_t insn;	   /* a system call instruction in its memory */
+	uint64_t scratch;  /* scratch area in its memory, for arguments; 0 when there is none */
 	uint32_t scratch_len, scratch_used;
-	struct arch_regs saved;            /* registers to put back */
-	bool dead;                         /* the thread is gone; every call says -ESRCH */
+	struct arch_regs saved; /* registers to put back */
+	pid_t cloned;	   /* the thread that the last call created, as seen from here; 0: none */
+	bool dead;	   /* the thread is gone; every call says -ESRCH */
 };
+
+/* Room for arguments: CONFIG_RUN_KIB has no part in it; seccomp filters are the largest. */
+#define REMOTE_SCRATCH_BYTES (64 * 1024)
+
+/*
+ * Takes a stopped thread into service: keeps its registers and opens its memory. insn and scratch
+ * are the caller's to set. 0 or -errno.
+ */
+int remote_open(struct remote *r, pid_t pid, pid_t tid);
+
+/* Another stopped thread of the same process: same memory, same scratch area. */
+int remote_open_sibling(struct remote *r, const struct remote *leader, pid_t tid);
+
+/*
+ * Puts the registers back and leaves the thread in a signal stop (PTRACE_EVENT_STOP), from which
+ * the kernel's own restart of an interrupted system call works; from the stop of a remote call it
+ * would hand the restart code to the program. Closes nothing of a sibling.
+ */
+int remote_close(struct remote *r);
 
 /*
  * Runs system call `nr` in the thread. Returns what the kernel returned (0 or more, or a negative
@@ -30,17 +51,32 @@ int64_t remote_run(struct remote *r, long nr, const uint64_t args[static 6]);
 #define remote_call(r, nr, ...) remote_run((r), (nr), (const uint64_t[6]){__VA_ARGS__})
 
 /*
+ * As remote_run for a call that blocks: interrupts it once it sleeps and leaves the thread in a
+ * signal stop with the kernel's restart block armed. Returns the raw result (a restart code, or a
+ * final result when the call did not block).
+ */
+int64_t remote_run_interrupted(struct remote *r, long nr, const uint64_t args[static 6]);
+
+/*
  * Copies `len` bytes into the scratch area; returns their address in the process, 0 when there is
  * no room or the copy failed. 16-byte aligned. remote_reset gives all of it back.
  */
 uint64_t remote_push(struct remote *r, const void *data, size_t len);
 uint64_t remote_push_str(struct remote *r, const char *text);
-/* Room in the scratch area for a result, zeroed. */
+/* Room in the scratch area for a result; what it holds is undefined. */
 uint64_t remote_room(struct remote *r, size_t len);
 void remote_reset(struct remote *r);
 
-/* Memory of the process, any mapping and protection (via /proc/PID/mem). 0 or -errno; short is -EFAULT. */
+/* Memory of the process, any mapping and protection (via /proc/PID/mem). 0 or -errno; short is
+ * -EFAULT. */
 int remote_read(const struct remote *r, uint64_t addr, void *buf, size_t len);
 int remote_write(const struct remote *r, uint64_t addr, const void *buf, size_t len);
+
+/* Waits for the next ptrace-stop of `tid`, at most timeout_ms (-1: for ever). 0 and the status of
+ * waitpid(2), -ESRCH when the thread is gone, -ETIMEDOUT. */
+int remote_wait_stop(pid_t tid, int *status, int timeout_ms);
+
+/* True for a stop that PTRACE_INTERRUPT or a group-stop made. */
+bool remote_is_signal_stop(int status);
 
 #endif

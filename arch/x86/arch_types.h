@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* x86-64's types for arch.h. */
+#ifndef BATON_ARCH_TYPES_H
+#define BATON_ARCH_TYPES_H
+
+#include <sys/user.h>
+
+struct arch_regs {
+	struct user_regs_struct user;
+};
+
+/* Largest extended state taken: AVX-512, PKRU and AMX need 11,008 bytes. */
+#define ARCH_XSTATE_MAX 12288
+/* Wire form of struct arch_regs: 27 registers of 8 bytes. */
+#define ARCH_REGS_WIRE_MAX 216
+
+#endif

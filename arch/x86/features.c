@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What this CPU offers to user space, and whether it is enough for a process from another machine.
+ * A program chooses its code by CPUID at start, so every instruction set of the source must be here.
+ */
+#include "arch/arch.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum reg { EAX, EBX, ECX, EDX };
+
+struct feature {
+	uint32_t leaf, subleaf;
+	enum reg reg;
+	uint8_t bit;
+	const char *name;
+};
+
+/* The order is the wire format: append only. */
+static const struct feature features[] = {
+	{1, 0, ECX, 0, "sse3"},        {1, 0, ECX, 1, "pclmulqdq"},
+	{1, 0, ECX, 9, "ssse3"},       {1, 0, ECX, 12, "fma"},
+	{1, 0, ECX, 13, "cx16"},       {1, 0, ECX, 19, "sse4_1"},
+	{1, 0, ECX, 20, "sse4_2"},     {1, 0, ECX, 22, "movbe"},
+	{1, 0, ECX, 23, "popcnt"},     {1, 0, ECX, 25, "aes"},
+	{1, 0, ECX, 27, "osxsave"},    {1, 0, ECX, 28, "avx"},
+	{1, 0, ECX, 29, "f16c"},       {1, 0, ECX, 30, "rdrand"},
+	{7, 0, EBX, 0, "fsgsbase"},    {7, 0, EBX, 3, "bmi1"},
+	{7, 0, EBX, 4, "hle"},         {7, 0, EBX, 5, "avx2"},
+	{7, 0, EBX, 8, "bmi2"},        {7, 0, EBX, 9, "erms"},
+	{7, 0, EBX, 11, "rtm"},        {7, 0, EBX, 16, "avx512f"},
+	{7, 0, EBX, 17, "avx512dq"},   {7, 0, EBX, 18, "rdseed"},
+	{7, 0, EBX, 19, "adx"},        {7, 0, EBX, 21, "avx512ifma"},
+	{7, 0, EBX, 23, "clflushopt"}, {7, 0, EBX, 24, "clwb"},
+	{7, 0, EBX, 28, "avx512cd"},   {7, 0, EBX, 29, "sha_ni"},
+	{7, 0, EBX, 30, "avx512bw"},   {7, 0, EBX, 31, "avx512vl"},
+	{7, 0, ECX, 1, "avx512vbmi"},  {7, 0, ECX, 4, "ospke"},
+	{7, 0, ECX, 6, "avx512_vbmi2"}, {7, 0, ECX, 8, "gfni"},
+	{7, 0, ECX, 9, "vaes"},        {7, 0, ECX, 10, "vpclmulqdq"},
+	{7, 0, ECX, 11, "avx512_vnni"}, {7, 0, ECX, 12, "avx512_bitalg"},
+	{7, 0, ECX, 14, "avx512_vpopcntdq"}, {7, 0, ECX, 22, "rdpid"},
+	{7, 0, ECX, 27, "movdiri"},    {7, 0, ECX, 28, "movdir64b"},
+	{7, 0, EDX, 4, "fsrm"},        {7, 0, EDX, 8, "avx512_vp2intersect"},
+	{7, 0, EDX, 14, "serialize"},  {7, 0, EDX, 22, "amx_bf16"},
+	{7, 0, EDX, 23, "avx512_fp16"}, {7, 0, EDX, 24, "amx_tile"},
+	{7, 0, EDX, 25, "amx_int8"},   {7, 1, EAX, 4, "avx_vnni"},
+	{7, 1, EAX, 5, "avx512_bf16"}, {0xd, 1, EAX, 0, "xsaveopt"},
+	{0xd, 1, EAX, 1, "xsavec"},    {0x80000001, 0, ECX, 0, "lahf_lm"},
+	{0x80000001, 0, ECX, 5, "abm"}, {0x80000001, 0, ECX, 6, "sse4a"},
+	{0x80000001, 0, ECX, 8, "3dnowprefetch"}, {0x80000001, 0, ECX, 11, "xop"},
+	{0x80000001, 0, ECX, 16, "fma4"}, {0x80000001, 0, ECX, 21, "tbm"},
+	{0x80000001, 0, EDX, 27, "rdtscp"},
+};
+
+#define NR_FEATURES (sizeof(features) / sizeof(features[0]))
+#define XSTATE_COMPONENTS 20
+
+/* Wire form: all little-endian on an x86 machine. */
+struct wire_features {
+	uint64_t xcr0;
+	uint32_t nr_bits;
+	uint8_t bits[16];
+	/* Where each extended component lies in the regset; 0, 0 when absent. */
+	uint32_t offset[XSTATE_COMPONENTS], size[XSTATE_COMPONENTS];
+};
+
+_Static_assert(NR_FEATURES <= 128, "bits[] holds them");
+_Static_assert(sizeof(struct wire_features) <= ARCH_FEATURES_MAX, "fits the wire");
+
+const char *arch_name(void)
+{
+	return "x86_64";
+}
+
+static bool feature_present(const struct feature *f)
+{
+	unsigned int r[4] = {0, 0, 0, 0};
+
+	if (!__get_cpuid_count(f->leaf, f->subleaf, &r[EAX], &r[EBX], &r[ECX], &r[EDX]))
+		return false;
+	return (r[f->reg] >> f->bit) & 1;
+}
+
+static uint64_t xcr0_read(void)
+{
+	uint32_t eax, edx;
+	static const struct feature osxsave = {1, 0, ECX, 27, "osxsave"};
+
+	if (!feature_present(&osxsave))
+		return 0;
+	__asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+	return ((uint64_t)edx << 32) | eax;
+}
+
+ssize_t arch_features_collect(uint8_t *out, size_t cap)
+{
+	struct wire_features w = {.nr_bits = NR_FEATURES};
+	unsigned int i, a, b, c, d;
+
+	if (cap < sizeof(w))
+		return -ENOSPC;
+	w.xcr0 = xcr0_read();
+	for (i = 0; i < NR_FEATURES; i++)
+		if (feature_present(&features[i]))
+			w.bits[i / 8] |= (uint8_t)(1u << (i % 8));
+	for (i = 2; i < XSTATE_COMPONENTS; i++) {
+		if (!((w.xcr0 >> i) & 1) || !__get_cpuid_count(0xd, i, &a, &b, &c, &d))
+			continue;
+		w.size[i] = a;
+		w.offset[i] = b;
+	}
+	memcpy(out, &w, sizeof(w));
+	return sizeof(w);
+}
+
+/* Appends " name" to the reason while there is room. */
+static void reason_add(char *reason, size_t cap, const char *name)
+{
+	size_t len = strlen(reason);
+
+	if (len + strlen(name) + 2 < cap)
+		snprintf(reason + len, cap - len, " %s", name);
+}
+
+int arch_features_compare(const uint8_t *theirs, size_t len, char *reason, size_t reason_cap)
+{
+	struct wire_features need, have;
+	unsigned int i, missing = 0;
+
+	if (len != sizeof(need)) {
+		snprintf(reason, reason_cap, "the peer describes its CPU in a form unknown here");
+		return -ENOEXEC;
+	}
+	memcpy(&need, theirs, sizeof(need));
+	if (arch_features_collect((uint8_t *)&have, sizeof(have)) < 0 || need.nr_bits > 128)
+		return -ENOEXEC;
+	snprintf(reason, reason_cap, "this CPU lacks features of the source:");
+	for (i = 0; i < need.nr_bits; i++) {
+		if (!((need.bits[i / 8] >> (i % 8)) & 1) || ((have.bits[i / 8] >> (i % 8)) & 1))
+			continue;
+		reason_add(reason, reason_cap, i < NR_FEATURES ? features[i].name : "(unknown)");
+		missing++;
+	}
+	if (missing)
+		return -ENOEXEC;
+	for (i = 2; i < XSTATE_COMPONENTS; i++) {
+		if (need.size[i] &&
+		    (need.size[i] != have.size[i] || need.offset[i] != have.offset[i])) {
+			snprintf(reason, reason_cap,
+				 "extended state component %u lies differently here (XSAVE layout)",
+				 i);
+			return -ENOEXEC;
+		}
+	}
+	reason[0] = '\0';
+	return 0;
+}
