@@ -10,27 +10,34 @@ struct freeze_thread {
 	pid_t tid;          /* as seen from here */
 	pid_t tid_inside;   /* as the program knows it (innermost pid namespace) */
 	int64_t waited_ns;  /* how long it had been in the system call it was stopped in; -1: unknown */
+	bool stopped;       /* was in group-stop (state T) already */
 };
 
 struct freeze {
 	pid_t pid;
 	struct freeze_thread *threads; /* threads[0] is the leader */
 	unsigned int nr, max;          /* max: CONFIG_MAX_THREADS */
-	bool frozen;
+	bool frozen, held;
 };
 
 /* Takes the table from the arena; before arena_seal. */
 int freeze_init(struct freeze *f);
 
 /*
- * SEIZEs and INTERRUPTs every thread of `pid`, again until no new thread appears, and blocks all
- * signals in each. On failure everything is released. -ESRCH, -EPERM, -E2BIG (more threads than
+ * SEIZEs and INTERRUPTs every thread of `pid`, again until no new thread appears. Masks are left
+ * alone. On failure everything is released. -ESRCH, -EPERM, -E2BIG (more threads than
  * CONFIG_MAX_THREADS), each with log_fail.
  */
 int freeze_process(struct freeze *f, pid_t pid);
 
 /* Lets every thread run on as if nothing had happened. Idempotent; threads that died are no error. */
 int freeze_thaw(struct freeze *f);
+
+/* True when the process was in group-stop before it was frozen: it must be so again on the target. */
+bool freeze_is_stopped(const struct freeze *f);
+
+/* True when a signal is pending that the thread does not block: an EINTR is then the program's own. */
+bool freeze_signal_deliverable(pid_t tid);
 
 /* Leaves SIGSTOP pending, so that a detach (also by our death) leaves the process stopped. freeze_thaw after
  * this needs freeze_unhold first. */

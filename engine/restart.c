@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+/* System calls that the freeze interrupted. Source: kernel/signal.c, restart_block users, signal(7). */
+#include "engine/restart.h"
+
+#include "engine/freeze.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#define NS_PER_SEC 1000000000ULL
+#define NS_PER_MS 1000000ULL
+/* A timeout that has run out while the process was on its way ends at once, but through the kernel. */
+#define LEFT_MIN_NS 1000ULL
+#ifndef TIMER_ABSTIME
+#define TIMER_ABSTIME 1
+#endif
+
+/*
+ * Calls that answer EINTR for good when a stop wakes them, though no signal handler has run
+ * (signal(7), "Interruption of system calls and library functions by stop signals"; with a timeout
+ * also the socket calls). All of them may be run again; close(2) and connect(2) may not.
+ */
+static bool may_repeat(long nr)
+{
+	switch (nr) {
+#ifdef SYS_epoll_wait
+	case SYS_epoll_wait:
+#endif
+	case SYS_epoll_pwait:
+	case SYS_epoll_pwait2:
+	case SYS_rt_sigtimedwait:
+	case SYS_semop:
+	case SYS_semtimedop:
+	case SYS_io_getevents:
+	case SYS_recvfrom:
+	case SYS_recvmsg:
+	case SYS_recvmmsg:
+	case SYS_accept:
+	case SYS_accept4:
+	case SYS_sendto:
+	case SYS_sendmsg:
+	case SYS_read:
+	case SYS_readv:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* Shortens the millisecond timeout of an epoll wait, which lives in a register only. */
+static void shorten_epoll(struct arch_regs *regs, long nr, const uint64_t *args, int64_t waited_ns)
+{
+	int32_t timeout_ms = (int32_t)args[3];
+	int64_t left;
+
+#ifdef SYS_epoll_wait
+	if (nr != SYS_epoll_wait && nr != SYS_epoll_pwait)
+		return;
+#else
+	if (nr != SYS_epoll_pwait)
+		return;
+#endif
+	if (timeout_ms <= 0 || waited_ns < 0)
+		return;
+	left = timeout_ms - waited_ns / (int64_t)NS_PER_MS;
+	arch_restart_set_arg(regs, 3, left > 0 ? (uint64_t)left : 0);
+}
+
+static bool repeat_if_ours(pid_t tid, struct arch_regs *regs, int64_t waited_ns)
+{
+	uint64_t args[6];
+	long nr = arch_restart_call(regs, args);
+
+	if (!may_repeat(nr) || freeze_signal_deliverable(tid))
+		return false;
+	shorten_epoll(regs, nr, args, waited_ns);
+	arch_restart_rewind(regs);
+	return true;
+}
+
+void restart_undo(pid_t tid)
+{
+	struct arch_regs regs;
+
+	if (arch_regs_get(tid, &regs) == 0 && arch_restart_kind(&regs) == ARCH_RESTART_EINTR &&
+	    repeat_if_ours(tid, &regs, -1))
+		arch_regs_set(tid, &regs);
+}
+
+static int read_timespec(const struct remote *thread, uint64_t addr, uint64_t *ns)
+{
+	struct timespec ts;
+	int err = remote_read(thread, addr, &ts, sizeof(ts));
+
+	if (err)
+		return err;
+	if (ts.tv_sec < 0 || ts.tv_nsec < 0 || ts.tv_nsec >= (long)NS_PER_SEC)
+		return -EINVAL;
+	if ((uint64_t)ts.tv_sec > INT64_MAX / NS_PER_SEC - 1)
+		*ns = INT64_MAX;
+	else
+		*ns = (uint64_t)ts.tv_sec * NS_PER_SEC + (uint64_t)ts.tv_nsec;
+	return 0;
+}
+
+/*
+ * The relative timeout of a call with a restart block. 1 with *ns; 0 when the call has no relative
+ * timeout and is simply run again; -errno.
+ */
+static int relative_timeout(const struct remote *thread, long nr, const uint64_t *args,
+			    uint64_t *ns)
+{
+	int err;
+
+	switch (nr) {
+	case SYS_nanosleep:
+		err = read_timespec(thread, args[0], ns);
+		break;
+	case SYS_clock_nanosleep:
+		if (args[1] & TIMER_ABSTIME)
+			return 0;
+		err = read_timespec(thread, args[2], ns);
+		break;
+#ifdef SYS_poll
+	case SYS_poll:
+		if ((int32_t)args[2] <= 0)
+			return 0;
+		*ns = (uint64_t)(int32_t)args[2] * NS_PER_MS;
+		return 1;
+#endif
+	case SYS_futex:
+		/* Only plain FUTEX_WAIT counts from now; the others name a point in time. */
+		if ((args[1] & FUTEX_CMD_MASK) != FUTEX_WAIT || !args[3])
+			return 0;
+		err = read_timespec(thread, args[3], ns);
+		break;
+	default:
+		return 0;
+	}
+	return err ? err : 1;
+}
+
+int restart_plan(const struct remote *thread, struct arch_regs *regs, int64_t waited_ns,
+		 struct restart_timed *timed)
+{
+	uint64_t args[6], ns = 0;
+	long nr = arch_restart_call(regs, args);
+	int got;
+
+	timed->nr = 0;
+	timed->left_ns = 0;
+	switch (arch_restart_kind(regs)) {
+	case ARCH_RESTART_NONE:
+		return 0;
+	case ARCH_RESTART_EINTR:
+		repeat_if_ours(thread->tid, regs, waited_ns);
+		return 0;
+	case ARCH_RESTART_REWIND:
+		arch_restart_rewind(regs);
+		return 0;
+	case ARCH_RESTART_BLOCK:
+		break;
+	}
+	got = relative_timeout(thread, nr, args, &ns);
+	if (got < 0)
+		return log_fail(-got, "thread %d: the timeout of its system call %ld is unreadable",
+				thread->tid, nr);
+	if (got == 0) {
+		arch_restart_rewind(regs);
+		return 0;
+	}
+	if (waited_ns > 0)
+		ns = ns > (uint64_t)waited_ns ? ns - (uint64_t)waited_ns : 0;
+	timed->nr = (uint32_t)nr;
+	timed->left_ns = ns < LEFT_MIN_NS ? LEFT_MIN_NS : ns;
+	return 0;
+}
+
+unsigned int restart_reads(const struct arch_regs *regs, const struct restart_timed *timed,
+			   struct restart_range *ranges, unsigned int max)
+{
+	uint64_t args[6];
+
+	arch_restart_call(regs, args);
+	if (!timed->nr || max == 0)
+		return 0;
+	if (timed->nr == SYS_futex) {
+		ranges[0] = (struct restart_range){args[0], sizeof(uint32_t)};
+		return 1;
+	}
+#ifdef SYS_poll
+	if (timed->nr == SYS_poll) {
+		ranges[0] = (struct restart_range){args[0], args[1] * sizeof(struct pollfd)};
+		return args[1] > 0 && args[1] < 65536;
+	}
+#endif
+	return 0;
+}
+
+int restart_arm(struct remote *thread, struct arch_regs *regs, const struct restart_timed *timed)
+{
+	const struct timespec left = {(time_t)(timed->left_ns / NS_PER_SEC),
+				      (long)(timed->left_ns % NS_PER_SEC)};
+	uint64_t args[6], where;
+	int64_t result;
+	long nr = arch_restart_call(regs, args);
+
+	if (nr != (long)timed->nr)
+		return log_fail(EPROTO, "a thread's interrupted system call does not match");
+	remote_reset(thread);
+	where = remote_push(thread, &left, sizeof(left));
+	if (!where)
+		return -EFAULT;
+	switch (nr) {
+	case SYS_nanosleep:
+		args[0] = where;
+		break;
+	case SYS_clock_nanosleep:
+		args[2] = where;
+		break;
+	case SYS_futex:
+		args[3] = where;
+		break;
+#ifdef SYS_poll
+	case SYS_poll: {
+		uint64_t ms = (timed->left_ns + NS_PER_MS - 1) / NS_PER_MS;
+
+		args[2] = ms > INT_MAX ? INT_MAX : ms;
+		break;
+	}
+#endif
+	default:
+		return log_fail(EPROTO, "system call %ld has no timeout to continue", nr);
+	}
+	result = remote_run_interrupted(thread, nr, args);
+	if (thread->dead)
+		return -ESRCH;
+	/* A call that ended before it could be interrupted has its result. */
+	if (result <= -512 && result >= -516)
+		arch_restart_through_block(regs);
+	else
+		arch_restart_finish(regs, result);
+	return 0;
+}

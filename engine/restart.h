@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * System calls that the freeze interrupted: what the program must see of that is nothing.
+ * See docs/design.md, "Interrupted system calls".
+ */
+#ifndef BATON_RESTART_H
+#define BATON_RESTART_H
+
+#include "arch/arch.h"
+#include "engine/remote.h"
+
+/* A call whose relative timeout the kernel keeps, to be continued with what was left. */
+struct restart_timed {
+	uint32_t nr;	       /* system call number; 0: nothing to do */
+	uint64_t left_ns;      /* of its timeout */
+};
+
+/*
+ * Source: makes `regs` of a thread stopped in a signal stop ready to be continued elsewhere.
+ * `waited_ns` is how long it had been asleep (-1: unknown, the timeout then starts over). `timed`
+ * is filled when the thread must be put back into its call by restart_arm.
+ */
+int restart_plan(const struct remote *thread, struct arch_regs *regs, int64_t waited_ns,
+		 struct restart_timed *timed);
+
+/*
+ * Target: runs the call of `regs` with what was left, until it sleeps; makes `regs` continue
+ * through the kernel's restart block. The memory that the call reads (a futex, a poll set) must be
+ * there. The last remote call of this thread but for unmapping.
+ */
+int restart_arm(struct remote *thread, struct arch_regs *regs, const struct restart_timed *timed);
+
+/* Source, move undone: an EINTR that only the stop caused becomes a repeated call. */
+void restart_undo(pid_t tid);
+
+/* Memory that restart_arm's call reads, to be there before: up to `max` ranges, their number. */
+struct restart_range {
+	uint64_t addr, len;
+};
+unsigned int restart_reads(const struct arch_regs *regs, const struct restart_timed *timed,
+			   struct restart_range *ranges, unsigned int max);
+
+#endif
