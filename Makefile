@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+# Builds baton and everything around it. `make help` lists what can be made.
+
+# ---- what can be set ------------------------------------------------------------------------
+
+O ?= build
+PREFIX ?= /usr/local
+DESTDIR ?=
+V ?= 0
+WERROR ?= -Werror
+
+HOST_ARCH := $(shell uname -m)
+ARCH ?= $(HOST_ARCH)
+ARCH_DIR := $(patsubst x86_64,x86,$(patsubst aarch64,arm64,$(ARCH)))
+export ARCH
+
+# Everything of one architecture, and what all architectures share.
+B := $(O)/$(ARCH)
+SRC := $(O)/src
+
+VERSION := $(or $(shell git describe --tags --always --dirty=+ 2>/dev/null),0.1)
+
+ifneq ($(ARCH),$(HOST_ARCH))
+CC := $(or $(CROSS_CC),$(B)/musl/bin/musl-gcc)
+CROSS ?= $(ARCH)-linux-gnu-
+else
+CC := musl-gcc
+CROSS ?=
+endif
+AR := $(CROSS)gcc-ar
+NM := $(CROSS)nm
+STRIP := $(CROSS)strip
+SIZE := $(CROSS)size
+READELF := $(CROSS)readelf
+
+# A python3 from elsewhere on PATH has neither kconfiglib nor protobuf.
+PYTHON := /usr/bin/python3 -I
+KCONFIG := KCONFIG_CONFIG=$(B)/.config $(PYTHON) -m
+
+ifeq ($(V),0)
+Q := @
+MAKEFLAGS += --no-print-directory
+say = @printf '  %-7s %s\n' "$(1)" "$(2)"
+else
+Q :=
+say = @:
+endif
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+.PHONY: all
+all: $(B)/baton
+
+# ---- goals that need no configuration -------------------------------------------------------
+
+GOALS := $(or $(MAKECMDGOALS),all)
+PLAIN_GOALS := help setup clean distclean print-binary demo check bench lint sanitize \
+	menuconfig defconfig olddefconfig savedefconfig %_defconfig
+
+ifneq ($(filter-out $(PLAIN_GOALS),$(GOALS)),)
+include $(B)/auto.conf
+endif
+
+include tools/config.mk
+include tools/goals.mk
+
+# ---- sources --------------------------------------------------------------------------------
+
+PROTOS := $(wildcard transport/*.proto engine/*.proto engine/state/*.proto)
+SOURCES := $(wildcard lib/*.c transport/*.c engine/*.c engine/state/*.c arch/$(ARCH_DIR)/*.c board/*.c)
+
+# A command is built when its switch is on; files of cmd/ that are no command always are.
+COMMANDS := check keygen trust receive send dump restore status resume abort version
+upper = $(shell echo $(1) | tr a-z A-Z)
+command_off = $(if $(CONFIG_CMD_$(call upper,$(1))),,cmd/$(1).c)
+SOURCES += $(filter-out $(foreach c,$(COMMANDS),$(call command_off,$(c))),$(wildcard cmd/*.c))
+
+GENERATED := $(PROTOS:%.proto=$(B)/gen/%.pb.c)
+OBJECTS := $(SOURCES:%.c=$(B)/obj/%.o)
+PB_OBJECTS := $(GENERATED:$(B)/gen/%.c=$(B)/obj/gen/%.o) \
+	$(patsubst %,$(B)/obj/nanopb/%.o,pb_common pb_encode pb_decode)
+
+MBEDTLS := $(or $(MBEDTLS_DIR),$(SRC)/mbedtls)
+NANOPB := $(or $(NANOPB_DIR),$(SRC)/nanopb)
+MBEDTLS_READY := $(if $(MBEDTLS_DIR),$(MBEDTLS_DIR)/library/ssl_tls.c,$(SRC)/mbedtls.ready)
+NANOPB_READY := $(if $(NANOPB_DIR),$(NANOPB_DIR)/pb_encode.c,$(SRC)/nanopb.ready)
+
+# ---- flags ----------------------------------------------------------------------------------
+
+# fno-strict-aliasing: buffers from the wire and from other processes are read as structures.
+BASE_CFLAGS := -std=gnu11 -O2 -g -fno-pie -ffunction-sections -fdata-sections -fno-strict-aliasing \
+	-fstack-protector-strong -ffile-prefix-map=$(CURDIR)/= -isystem $(B)/linux
+LIB_CFLAGS_x86_64 := -maes -mpclmul -msse4.1
+CONFIG_CFLAGS := -include $(B)/autoconf.h
+
+OUR_CFLAGS = $(BASE_CFLAGS) $(CONFIG_CFLAGS) -Wall -Wextra $(WERROR) -D_GNU_SOURCE \
+	-I. -I$(B)/gen -I$(B) -Iarch/$(ARCH_DIR) -isystem $(NANOPB) -isystem $(MBEDTLS)/include \
+	-DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' $(CFLAGS)
+MBEDTLS_CFLAGS = $(BASE_CFLAGS) $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS)
+NANOPB_CFLAGS = $(BASE_CFLAGS) -I$(B)/gen -I$(NANOPB)
+LINK_FLAGS := -static -no-pie -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack
+
+# ---- the binary -----------------------------------------------------------------------------
+
+# The checks are part of the link: a binary that fails one of them is not left behind.
+$(B)/baton: $(OBJECTS) $(PB_OBJECTS) $(B)/libmbedtls.a $(B)/objects.list tools/check-binary
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LINK_FLAGS) $(LDFLAGS) -Wl,-Map=$(B)/baton.map -o $@.debug $(OBJECTS) $(PB_OBJECTS) $(B)/libmbedtls.a
+	$(Q)$(STRIP) -o $@ $@.debug
+	$(Q)NM=$(NM) READELF=$(READELF) tools/check-binary $@ "$(SIZE_LIMIT_KIB)" $(OBJECTS) \
+		|| { rm -f $@; exit 1; }
+
+# The limit holds for what is built without a say of the user.
+SIZE_LIMIT_KIB = $(if $(wildcard $(B)/.config.is_default),512,)
+
+# A source that was deleted relinks, too.
+$(B)/objects.list: FORCE | $(B)
+	@echo '$(OBJECTS) $(PB_OBJECTS)' | cmp -s - $@ || echo '$(OBJECTS) $(PB_OBJECTS)' > $@
+
+$(B)/version.h: FORCE | $(B)
+	@echo '#define BATON_VERSION "$(VERSION)"' | cmp -s - $@ || \
+		echo '#define BATON_VERSION "$(VERSION)"' > $@
+
+$(OBJECTS): $(B)/obj/%.o: %.c | prepared
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(OUR_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/obj/gen/%.o: $(B)/gen/%.c | prepared
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(NANOPB_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/obj/nanopb/%.o: $(NANOPB_READY) | prepared
+	$(call say,CC,nanopb/$*.c)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(NANOPB_CFLAGS) -MMD -MP -c -o $@ $(NANOPB)/$*.c
+
+$(B)/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h tools/mbedtls.mk | $(B)/linux
+	$(call say,BUILD,mbedtls for $(ARCH))
+	+$(Q)$(MAKE) -f tools/mbedtls.mk SRC='$(MBEDTLS)' OUT='$(B)' CC='$(CC)' AR='$(AR)' FLAGS="$(MBEDTLS_CFLAGS)"
+	@touch $@
+
+# Compiles everything and links nothing.
+.PHONY: objects
+objects: $(OBJECTS) $(PB_OBJECTS) $(B)/libmbedtls.a
+
+# What must stand before the first of our files is compiled; later the dependency files know.
+.PHONY: prepared
+prepared: $(GENERATED) $(B)/autoconf.h $(B)/version.h $(MBEDTLS_READY) $(NANOPB_READY) $(B)/linux
+
+$(B):
+	@mkdir -p $@
+
+# ---- what is generated or fetched -----------------------------------------------------------
+
+# The generator reads the .options file beside the .proto by itself.
+$(B)/gen/%.pb.c: %.proto $(wildcard $(PROTOS:.proto=.options)) | $(B)
+	$(call say,NANOPB,$<)
+	@mkdir -p $(@D)
+	$(Q)$(PYTHON) /usr/bin/nanopb_generator.py -q -I . -D $(B)/gen $<
+
+$(SRC)/%.ready: | $(B)
+	@mkdir -p $(SRC)
+	$(Q)tools/debian-source $(O)/apt $* $(SUITE_$*) $(SRC)/$*
+	@touch $@
+SUITE_mbedtls := trixie
+SUITE_nanopb := bookworm
+
+# musl's wrapper hides the system's include folder; the kernel's headers are let in by name.
+$(B)/linux: | $(B)
+	@mkdir -p $@.part
+	@ln -sfn /usr/include/linux $@.part/linux
+	@ln -sfn /usr/include/asm-generic $@.part/asm-generic
+	@ln -sfn $(firstword $(wildcard /usr/include/$(ARCH)-linux-gnu/asm /usr/$(ARCH)-linux-gnu/include/asm) \
+		/usr/include/asm) $@.part/asm
+	@mv -T $@.part $@
+
+.PHONY: FORCE
+FORCE:
+
+-include $(OBJECTS:.o=.d) $(PB_OBJECTS:.o=.d)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+# The configuration: $(B)/.config, edited by people; auto.conf and autoconf.h, made from it.
+
+$(B)/auto.conf: $(B)/.config Kconfig
+	$(Q)$(PYTHON) -c 'import kconfiglib' 2>/dev/null || \
+		{ echo "python3-kconfiglib is missing; run 'make setup'" >&2; exit 1; }
+	$(Q)$(KCONFIG) genconfig --header-path $(B)/autoconf.h --config-out $@ Kconfig
+	@KCONFIG_CONFIG=$(B)/.default $(PYTHON) -m alldefconfig Kconfig >/dev/null
+	@if cmp -s $@ $(B)/.default; then touch $(B)/.config.is_default; else rm -f $(B)/.config.is_default; fi
+	@touch $@
+
+$(B)/autoconf.h: $(B)/auto.conf
+
+# Without a configuration the defaults of Kconfig are taken.
+$(B)/.config:
+	@mkdir -p $(B)
+	@$(PYTHON) -c 'import kconfiglib' 2>/dev/null || \
+		{ echo "python3-kconfiglib is missing; run 'make setup'" >&2; exit 1; }
+	$(call say,CONFIG,$@ (defaults))
+	$(Q)$(KCONFIG) alldefconfig Kconfig >/dev/null
+
+.PHONY: menuconfig defconfig olddefconfig savedefconfig
+menuconfig: | $(B)
+	$(Q)$(KCONFIG) menuconfig Kconfig
+
+defconfig: | $(B)
+	$(Q)$(KCONFIG) alldefconfig Kconfig
+
+olddefconfig: | $(B)
+	$(Q)$(KCONFIG) olddefconfig Kconfig
+
+savedefconfig: $(B)/.config
+	$(Q)$(KCONFIG) savedefconfig --kconfig Kconfig --out $(B)/defconfig
+	@echo "$(B)/defconfig"
+
+%_defconfig: board/%_defconfig | $(B)
+	$(Q)$(KCONFIG) defconfig --kconfig Kconfig $<

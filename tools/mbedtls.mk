@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: MIT
+# Builds mbedtls with our configuration: make -f tools/mbedtls.mk SRC= OUT= CC= AR= FLAGS= CONFIG=
+# A makefile of its own, since its list of files is known only once the source is unpacked.
+
+sources := $(wildcard $(SRC)/library/*.c)
+objects := $(patsubst $(SRC)/library/%.c,$(OUT)/mbedtls/%.o,$(sources))
+
+$(OUT)/libmbedtls.a: $(objects)
+	@rm -f $@
+	@$(AR) rcs $@ $^
+
+$(OUT)/mbedtls/%.o: $(SRC)/library/%.c | $(OUT)/mbedtls
+	@$(CC) $(FLAGS) -DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' -I. -I$(SRC)/include -I$(SRC)/library -MMD -MP -c -o $@ $<
+
+$(OUT)/mbedtls:
+	@mkdir -p $@
+
+-include $(objects:.o=.d)
