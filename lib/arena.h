@@ -14,7 +14,6 @@ enum arena_region {
 	ARENA_PAGES,   /* page windows: runs being read or filled */
 	ARENA_TABLES,  /* todo list, threads, descriptors */
 	ARENA_SCRATCH, /* messages being encoded or decoded, text being parsed: mark and reset */
-	ARENA_LOG,     /* one log line, the reason of the last failure */
 	ARENA_NR,
 };
 
@@ -23,23 +22,33 @@ struct arena_usage {
 	size_t size_bytes, used_bytes, peak_bytes;
 };
 
-/* Cuts the budget into regions. Returns -ENOMEM when the budget cannot hold the fixed parts. */
+/*
+ * Cuts the budget into regions; forgets what was allocated before. Returns -ENOMEM when the budget
+ * cannot hold the fixed parts.
+ */
 int arena_init(void);
 
 /*
- * `size` bytes of a region, aligned to `align` (a power of two, at least 16), zeroed. NULL when the region is
- * full, or after arena_seal for any region but ARENA_SCRATCH (and ARENA_TLS, served by mbedtls's own allocator).
+ * `size` bytes of a region, aligned to `align` (a power of two; less than 16 counts as 16, more
+ * than 4096 is refused), zeroed. NULL when the region is full, or after arena_seal for any region
+ * but ARENA_SCRATCH.
  */
 void *arena_alloc(enum arena_region region, size_t size, size_t align);
 
-/* Ends allocation. */
+/* Ends allocation from all regions but ARENA_SCRATCH. */
 void arena_seal(void);
 
 /* Scratch: remember the fill, go back to it. The bytes given back are wiped. */
 size_t arena_mark(void);
 void arena_reset(size_t mark);
 
-/* Fill of a region; for ARENA_TLS asked of mbedtls. */
+/* Size, fill and highest fill of a region. */
 void arena_usage(enum arena_region region, struct arena_usage *usage);
+
+/*
+ * For a region that was taken whole by an allocator of its own: `ask` reports what is in use there
+ * in place of the arena, which only sees it full.
+ */
+void arena_usage_ask(enum arena_region region, void (*ask)(size_t *used_bytes, size_t *peak_bytes));
 
 #endif

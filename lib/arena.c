@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* The static arena: cut by sizes that follow from the configuration, bump allocation within. */
+#include "lib/arena.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#define KIB ((size_t)1024)
+#define ARENA_BYTES (CONFIG_MEMORY_BUDGET_KIB * KIB)
+#define ARENA_ALIGN_MIN ((size_t)16)
+#define ARENA_ALIGN_MAX ((size_t)4096)
+
+/*
+ * Two sessions, their handshakes at the same time, the key, the certificate and 16 peers' hashes.
+ * Measured peak beside it once transport/tls.c is there.
+ */
+#define TLS_BYTES ((2 * (3 * CONFIG_TLS_RECORD_KIB + 20) + 16) * KIB)
+
+/* Two lanes: a body received, a body and the small frames around it sent; page-aligned. */
+#define FRAMES_BYTES (2 * (2 * CONFIG_RUN_KIB + 8) * KIB)
+
+/* Two runs: one read or filled while the other waits. */
+#define PAGES_BYTES (2 * CONFIG_RUN_KIB * KIB)
+
+#define FIXED_BYTES (TLS_BYTES + FRAMES_BYTES + PAGES_BYTES)
+
+/* A state message decodes into at most 40 KiB, and the text beside it. */
+#define SCRATCH_MIN_BYTES (44 * KIB)
+
+static _Alignas(4096) uint8_t arena_bytes[ARENA_BYTES];
+
+static struct region {
+	uint8_t *start;
+	size_t size, used, peak;
+	void (*ask)(size_t *used_bytes, size_t *peak_bytes);
+} regions[ARENA_NR];
+
+static bool sealed;
+
+/* A store the compiler cannot see through: the bytes are really gone. */
+static void wipe(uint8_t *at, size_t len)
+{
+	memset(at, 0, len);
+	__asm__ volatile("" : : "r"(at) : "memory");
+}
+
+int arena_init(void)
+{
+	size_t sizes[ARENA_NR] = {
+		[ARENA_TLS] = TLS_BYTES,
+		[ARENA_FRAMES] = FRAMES_BYTES,
+		[ARENA_PAGES] = PAGES_BYTES,
+	};
+	size_t rest, at = 0;
+
+	if (FIXED_BYTES + 2 * SCRATCH_MIN_BYTES > ARENA_BYTES)
+		return -ENOMEM;
+	/* What the fixed parts leave is shared by tables and scratch: tables get the bigger half. */
+	rest = ARENA_BYTES - FIXED_BYTES;
+	sizes[ARENA_SCRATCH] = (rest / 2) & ~(ARENA_ALIGN_MAX - 1);
+	sizes[ARENA_TABLES] = rest - sizes[ARENA_SCRATCH];
+
+	for (int i = 0; i < ARENA_NR; i++) {
+		wipe(arena_bytes + at, regions[i].used);
+		regions[i] = (struct region){.start = arena_bytes + at, .size = sizes[i]};
+		at += sizes[i];
+	}
+	sealed = false;
+	return 0;
+}
+
+void *arena_alloc(enum arena_region which, size_t size, size_t align)
+{
+	struct region *region = &regions[which];
+	size_t start;
+
+	if (sealed && which != ARENA_SCRATCH)
+		return NULL;
+	if (align < ARENA_ALIGN_MIN)
+		align = ARENA_ALIGN_MIN;
+	if (align > ARENA_ALIGN_MAX || (align & (align - 1)) != 0)
+		return NULL;
+	/* Regions start at a multiple of ARENA_ALIGN_MAX, so aligning the offset is enough. */
+	start = (region->used + align - 1) & ~(align - 1);
+	if (start > region->size || size > region->size - start)
+		return NULL;
+	region->used = start + size;
+	if (region->used > region->peak)
+		region->peak = region->used;
+	return region->start + start;
+}
+
+void arena_seal(void)
+{
+	sealed = true;
+}
+
+size_t arena_mark(void)
+{
+	return regions[ARENA_SCRATCH].used;
+}
+
+void arena_reset(size_t mark)
+{
+	struct region *region = &regions[ARENA_SCRATCH];
+
+	if (mark >= region->used)
+		return;
+	wipe(region->start + mark, region->used - mark);
+	region->used = mark;
+}
+
+void arena_usage_ask(enum arena_region which, void (*ask)(size_t *used_bytes, size_t *peak_bytes))
+{
+	regions[which].ask = ask;
+}
+
+void arena_usage(enum arena_region which, struct arena_usage *usage)
+{
+	static const char *const names[ARENA_NR] = {
+		[ARENA_TLS] = "tls",       [ARENA_FRAMES] = "frames",   [ARENA_PAGES] = "pages",
+		[ARENA_TABLES] = "tables", [ARENA_SCRATCH] = "scratch",
+	};
+	const struct region *region = &regions[which];
+
+	*usage = (struct arena_usage){
+		.name = names[which],
+		.size_bytes = region->size,
+		.used_bytes = region->used,
+		.peak_bytes = region->peak,
+	};
+	if (region->ask)
+		region->ask(&usage->used_bytes, &usage->peak_bytes);
+}
+
+/* Each fixed size above is a multiple of 4 KiB for every value Kconfig allows. */
+_Static_assert(TLS_BYTES % 4096 == 0 && FRAMES_BYTES % 4096 == 0 && PAGES_BYTES % 4096 == 0,
+	       "regions start on a page");

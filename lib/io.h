@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* Files, directories and lines of text with the caller's buffers: nothing here allocates. */
+#ifndef BATON_IO_H
+#define BATON_IO_H
+
+#include <dirent.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/*
+ * Reads exactly / writes exactly `len` bytes, however many calls that takes. EINTR is retried.
+ * Returns 0; -ENODATA when the file ends before; -errno of read(2) or write(2).
+ */
+int io_read_full(int fd, void *buf, size_t len);
+int io_write_full(int fd, const void *buf, size_t len);
+int io_pread_full(int fd, void *buf, size_t len, uint64_t offset);
+int io_pwrite_full(int fd, const void *buf, size_t len, uint64_t offset);
+
+/*
+ * Reads a whole file into `buf` and puts a NUL behind it; `path` is relative to `dir_fd`
+ * (AT_FDCWD for the current directory). Returns the bytes read, without the NUL; -EFBIG when the
+ * file does not fit into cap - 1 bytes; -errno of openat(2) or read(2).
+ */
+ssize_t io_read_file(int dir_fd, const char *path, void *buf, size_t cap);
+
+/* Writes into an existing file (as in /proc) with one write(2). 0, -EIO when short, or -errno. */
+int io_write_existing(int dir_fd, const char *path, const void *buf, size_t len);
+
+/*
+ * Replaces a file atomically: a temporary beside it, fsync, rename, fsync of the folder. `name` is
+ * a plain name inside `dir_fd`, at most 200 bytes. After 0 the new content survives a power cut.
+ */
+int io_replace_file(int dir_fd, const char *name, mode_t mode, const void *buf, size_t len);
+
+/* Makes a folder and its missing parents. 0 also when it is there; -errno of mkdir(2). */
+int io_make_dirs(const char *path, mode_t mode);
+
+/* Reads the target of a symbolic link and puts a NUL behind it. -ENAMETOOLONG when it does not fit. */
+ssize_t io_read_link(int dir_fd, const char *path, char *buf, size_t cap);
+
+/* Lines of a file. The buffer is the caller's and bounds the length of a line. */
+struct line_reader {
+	int fd;
+	char *buf;
+	size_t cap, start, end;
+	bool eof;
+};
+
+/* Begins reading at the file's present offset. `buf` is used until the last line was read. */
+void line_reader_init(struct line_reader *reader, int fd, char *buf, size_t cap);
+
+/* The same on a path relative to `dir_fd`; line_reader_close closes the descriptor. -errno. */
+int line_reader_open(struct line_reader *reader, int dir_fd, const char *path, char *buf, size_t cap);
+void line_reader_close(struct line_reader *reader);
+
+/*
+ * The next line without its newline, NUL-terminated, writable, valid until the next call.
+ * 1: a line; 0: the end; -EFBIG: a line longer than the buffer; -errno of read(2).
+ */
+int line_reader_next(struct line_reader *reader, char **line);
+
+/* Entries of a folder, in the kernel's order. */
+struct dir_reader {
+	int fd;
+	uint32_t pos, len;
+	_Alignas(8) char buf[2048];
+};
+
+/* Opens a folder, relative to `dir_fd`. -errno of openat(2). */
+int dir_reader_open(struct dir_reader *reader, int dir_fd, const char *path);
+
+/*
+ * The next entry other than "." and "..": its name (valid until the next call) and type (DT_REG,
+ * DT_UNKNOWN, ...; NULL when not wanted). 1: an entry; 0: the end; -errno of getdents64(2).
+ */
+int dir_reader_next(struct dir_reader *reader, const char **name, uint8_t *type);
+void dir_reader_close(struct dir_reader *reader);
+
+#endif
