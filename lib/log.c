@@ -16,7 +16,7 @@ static struct {
 	int pid;
 	enum log_level level;
 	char reason[LOG_REASON_MAX];
-} log_state = {.level = (enum log_level)CONFIG_LOG_LEVEL};
+} log_state = {.level = CONFIG_LOG_LEVEL < LOG_INFO ? (enum log_level)CONFIG_LOG_LEVEL : LOG_INFO};
 
 void log_context(const char *stage, int pid)
 {

@@ -10,7 +10,7 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 /* What stands in front of each line. Both may be NULL / 0. `stage` must outlive its use. */
 void log_context(const char *stage, int pid);
 
-/* Lines above this level are dropped. The build's CONFIG_LOG_LEVEL is the upper bound. */
+/* Lines above this level are dropped; LOG_INFO at first. CONFIG_LOG_LEVEL is the upper bound. */
 void log_level_set(enum log_level level);
 
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

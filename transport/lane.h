@@ -45,11 +45,14 @@ bool lane_has_room(const struct lane *lane, uint32_t len);
  */
 int lane_queue(struct lane *lane, const struct frame *frame, const void *body);
 
-/* Where the body of the next frame will lie in the queue: write up to `len` bytes there, then call
- * lane_queue with body NULL. NULL without room. */
+/*
+ * Where the body of the next frame will lie in the queue: write up to `len` bytes there, then call
+ * lane_queue with body NULL, and nothing else on this lane in between. NULL without room.
+ */
 uint8_t *lane_body(struct lane *lane, uint32_t len);
 
-/* Sends of the queue what the socket takes. 1: the queue is empty; 0: would block; < 0: the link is gone. */
+/* Sends of the queue what the socket takes. 1: the queue is empty; 0: would block (poll for
+ * POLLOUT); < 0: the link is gone, the reason says how. */
 int lane_flush(struct lane *lane);
 
 /*
@@ -62,7 +65,11 @@ void lane_receive_done(struct lane *lane);
 /* True when received bytes wait inside TLS, so that poll(2) on the socket would not tell. */
 bool lane_has_pending(const struct lane *lane);
 
-/* Blocking forms for the stages with one thing to do. timeout_ms < 0: for ever. -ETIMEDOUT. */
+/*
+ * Blocking forms for the stages with one thing to do. timeout_ms < 0: for ever. -ETIMEDOUT; -EINTR
+ * when a signal handler ran. lane_receive_wait also sends what is queued, so that a question is
+ * never left unsent while its answer is waited for. It returns 0 with a whole frame received.
+ */
 int lane_queue_wait(struct lane *lane, const struct frame *frame, const void *body, int timeout_ms);
 int lane_flush_wait(struct lane *lane, int timeout_ms);
 int lane_receive_wait(struct lane *lane, int timeout_ms);
