@@ -64,7 +64,6 @@ include $(B)/auto.conf
 endif
 
 include tools/config.mk
-include tools/goals.mk
 
 # ---- sources --------------------------------------------------------------------------------
 
@@ -182,3 +181,6 @@ $(B)/linux: | $(B)
 FORCE:
 
 -include $(OBJECTS:.o=.d) $(PB_OBJECTS:.o=.d)
+
+include tools/tests.mk
+include tools/goals.mk

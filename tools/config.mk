@@ -33,5 +33,6 @@ savedefconfig: $(B)/.config
 	$(Q)$(KCONFIG) savedefconfig --kconfig Kconfig --out $(B)/defconfig
 	@echo "$(B)/defconfig"
 
-%_defconfig: board/%_defconfig | $(B)
-	$(Q)$(KCONFIG) defconfig --kconfig Kconfig $<
+%_defconfig: | $(B)
+	$(Q)$(KCONFIG) defconfig --kconfig Kconfig \
+		$(or $(wildcard board/$*_defconfig board/$*/defconfig),board/$*_defconfig)

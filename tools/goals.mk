@@ -1,6 +1,93 @@
 # SPDX-License-Identifier: MIT
-# The goals for people.
+# The goals for people. Those that set the machine up first call make again.
+
+JOBS ?= $(shell nproc)
+SUB = +$(Q)$(MAKE) --no-print-directory -j$(JOBS)
+
+.PHONY: help
+help:
+	@sed 's/^# \{0,1\}//' tools/help.txt
 
 .PHONY: print-binary
 print-binary:
 	@echo $(B)/baton
+
+.PHONY: setup
+setup:
+	$(Q)tools/setup
+
+.PHONY: demo
+demo:
+	$(Q)tools/setup build demo
+	$(SUB) all
+	$(Q)BATON=$(abspath $(B)/baton) tests/demo.sh
+
+# TESTS="unit scenario" runs only these groups.
+.PHONY: check
+check:
+	$(Q)tools/can-check
+	$(Q)tools/setup build check
+	+$(Q)MAKE='$(MAKE)' B='$(B)' JOBS='$(JOBS)' FUZZ_SECONDS='$(FUZZ_SECONDS)' tests/run $(TESTS)
+
+.PHONY: bench
+bench:
+	$(Q)tools/setup build check
+	$(SUB) all
+	$(Q)mkdir -p $(O)/bench
+	$(Q)BATON=$(abspath $(B)/baton) BENCH_OUT=$(abspath $(O)/bench) tests/bench/run
+
+# What can run under the sanitizers: unit tests and fuzzers are always built with them.
+.PHONY: sanitize
+sanitize:
+	+$(Q)$(MAKE) check TESTS='unit fuzz'
+
+.PHONY: size
+size: $(B)/baton
+	@tools/size-report $(B)/baton.map $(B)/baton $(B)/obj
+
+.PHONY: install
+install: $(B)/baton
+	install -D -m 755 $(B)/baton $(DESTDIR)$(PREFIX)/sbin/baton
+	$(if $(wildcard docs/baton.8),install -D -m 644 docs/baton.8 $(DESTDIR)$(PREFIX)/share/man/man8/baton.8)
+
+.PHONY: clean distclean
+clean:
+	rm -rf $(B)
+
+distclean: clean
+	rm -rf $(SRC) $(O)/apt $(O)/bench
+	-@rmdir $(O) 2>/dev/null || true
+
+# ---- lint -----------------------------------------------------------------------------------
+
+LINT_FILES = $(wildcard lib/*.[ch] transport/*.[ch] engine/*.[ch] engine/state/*.[ch] arch/*.h \
+	arch/*/*.[ch] board/*.[ch] cmd/*.[ch] tests/*/*.[ch])
+TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -include $(B)/autoconf.h -I. -I$(B)/gen -I$(B) \
+	-Iarch/$(ARCH_DIR) -isystem $(NANOPB) -isystem $(MBEDTLS)/include \
+	-DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"'
+
+.PHONY: lint lint-run lint-format lint-tidy lint-cppcheck format
+lint:
+	$(Q)tools/setup build lint
+	+$(Q)$(MAKE) -k lint-run
+
+lint-run: lint-format lint-tidy lint-cppcheck
+
+lint-format:
+	$(call say,FORMAT,$(words $(LINT_FILES)) files)
+	$(Q)clang-format --dry-run -Werror $(LINT_FILES)
+
+format:
+	$(Q)clang-format -i $(LINT_FILES)
+
+lint-tidy: | prepared
+	$(call say,TIDY,$(words $(SOURCES)) files)
+	$(Q)printf '%s\n' $(SOURCES) | xargs -P $(JOBS) -n 4 clang-tidy --quiet --warnings-as-errors='*' \
+		$(foreach f,$(TIDY_FLAGS),--extra-arg-before=$(f)) -- 2>$(B)/tidy.log || \
+		{ grep -v 'warnings generated\|^Suppressed\|^Use -' $(B)/tidy.log; false; }
+
+lint-cppcheck: | prepared
+	$(call say,CPPCHK,$(words $(SOURCES)) files)
+	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
+		--suppress=missingIncludeSystem --suppress=unknownMacro -j $(JOBS) \
+		--include=$(B)/autoconf.h -D_GNU_SOURCE -D__linux__ -I. -Iarch/$(ARCH_DIR) $(SOURCES)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+# Unit tests and fuzzers: built for this machine with the sanitizers.
+#
+# A test says in its first lines what of the product it is linked with:
+#
+#	needs: lib/arena.c lib/log.c engine/state/file.pb.c nanopb mbedtls
+#	libs: -lm
+#
+# Words are source files (patterns allowed), generated X.pb.c, `nanopb` (its runtime) and `mbedtls`.
+
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/test_*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+
+HOST_CFLAGS = -std=gnu11 -O1 -g -fno-strict-aliasing -fno-omit-frame-pointer $(CONFIG_CFLAGS) \
+	-Wall -Wextra $(WERROR) -D_GNU_SOURCE -I. -I$(B)/gen -I$(B) -Iarch/$(ARCH_DIR) \
+	-isystem $(NANOPB) -isystem $(MBEDTLS)/include \
+	-DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"'
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+UNIT_CC = gcc $(SANITIZE)
+FUZZ_CC = clang $(SANITIZE)
+
+.PHONY: unit-tests fuzzers
+unit-tests: $(UNIT_TESTS)
+fuzzers: $(FUZZERS)
+
+# $(call needs,FILE): its words. $(call needed,FILE,OBJDIR): the objects and libraries they mean.
+needs = $(shell sed -n '1,20s/^.*needs: *\(.*[^ *\/]\)[ *\/]*$$/\1/p' $(1))
+libs = $(shell sed -n '1,20s/^.*libs: *\(.*[^ *\/]\)[ *\/]*$$/\1/p' $(1))
+needed = $(foreach w,$(1),$(call needed_$(if $(filter nanopb mbedtls,$(w)),$(w),file),$(w),$(2)))
+needed_file = $(patsubst %.c,$(2)/%.o,$(or $(filter %.pb.c,$(1)),$(wildcard $(1)),$(1)))
+needed_nanopb = $(foreach f,pb_common pb_encode pb_decode,$(2)/nanopb/$(f).o)
+needed_mbedtls = $(B)/host/libmbedtls.a
+
+# One rule a test: $(call test_rule,BINARY,SOURCE,OBJDIR,COMPILER,LIBRARIES)
+define test_rule
+$(1): $(3)/$(2:.c=.o) $(sort $(call needed,$(call needs,$(2)),$(3)))
+	$$(call say,LINK,$$@)
+	@mkdir -p $$(@D)
+	$$(Q)$(4) -o $$@ $$^ $(5) $(call libs,$(2))
+TEST_OBJECTS += $(3)/$(2:.c=.o) $(filter %.o,$(call needed,$(call needs,$(2)),$(3)))
+endef
+
+ifneq ($(filter unit-tests fuzzers $(B)/unit/% $(B)/fuzz/%,$(GOALS)),)
+$(foreach t,$(UNIT_TESTS),$(eval $(call test_rule,$(t),$(t:$(B)/%=tests/%.c),$(B)/host/unit,$(UNIT_CC),-lcmocka)))
+$(foreach t,$(FUZZERS),$(eval $(call test_rule,$(t),$(t:$(B)/%=tests/%.c),$(B)/host/fuzz,$(FUZZ_CC) -fsanitize=fuzzer)))
+-include $(sort $(TEST_OBJECTS:.o=.d))
+endif
+
+define host_rules
+$(B)/host/$(1)/%.o: %.c | prepared
+	$$(call say,$(2),$$<)
+	@mkdir -p $$(@D)
+	$$(Q)$(3) $$(HOST_CFLAGS) -MMD -MP -c -o $$@ $$<
+
+$(B)/host/$(1)/%.pb.o: $(B)/gen/%.pb.c | prepared
+	$$(call say,$(2),$$<)
+	@mkdir -p $$(@D)
+	$$(Q)$(3) $$(HOST_CFLAGS) -MMD -MP -c -o $$@ $$<
+
+$(B)/host/$(1)/nanopb/%.o: $(NANOPB_READY) | prepared
+	$$(call say,$(2),nanopb/$$*.c)
+	@mkdir -p $$(@D)
+	$$(Q)$(3) $$(HOST_CFLAGS) -MMD -MP -c -o $$@ $(NANOPB)/$$*.c
+endef
+$(eval $(call host_rules,unit,CC asan,$(UNIT_CC)))
+$(eval $(call host_rules,fuzz,CC fuzz,$(FUZZ_CC) -fsanitize=fuzzer-no-link))
+
+$(B)/host/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h tools/mbedtls.mk
+	$(call say,BUILD,mbedtls for the tests)
+	@mkdir -p $(B)/host
+	+$(Q)$(MAKE) -f tools/mbedtls.mk SRC='$(MBEDTLS)' OUT='$(B)/host' CC=gcc AR=ar \
+		FLAGS="-std=gnu11 -O2 -g $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS)"
+	@touch $@
