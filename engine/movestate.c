@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: MIT */
+/* The state folder: one small file a move, synced before what it says is acted upon. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/movestate.h"
+#include "lib/clock.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "lib/text.h"
+
+#define FILE_MAX 1024
+#define COUNT_EVERY_MS 200
+
+static int folder_fd = -EBADF;
+static const char *folder_path = "";
+
+static const char *const stage_names[STAGE_NR] = {
+	[STAGE_OFFERED] = "offered",	 [STAGE_FROZEN] = "frozen",
+	[STAGE_COMMITTED] = "committed", [STAGE_SERVING] = "serving",
+	[STAGE_DRAINED] = "drained",	 [STAGE_BUILDING] = "building",
+	[STAGE_READY] = "ready",	 [STAGE_STARTED] = "started",
+	[STAGE_COMPLETE] = "complete",
+};
+
+const char *movestate_stage_name(enum move_stage stage)
+{
+	return stage < STAGE_NR ? stage_names[stage] : "?";
+}
+
+int movestate_folder_open(const char *path)
+{
+	struct stat st;
+	int err;
+
+	folder_path = path;
+	err = io_make_dirs(path, 0700);
+	if (err)
+		return log_fail(-err, "state folder %s: %s; use --state DIR", path, strerror(-err));
+	folder_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (folder_fd < 0) {
+		err = errno;
+		return log_fail(err, "state folder %s: %s; use --state DIR", path, strerror(err));
+	}
+	/* Whoever can write here could make a later start believe in moves that never were. */
+	if (!fstat(folder_fd, &st) && (st.st_mode & 022 || st.st_uid != geteuid())) {
+		close(folder_fd);
+		folder_fd = -EBADF;
+		return log_fail(EPERM,
+				"state folder %s (mode %o) can be written by others; "
+				"run: chmod 700 %s, or use --state DIR",
+				path, st.st_mode & 07777u, path);
+	}
+	return 0;
+}
+
+int movestate_folder(void)
+{
+	return folder_fd;
+}
+
+static void file_name(const struct movestate *state, const char *suffix, char *out, size_t cap)
+{
+	snprintf(out, cap, "%s-%s.%s", state->id, state->source ? "source" : "target", suffix);
+}
+
+/* A name that came from elsewhere must not make lines of its own. */
+static void clean_text(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			*text = '?';
+}
+
+int movestate_write(struct movestate *state, enum move_stage stage)
+{
+	enum move_stage before = state->stage;
+	char text[FILE_MAX], name[64];
+	int len, err;
+
+	clean_text(state->comm);
+	clean_text(state->peer);
+	state->stage = stage;
+	state->engine = getpid();
+	state->changed_s = time(NULL);
+	if (!state->begun_s)
+		state->begun_s = state->changed_s;
+	len = snprintf(text, sizeof(text),
+		       "baton-move 1\nid %s\nrole %s\nstage %s\npid %d\npid-start %llu\ncomm %s\n"
+		       "peer %s\nfingerprint %s\nmode %s\nengine %d\nbegun %lld\nchanged %lld\nend\n",
+		       state->id, state->source ? "source" : "target", stage_names[stage],
+		       state->pid, (unsigned long long)state->pid_start, state->comm, state->peer,
+		       state->fingerprint, state->mode, state->engine, (long long)state->begun_s,
+		       (long long)state->changed_s);
+	file_name(state, "move", name, sizeof(name));
+	err = io_replace_file(folder_fd, name, 0600, text, (size_t)len);
+	if (err) {
+		state->stage = before;
+		return log_fail(-err, "state folder %s: writing %s: %s; make room there or use --state DIR",
+				folder_path, name, strerror(-err));
+	}
+	return 0;
+}
+
+void movestate_remove(const struct movestate *state)
+{
+	char name[64];
+
+	if (folder_fd < 0 || !state->id[0])
+		return;
+	file_name(state, "stat", name, sizeof(name));
+	unlinkat(folder_fd, name, 0);
+	file_name(state, "move", name, sizeof(name));
+	if (!unlinkat(folder_fd, name, 0))
+		fsync(folder_fd);
+}
+
+/* Replaces a file without sync. Readers see the old or the new one. Best effort. */
+static void replace_unsynced(const char *name, const char *text, size_t len)
+{
+	char temp[80];
+	bool good;
+	int fd;
+
+	snprintf(temp, sizeof(temp), "%s.new", name);
+	fd = openat(folder_fd, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return;
+	good = !io_write_full(fd, text, len);
+	close(fd);
+	if (!good || renameat(folder_fd, temp, folder_fd, name))
+		unlinkat(folder_fd, temp, 0);
+}
+
+void movestate_count(const struct movestate *state, const struct movestate_counters *counters)
+{
+	static int64_t last_ms;
+	int64_t now_ms = clock_now_ms();
+	char text[FILE_MAX], name[64];
+	int len;
+
+	if (folder_fd < 0 || (last_ms && now_ms - last_ms < COUNT_EVERY_MS))
+		return;
+	last_ms = now_ms;
+	len = snprintf(text, sizeof(text),
+		       "pages-done %llu\npages-left %llu\npages-zero %llu\nfaults %llu\n"
+		       "bytes-wire %llu\nfault-p50-us %u\nfault-p99-us %u\nrate-kib-s %llu\n"
+		       "peak-rss-kib %llu\n",
+		       (unsigned long long)counters->pages_done,
+		       (unsigned long long)counters->pages_left,
+		       (unsigned long long)counters->pages_zero,
+		       (unsigned long long)counters->faults,
+		       (unsigned long long)counters->bytes_wire, counters->fault_p50_us,
+		       counters->fault_p99_us, (unsigned long long)counters->rate_kib_s,
+		       (unsigned long long)counters->peak_rss_kib);
+	file_name(state, "stat", name, sizeof(name));
+	replace_unsynced(name, text, (size_t)len);
+}
+
+/* ---- reading ---- */
+
+enum field_type { FIELD_TEXT, FIELD_S32, FIELD_U32, FIELD_S64, FIELD_U64, FIELD_ROLE, FIELD_STAGE, FIELD_END };
+
+struct field {
+	const char *key;
+	enum field_type type;
+	size_t offset, size;
+};
+
+#define FIELD(key, type, kind, member)                                                             \
+	{                                                                                          \
+		key, type, offsetof(struct kind, member), sizeof(((struct kind *)0)->member)       \
+	}
+
+static const struct field move_fields[] = {
+	FIELD("id ", FIELD_TEXT, movestate, id),
+	FIELD("role ", FIELD_ROLE, movestate, source),
+	FIELD("stage ", FIELD_STAGE, movestate, stage),
+	FIELD("pid ", FIELD_S32, movestate, pid),
+	FIELD("pid-start ", FIELD_U64, movestate, pid_start),
+	FIELD("comm ", FIELD_TEXT, movestate, comm),
+	FIELD("peer ", FIELD_TEXT, movestate, peer),
+	FIELD("fingerprint ", FIELD_TEXT, movestate, fingerprint),
+	FIELD("mode ", FIELD_TEXT, movestate, mode),
+	FIELD("engine ", FIELD_S32, movestate, engine),
+	FIELD("begun ", FIELD_S64, movestate, begun_s),
+	FIELD("changed ", FIELD_S64, movestate, changed_s),
+	{"end", FIELD_END, 0, 0},
+};
+
+static const struct field count_fields[] = {
+	FIELD("pages-done ", FIELD_U64, movestate_counters, pages_done),
+	FIELD("pages-left ", FIELD_U64, movestate_counters, pages_left),
+	FIELD("pages-zero ", FIELD_U64, movestate_counters, pages_zero),
+	FIELD("faults ", FIELD_U64, movestate_counters, faults),
+	FIELD("bytes-wire ", FIELD_U64, movestate_counters, bytes_wire),
+	FIELD("fault-p50-us ", FIELD_U32, movestate_counters, fault_p50_us),
+	FIELD("fault-p99-us ", FIELD_U32, movestate_counters, fault_p99_us),
+	FIELD("rate-kib-s ", FIELD_U64, movestate_counters, rate_kib_s),
+	FIELD("peak-rss-kib ", FIELD_U64, movestate_counters, peak_rss_kib),
+};
+
+static int stage_by_name(const char *name)
+{
+	for (int i = 0; i < STAGE_NR; i++)
+		if (!strcmp(stage_names[i], name))
+			return i;
+	return -EPROTO;
+}
+
+/* Puts one value where its field says. 1 for the end line, 0, or -EPROTO. */
+static int field_set(const struct field *field, const char *value, void *base)
+{
+	void *at = (char *)base + field->offset;
+	uint64_t number = 0;
+	int stage;
+
+	switch (field->type) {
+	case FIELD_END:
+		return 1;
+	case FIELD_TEXT:
+		return text_copy(at, field->size, value) ? 0 : -EPROTO;
+	case FIELD_ROLE:
+		*(bool *)at = !strcmp(value, "source");
+		return 0;
+	case FIELD_STAGE:
+		stage = stage_by_name(value);
+		if (stage < 0)
+			return stage;
+		*(enum move_stage *)at = (enum move_stage)stage;
+		return 0;
+	default:
+		break;
+	}
+	if (text_parse_u64(value, 10, &number))
+		return -EPROTO;
+	if (field->size == sizeof(uint32_t))
+		*(uint32_t *)at = (uint32_t)number;
+	else
+		*(uint64_t *)at = number;
+	return 0;
+}
+
+/* Reads lines "key value" into a struct. 1 when the end line was there, 0 without, or -errno. */
+static int read_fields(int folder, const char *name, const struct field *fields, size_t nr, void *base)
+{
+	char buf[FILE_MAX], *line;
+	struct line_reader reader;
+	int got, err, ended = 0;
+
+	err = line_reader_open(&reader, folder, name, buf, sizeof(buf));
+	if (err)
+		return err;
+	while ((got = line_reader_next(&reader, &line)) > 0 && !ended) {
+		for (size_t i = 0; i < nr; i++) {
+			size_t key_len = strlen(fields[i].key);
+
+			if (strncmp(line, fields[i].key, key_len))
+				continue;
+			ended = field_set(&fields[i], line + key_len, base);
+			break;
+		}
+		if (ended < 0)
+			got = ended;
+	}
+	line_reader_close(&reader);
+	return got < 0 ? got : ended;
+}
+
+int movestate_read(int folder, const char *name, struct movestate *state)
+{
+	int ended;
+
+	*state = (struct movestate){0};
+	ended = read_fields(folder, name, move_fields, sizeof(move_fields) / sizeof(move_fields[0]),
+			    state);
+	if (ended < 0)
+		return ended;
+	return ended && state->id[0] ? 0 : -EPROTO;
+}
+
+void movestate_read_counters(int folder, const struct movestate *state, struct movestate_counters *counters)
+{
+	char name[64];
+
+	*counters = (struct movestate_counters){0};
+	file_name(state, "stat", name, sizeof(name));
+	read_fields(folder, name, count_fields, sizeof(count_fields) / sizeof(count_fields[0]),
+		    counters);
+}
+
+/* The lock of this process: a descriptor that is never closed, and its name. */
+static char lock_name[32];
+
+int movestate_lock_pid(pid_t pid)
+{
+	struct stat st;
+	int fd, err;
+
+	snprintf(lock_name, sizeof(lock_name), "pid-%d.lock", pid);
+	do {
+		fd = openat(folder_fd, lock_name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (fd < 0) {
+			err = errno;
+			return log_fail(err,
+					"state folder %s: making %s: %s; make room there or use --state DIR",
+					folder_path, lock_name, strerror(err));
+		}
+		if (flock(fd, LOCK_EX | LOCK_NB)) {
+			err = errno == EWOULDBLOCK ? EBUSY : errno;
+			close(fd);
+			return log_fail(err, "pid %d is already being moved; see: baton status", pid);
+		}
+		/* The former holder may have removed the file between our open and our lock. */
+		if (!fstat(fd, &st) && st.st_nlink)
+			return 0;
+		close(fd);
+	} while (true);
+}
+
+void movestate_unlock_pid(void)
+{
+	if (lock_name[0])
+		unlinkat(folder_fd, lock_name, 0);
+	lock_name[0] = '\0';
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* What this device accepts: the file `policy` in the keys folder. */
+#ifndef BATON_POLICY_H
+#define BATON_POLICY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/*
+ * Lines of the file; empty lines and lines that begin with # count for nothing. Where there is a
+ * line of a sort, one of that sort has to match. No file: everything of trusted peers is accepted.
+ *
+ *     allow-uid N       real, effective and saved uid; without "allow-uid 0" no capabilities either
+ *     allow-exe PATH    the program's file
+ *     allow-peer NAME   the name in the sender's certificate
+ */
+struct policy_subject {
+	const char *peer, *exe;
+	const uint32_t *uids;
+	size_t nr_uids;
+	bool privileged; /* holds capabilities */
+};
+
+/* 0; -EPERM when the policy does not allow it; -EINVAL when the file cannot be understood, which
+ * allows nothing. The reason is said. */
+int policy_check(const char *keys_dir, const struct policy_subject *subject);
+
+/* The same for a process that was built here, from /proc: an offer can say anything. */
+int policy_check_process(const char *keys_dir, const char *peer, pid_t pid);
+
+#endif
