@@ -86,6 +86,17 @@ NANOPB := $(or $(NANOPB_DIR),$(SRC)/nanopb)
 MBEDTLS_READY := $(if $(MBEDTLS_DIR),$(MBEDTLS_DIR)/library/ssl_tls.c,$(SRC)/mbedtls.ready)
 NANOPB_READY := $(if $(NANOPB_DIR),$(NANOPB_DIR)/pb_encode.c,$(SRC)/nanopb.ready)
 
+# What must stand before the first of our files is compiled; later the dependency files know.
+PREPARED := $(GENERATED) $(B)/autoconf.h $(MBEDTLS_READY) $(NANOPB_READY) $(B)/linux
+
+# Files whose content make itself knows are written while it reads this, when they change: then a
+# source that was deleted relinks, and make -q is right.
+write = $(shell mkdir -p $(B); echo '$(2)' | cmp -s - $(1) || echo '$(2)' > $(1))
+ifneq ($(filter-out $(PLAIN_GOALS),$(GOALS)),)
+$(call write,$(B)/objects.list,$(OBJECTS) $(PB_OBJECTS))
+$(call write,$(B)/version.h,#define BATON_VERSION "$(VERSION)")
+endif
+
 # ---- flags ----------------------------------------------------------------------------------
 
 # fno-strict-aliasing: buffers from the wire and from other processes are read as structures.
@@ -114,25 +125,17 @@ $(B)/baton: $(OBJECTS) $(PB_OBJECTS) $(B)/libmbedtls.a $(B)/objects.list tools/c
 # The limit holds for what is built without a say of the user.
 SIZE_LIMIT_KIB = $(if $(wildcard $(B)/.config.is_default),512,)
 
-# A source that was deleted relinks, too.
-$(B)/objects.list: FORCE | $(B)
-	@echo '$(OBJECTS) $(PB_OBJECTS)' | cmp -s - $@ || echo '$(OBJECTS) $(PB_OBJECTS)' > $@
-
-$(B)/version.h: FORCE | $(B)
-	@echo '#define BATON_VERSION "$(VERSION)"' | cmp -s - $@ || \
-		echo '#define BATON_VERSION "$(VERSION)"' > $@
-
-$(OBJECTS): $(B)/obj/%.o: %.c | prepared
+$(OBJECTS): $(B)/obj/%.o: %.c | $(PREPARED)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(OUR_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(B)/obj/gen/%.o: $(B)/gen/%.c | prepared
+$(B)/obj/gen/%.o: $(B)/gen/%.c | $(PREPARED)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(NANOPB_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(B)/obj/nanopb/%.o: $(NANOPB_READY) | prepared
+$(B)/obj/nanopb/%.o: $(NANOPB_READY) | $(PREPARED)
 	$(call say,CC,nanopb/$*.c)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(NANOPB_CFLAGS) -MMD -MP -c -o $@ $(NANOPB)/$*.c
@@ -145,10 +148,6 @@ $(B)/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h t
 # Compiles everything and links nothing.
 .PHONY: objects
 objects: $(OBJECTS) $(PB_OBJECTS) $(B)/libmbedtls.a
-
-# What must stand before the first of our files is compiled; later the dependency files know.
-.PHONY: prepared
-prepared: $(GENERATED) $(B)/autoconf.h $(B)/version.h $(MBEDTLS_READY) $(NANOPB_READY) $(B)/linux
 
 $(B):
 	@mkdir -p $@
@@ -176,9 +175,6 @@ $(B)/linux: | $(B)
 	@ln -sfn $(firstword $(wildcard /usr/include/$(ARCH)-linux-gnu/asm /usr/$(ARCH)-linux-gnu/include/asm) \
 		/usr/include/asm) $@.part/asm
 	@mv -T $@.part $@
-
-.PHONY: FORCE
-FORCE:
 
 -include $(OBJECTS:.o=.d) $(PB_OBJECTS:.o=.d)
 

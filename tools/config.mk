@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: MIT
 # The configuration: $(B)/.config, edited by people; auto.conf and autoconf.h, made from it.
 
-$(B)/auto.conf: $(B)/.config Kconfig
+$(B)/auto.conf $(B)/autoconf.h &: $(B)/.config Kconfig
 	$(Q)$(PYTHON) -c 'import kconfiglib' 2>/dev/null || \
 		{ echo "python3-kconfiglib is missing; run 'make setup'" >&2; exit 1; }
-	$(Q)$(KCONFIG) genconfig --header-path $(B)/autoconf.h --config-out $@ Kconfig
+	$(Q)$(KCONFIG) genconfig --header-path $(B)/autoconf.h --config-out $(B)/auto.conf Kconfig
 	@KCONFIG_CONFIG=$(B)/.default $(PYTHON) -m alldefconfig Kconfig >/dev/null
-	@if cmp -s $@ $(B)/.default; then touch $(B)/.config.is_default; else rm -f $(B)/.config.is_default; fi
-	@touch $@
-
-$(B)/autoconf.h: $(B)/auto.conf
+	@if cmp -s $(B)/auto.conf $(B)/.default; then touch $(B)/.config.is_default; else rm -f $(B)/.config.is_default; fi
+	@touch $(B)/auto.conf
 
 # Without a configuration the defaults of Kconfig are taken.
 $(B)/.config:

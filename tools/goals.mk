@@ -80,13 +80,13 @@ lint-format:
 format:
 	$(Q)clang-format -i $(LINT_FILES)
 
-lint-tidy: | prepared
+lint-tidy: | $(PREPARED)
 	$(call say,TIDY,$(words $(SOURCES)) files)
 	$(Q)printf '%s\n' $(SOURCES) | xargs -P $(JOBS) -n 4 clang-tidy --quiet --warnings-as-errors='*' \
 		$(foreach f,$(TIDY_FLAGS),--extra-arg-before=$(f)) -- 2>$(B)/tidy.log || \
 		{ grep -v 'warnings generated\|^Suppressed\|^Use -' $(B)/tidy.log; false; }
 
-lint-cppcheck: | prepared
+lint-cppcheck: | $(PREPARED)
 	$(call say,CPPCHK,$(words $(SOURCES)) files)
 	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
 		--suppress=missingIncludeSystem --suppress=unknownMacro -j $(JOBS) \

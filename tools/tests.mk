@@ -47,17 +47,17 @@ $(foreach t,$(FUZZERS),$(eval $(call test_rule,$(t),$(t:$(B)/%=tests/%.c),$(B)/h
 endif
 
 define host_rules
-$(B)/host/$(1)/%.o: %.c | prepared
+$(B)/host/$(1)/%.o: %.c | $(PREPARED)
 	$$(call say,$(2),$$<)
 	@mkdir -p $$(@D)
 	$$(Q)$(3) $$(HOST_CFLAGS) -MMD -MP -c -o $$@ $$<
 
-$(B)/host/$(1)/%.pb.o: $(B)/gen/%.pb.c | prepared
+$(B)/host/$(1)/%.pb.o: $(B)/gen/%.pb.c | $(PREPARED)
 	$$(call say,$(2),$$<)
 	@mkdir -p $$(@D)
 	$$(Q)$(3) $$(HOST_CFLAGS) -MMD -MP -c -o $$@ $$<
 
-$(B)/host/$(1)/nanopb/%.o: $(NANOPB_READY) | prepared
+$(B)/host/$(1)/nanopb/%.o: $(NANOPB_READY) | $(PREPARED)
 	$$(call say,$(2),nanopb/$$*.c)
 	@mkdir -p $$(@D)
 	$$(Q)$(3) $$(HOST_CFLAGS) -MMD -MP -c -o $$@ $(NANOPB)/$$*.c
