@@ -10,7 +10,7 @@
  */
 #define CONFIG_ON_1 0,
 #define config_second(ignored, value, ...) value
-#define config_pick(on_or_junk) config_second(on_or_junk 1, 0, 0)
+#define config_pick(...) config_second(__VA_ARGS__ 1, 0, 0)
 #define config_paste(value) config_pick(CONFIG_ON_##value)
 
 /* 1 when the switch is on, 0 when it is off or unknown. Good in #if as well. */

@@ -62,9 +62,10 @@ distclean: clean
 
 LINT_FILES = $(wildcard lib/*.[ch] transport/*.[ch] engine/*.[ch] engine/state/*.[ch] arch/*.h \
 	arch/*/*.[ch] board/*.[ch] cmd/*.[ch] tests/*/*.[ch])
-TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -include $(B)/autoconf.h -I. -I$(B)/gen -I$(B) \
-	-Iarch/$(ARCH_DIR) -isystem $(NANOPB) -isystem $(MBEDTLS)/include \
-	-DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"'
+TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -include $(abspath $(B))/autoconf.h -I$(CURDIR) \
+	-I$(abspath $(B))/gen -I$(abspath $(B)) -I$(CURDIR)/arch/$(ARCH_DIR) \
+	-isystem $(abspath $(NANOPB)) -isystem $(abspath $(MBEDTLS))/include \
+	-DMBEDTLS_CONFIG_FILE="transport/mbedtls_config.h"
 
 .PHONY: lint lint-run lint-format lint-tidy lint-cppcheck format
 lint:
@@ -82,8 +83,9 @@ format:
 
 lint-tidy: | $(PREPARED)
 	$(call say,TIDY,$(words $(SOURCES)) files)
-	$(Q)printf '%s\n' $(SOURCES) | xargs -P $(JOBS) -n 4 clang-tidy --quiet --warnings-as-errors='*' \
-		$(foreach f,$(TIDY_FLAGS),--extra-arg-before=$(f)) -- 2>$(B)/tidy.log || \
+	@printf '%s\n' $(foreach f,$(TIDY_FLAGS),'$(f)') > $(B)/compile_flags.txt
+	$(Q)printf '%s\n' $(SOURCES) | xargs -P $(JOBS) -n 4 clang-tidy --quiet -p $(B) \
+		--warnings-as-errors='*' 2>$(B)/tidy.log || \
 		{ grep -v 'warnings generated\|^Suppressed\|^Use -' $(B)/tidy.log; false; }
 
 lint-cppcheck: | $(PREPARED)
