@@ -100,7 +100,7 @@ endif
 # ---- flags ----------------------------------------------------------------------------------
 
 # fno-strict-aliasing: buffers from the wire and from other processes are read as structures.
-BASE_CFLAGS := -std=gnu11 -O2 -g -fno-pie -ffunction-sections -fdata-sections -fno-strict-aliasing \
+BASE_CFLAGS := -std=gnu11 $(if $(CONFIG_OPTIMIZE_SIZE),-Os,-O2) -g -fno-pie -ffunction-sections -fdata-sections -fno-strict-aliasing \
 	-fstack-protector-strong -ffile-prefix-map=$(CURDIR)/= -isystem $(B)/linux
 LIB_CFLAGS_x86_64 := -maes -mpclmul -msse4.1
 CONFIG_CFLAGS := -include $(B)/autoconf.h
