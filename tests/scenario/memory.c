@@ -132,10 +132,6 @@ static void prepare_anon(void)
 	code = map(PAGE, RW, ANON, -1, 0);
 	memcpy(code, "\xb8\x2a\x00\x00\x00\xc3", 6); /* mov $42, %eax; ret */
 	CHECK(!mprotect(code, PAGE, PROT_READ | PROT_EXEC));
-	grows = map(PAGES(1024), RW, ANON | MAP_GROWSDOWN | MAP_STACK, -1, 0);
-	munmap(grows, PAGES(1008)); /* room below it, the kernel's stack guard gap included */
-	grows += PAGES(1008);
-	scenario_fill(grows, PAGES(16), 4);
 	heap = brk_grow(PAGES(100));
 	scenario_fill((char *)(((unsigned long)heap + 7) & ~7ul), PAGES(99), 5);
 	add("private anonymous", anon, PAGES(512));
@@ -144,7 +140,6 @@ static void prepare_anon(void)
 	add("PROT_NONE", guard, PAGES(4));
 	add("PROT_NONE with data", none_data, PAGES(4));
 	add("code", code, PAGE);
-	add("GROWSDOWN", grows, PAGES(16));
 	add("brk", (char *)(((unsigned long)heap + PAGE) & ~(PAGE - 1)), PAGES(98));
 }
 
@@ -221,6 +216,12 @@ static void prepare(void)
 	prepare_files();
 	prepare_shared();
 	prepare_flags();
+	/* Last, or what is mapped after it would fill the room. */
+	grows = map(PAGES(1024), RW, ANON | MAP_GROWSDOWN | MAP_STACK, -1, 0);
+	munmap(grows, PAGES(1008)); /* room below it, the kernel's stack guard gap included */
+	grows += PAGES(1008);
+	scenario_fill(grows, PAGES(16), 4);
+	add("GROWSDOWN", grows, PAGES(16));
 	read_smaps();
 	for (unsigned int i = 0; i < nr_areas; i++)
 		look(&areas[i], &areas[i]);

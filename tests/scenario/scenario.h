@@ -115,35 +115,32 @@ static inline void scenario_write(const char *name, const char *text)
 	unlink(tmp);
 }
 
-/* Writes the result, once, and ends the program when it was a failure. */
-static inline void scenario_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static inline void scenario_fail(const char *fmt, ...)
+/* Writes the result, once, and ends the program: where, which condition, and a text. */
+static inline void scenario_fail_at(const char *file, int line, const char *cond, int err,
+				    const char *fmt, ...) __attribute__((format(printf, 5, 6)));
+static inline void scenario_fail_at(const char *file, int line, const char *cond, int err,
+				    const char *fmt, ...)
 {
-	char text[700];
+	char text[900], more[600];
+	const char *slash = strrchr(file, '/');
 	va_list ap;
-	int n;
 
-	n = snprintf(text, sizeof(text), "FAIL ");
 	va_start(ap, fmt);
-	vsnprintf(text + n, sizeof(text) - (size_t)n, fmt, ap);
+	vsnprintf(more, sizeof(more), fmt, ap);
 	va_end(ap);
+	snprintf(text, sizeof(text), "FAIL %s:%d: %s:%s (errno %d)", slash ? slash + 1 : file, line,
+		 cond, more, err);
 	scenario_write("result", text);
 	_exit(1);
 }
 
-#define SCENARIO_STR2(x) #x
-#define SCENARIO_STR(x) SCENARIO_STR2(x)
+#define scenario_fail(...) scenario_fail_at(__FILE__, __LINE__, "", errno, " " __VA_ARGS__)
 
 /* Fails with the condition's own text, and what follows, unless it holds. */
 #define CHECK(cond, ...)                                                                           \
 	do {                                                                                       \
-		if (!(cond)) {                                                                     \
-			char check_text[400];                                                      \
-			int check_errno = errno;                                                   \
-			snprintf(check_text, sizeof(check_text), " " __VA_ARGS__);                 \
-			scenario_fail("%s:%s: %s:%s (errno %d)", strrchr("/" __FILE__, '/') + 1,   \
-				      SCENARIO_STR(__LINE__), #cond, check_text, check_errno);     \
-		}                                                                                  \
+		if (!(cond))                                                                       \
+			scenario_fail_at(__FILE__, __LINE__, #cond, errno, " " __VA_ARGS__);       \
 	} while (0)
 
 /* CLOCK_MONOTONIC in milliseconds. */
