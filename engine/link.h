@@ -8,22 +8,31 @@
 #define BATON_LINK_H
 
 #include "transport/lane.h"
+#include "transport/route.h"
+#include "transport/socket.h"
+#include "transport/tls.h"
+#include <pb.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LINK_TOKEN_BYTES 16
-#define LINK_FINGERPRINT_BYTES 32
+#define LINK_PORT 7117
+/* How long the dialing side waits for an answer to a connection, in ms. */
+#define LINK_DIAL_TIMEOUT_MS 10000
+
+/* What a worker tells its supervisor, one byte each; '0' and '1': give me a connection for that lane. */
+#define LINK_TELL_KNOWN 'K'    /* the peer is authenticated */
+#define LINK_TELL_ACCEPTED 'A' /* the move was accepted: it counts */
 
 struct link {
 	struct lane fast; /* lane 0: control and faults */
 	struct lane bulk; /* lane 1: the push */
 
-	uint8_t token[LINK_TOKEN_BYTES];
-	uint8_t fingerprint[LINK_FINGERPRINT_BYTES]; /* of the peer's certificate */
+	uint8_t token[ROUTE_TOKEN_BYTES];
+	uint8_t fingerprint[TLS_FINGERPRINT_BYTES]; /* of the peer's certificate */
 	bool known;    /* fingerprint is valid: a later lane must show the same */
 	bool source;   /* our role, told in HELLO */
-	char peer[64]; /* address and port, for messages */
-	char name[64]; /* the peer's name from its certificate */
+	char peer[SOCKET_NAME_MAX]; /* address and port, for messages */
+	char name[TLS_NAME_MAX];    /* what the peer is trusted as */
 
 	const char *address; /* dialing side: HOST[:PORT]; NULL on the listening side */
 	int supervisor_fd;   /* listening side: where lanes come from; -1 */
@@ -33,25 +42,48 @@ struct link {
 /* Takes the buffers of both lanes from the arena; before arena_seal. -ENOMEM. */
 int link_init(struct link *link);
 
-/* Dialing side: remembers the address and makes a token. */
+/* Dialing side: remembers the address and makes a token. -errno of getrandom(2). */
 int link_dial(struct link *link, const char *address);
 
 /* Listening side, in the worker: `first_fd` is the connection that was routed as lane 0. */
 void link_accept(struct link *link, int first_fd, int supervisor_fd, const char *peer,
-		 const uint8_t token[static LINK_TOKEN_BYTES]);
+		 const uint8_t token[static ROUTE_TOKEN_BYTES]);
 
 /*
  * Opens both lanes: TLS, HELLO with version and role. Also after a cut, on a closed link.
  * `timeout_ms` bounds the whole. -ECONNREFUSED, -EHOSTUNREACH, -ETIMEDOUT: not reachable;
  * -EKEYREJECTED: not trusted here or there; -EPROTO: not a baton, or another version, or the same
- * role twice; -EINTR: asked to stop.
+ * role twice; -EINTR: asked to stop. On failure both lanes are closed.
  */
 int link_open(struct link *link, int timeout_ms);
+
+/* Tells the supervisor, if there is one. */
+void link_tell(const struct link *link, char what);
+
+/*
+ * Waits for the next frame on lane 0, which stays in link->fast until lane_receive_done. PING is
+ * answered; ABORT is -ECONNABORTED with the peer's words as the reason. -ETIMEDOUT, -EINTR when
+ * asked to stop (only if `stoppable`), or what the lane says.
+ */
+int link_receive(struct link *link, int timeout_ms, bool stoppable);
+
+/* The same, and the frame must be of this type: else -EPROTO. */
+int link_expect(struct link *link, uint8_t type, int timeout_ms, bool stoppable);
+
+/* Sends a frame on lane 0 and sees it leave. */
+int link_send(struct link *link, uint8_t type, uint64_t addr);
+int link_send_message(struct link *link, uint8_t type, const pb_msgdesc_t *fields, const void *msg);
+
+/*
+ * Tells the peer that it is over and why (lib/log.h's reason), then waits a moment for it to close,
+ * so that the words are not lost with our end of the connection. Best effort.
+ */
+void link_abort(struct link *link, bool refused);
 
 /* Closes both lanes. */
 void link_close(struct link *link);
 
-/* Set by the handlers of SIGINT and SIGTERM: blocking waits end with -EINTR. */
+/* Set by the handlers of SIGINT and SIGTERM: stoppable waits end with -EINTR. */
 bool link_stopping(void);
 /* Installs those handlers. */
 void link_catch_signals(void);
