@@ -70,6 +70,7 @@ bool lane_has_pending(const struct lane *lane);
  * when a signal handler ran. lane_receive_wait also sends what is queued, so that a question is
  * never left unsent while its answer is waited for. It returns 0 with a whole frame received.
  */
+int lane_room_wait(struct lane *lane, uint32_t len, int timeout_ms);
 int lane_queue_wait(struct lane *lane, const struct frame *frame, const void *body, int timeout_ms);
 int lane_flush_wait(struct lane *lane, int timeout_ms);
 int lane_receive_wait(struct lane *lane, int timeout_ms);

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/* Writing into the keys folder: a new key and its certificate, a peer that is to be trusted. */
+#include "transport/keys.h"
+
+#include "lib/arena.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "lib/text.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <mbedtls/ecp.h>
+#include <mbedtls/platform_util.h>
+#include <mbedtls/psa_util.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PEM_BYTES 2048 /* a P-256 key or a certificate as we make them takes less than 1 KiB */
+
+/* A name becomes a file name and a part of a certificate: plain characters only. */
+static int check_name(const char *name)
+{
+	size_t plain = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+
+	if (name[0] == '\0' || name[0] == '.' || name[plain] != '\0' || plain >= KEYS_NAME_MAX)
+		return log_fail(EINVAL, "'%s' is no name for a device: 1 to %d letters, digits, dots, "
+					"dashes and underscores; choose one with --name",
+				name, KEYS_NAME_MAX - 1);
+	return 0;
+}
+
+/* Makes the folder and the one for peers, and opens it. */
+static int make_folder(const char *dir)
+{
+	int err = io_make_dirs(dir, 0700);
+	int fd;
+
+	if (err)
+		return log_fail(-err, "%s cannot be made: %s", dir, strerror(-err));
+	fd = keys_open(dir);
+	if (fd < 0)
+		return fd;
+	if (mkdirat(fd, "peers", 0700) < 0 && errno != EEXIST) {
+		err = log_fail(errno, "%s/peers cannot be made: %s", dir, strerror(errno));
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+static int make_key(mbedtls_pk_context *key)
+{
+	int err = mbedtls_pk_setup(key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
+
+	if (!err)
+		err = mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(*key),
+					  mbedtls_psa_get_random, MBEDTLS_PSA_RANDOM_STATE);
+	return err;
+}
+
+/* The certificate of `key` for `name`, signed by itself, as PEM. An error of mbedtls. */
+static int make_certificate(mbedtls_pk_context *key, const char *name, uint8_t *pem)
+{
+	mbedtls_x509write_cert cert;
+	char subject[KEYS_NAME_MAX + 3];
+	uint8_t serial[16];
+	int err;
+
+	snprintf(subject, sizeof(subject), "CN=%s", name);
+	if (getrandom(serial, sizeof(serial), 0) != (ssize_t)sizeof(serial))
+		return -1;
+	serial[0] = (serial[0] & 0x7f) | 0x40; /* positive, and of this length */
+
+	mbedtls_x509write_crt_init(&cert);
+	mbedtls_x509write_crt_set_version(&cert, MBEDTLS_X509_CRT_VERSION_3);
+	mbedtls_x509write_crt_set_md_alg(&cert, MBEDTLS_MD_SHA256);
+	mbedtls_x509write_crt_set_subject_key(&cert, key);
+	mbedtls_x509write_crt_set_issuer_key(&cert, key);
+	err = mbedtls_x509write_crt_set_subject_name(&cert, subject);
+	if (!err)
+		err = mbedtls_x509write_crt_set_issuer_name(&cert, subject);
+	if (!err)
+		err = mbedtls_x509write_crt_set_serial_raw(&cert, serial, sizeof(serial));
+	/* Nobody looks at the dates (transport/mbedtls_config.h); tools want some. */
+	if (!err)
+		err = mbedtls_x509write_crt_set_validity(&cert, "20200101000000", "20991231235959");
+	if (!err)
+		err = mbedtls_x509write_crt_set_basic_constraints(&cert, 0, -1);
+	if (!err)
+		err = mbedtls_x509write_crt_set_key_usage(&cert, MBEDTLS_X509_KU_DIGITAL_SIGNATURE);
+	if (!err)
+		err = mbedtls_x509write_crt_pem(&cert, pem, PEM_BYTES, mbedtls_psa_get_random,
+						MBEDTLS_PSA_RANDOM_STATE);
+	mbedtls_x509write_crt_free(&cert);
+	return err;
+}
+
+/* Fingerprint of a certificate given as PEM text. */
+static int fingerprint_of(const char *what, const uint8_t *pem, uint8_t *fingerprint, char *name)
+{
+	mbedtls_x509_crt cert;
+	int err;
+
+	mbedtls_x509_crt_init(&cert);
+	err = keys_parse_certificate(what, pem, strlen((const char *)pem), &cert);
+	if (!err)
+		err = keys_fingerprint(&cert, fingerprint);
+	if (!err && name)
+		keys_common_name(&cert, name);
+	mbedtls_x509_crt_free(&cert);
+	return err;
+}
+
+static int write_pem(int fd, const char *dir, const char *name, mode_t mode, const uint8_t *pem)
+{
+	int err = io_replace_file(fd, name, mode, pem, strlen((const char *)pem));
+
+	if (err)
+		return log_fail(-err, "%s/%s cannot be written: %s", dir, name, strerror(-err));
+	return 0;
+}
+
+/* Key and certificate into the open folder. */
+static int create_in(int fd, const char *dir, const char *name, uint8_t *fingerprint)
+{
+	uint8_t key_pem[PEM_BYTES], cert_pem[PEM_BYTES];
+	mbedtls_pk_context key;
+	int err;
+
+	if (faccessat(fd, "key.pem", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+		return log_fail(EEXIST, "%s/key.pem is there already and stays as it is; remove it first "
+					"if this device shall get a new identity",
+				dir);
+	mbedtls_pk_init(&key);
+	err = make_key(&key);
+	if (!err)
+		err = make_certificate(&key, name, cert_pem);
+	if (!err)
+		err = mbedtls_pk_write_key_pem(&key, key_pem, sizeof(key_pem));
+	mbedtls_pk_free(&key);
+	if (err)
+		err = log_fail(EIO, "the key cannot be made (mbedtls -0x%04x)", (unsigned int)-err);
+	if (!err)
+		err = fingerprint_of("cert.pem", cert_pem, fingerprint, NULL);
+	/* The key last: where there is a key there is its certificate. */
+	if (!err)
+		err = write_pem(fd, dir, "cert.pem", 0644, cert_pem);
+	if (!err)
+		err = write_pem(fd, dir, "key.pem", 0600, key_pem);
+	mbedtls_platform_zeroize(key_pem, sizeof(key_pem));
+	return err;
+}
+
+int keys_create(const char *dir, const char *name, uint8_t fingerprint[static KEYS_FINGERPRINT_BYTES])
+{
+	int err = check_name(name);
+	int fd;
+
+	if (err)
+		return err;
+	fd = make_folder(dir);
+	if (fd < 0)
+		return fd;
+	err = create_in(fd, dir, name, fingerprint);
+	close(fd);
+	return err;
+}
+
+/* Keeps the certificate under its name; when another peer has that, under name-fingerprint. */
+static int keep_peer(int fd, const char *dir, const uint8_t *pem, const uint8_t *fingerprint,
+		     char name[static KEYS_NAME_MAX])
+{
+	char file[KEYS_NAME_MAX + 32], short_hex[17], known[KEYS_NAME_MAX];
+	int err = keys_find_peer(fd, fingerprint, known);
+
+	if (err < 0)
+		return err;
+	if (err == 1) {
+		memcpy(name, known, KEYS_NAME_MAX);
+		return 0;
+	}
+	text_put_hex(short_hex, fingerprint, 8, '\0');
+	if (name[0] == '\0')
+		memcpy(name, short_hex, sizeof(short_hex));
+	snprintf(file, sizeof(file), "peers/%s.pem", name);
+	if (faccessat(fd, file, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+		char base[KEYS_NAME_MAX];
+
+		memcpy(base, name, KEYS_NAME_MAX);
+		snprintf(name, KEYS_NAME_MAX, "%.40s-%s", base, short_hex);
+	}
+	snprintf(file, sizeof(file), "%s.pem", name);
+	fd = openat(fd, "peers", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return log_fail(errno, "%s/peers: %s", dir, strerror(errno));
+	err = write_pem(fd, "peers", file, 0644, pem);
+	close(fd);
+	return err;
+}
+
+int keys_trust(const char *dir, const char *path, char name[static KEYS_NAME_MAX],
+	       uint8_t fingerprint[static KEYS_FINGERPRINT_BYTES])
+{
+	size_t mark = arena_mark();
+	uint8_t *pem = arena_alloc(ARENA_SCRATCH, KEYS_FILE_MAX, 16);
+	ssize_t len;
+	int err, fd;
+
+	if (!pem)
+		return log_fail(ENOMEM, "no memory left to read %s", path);
+	len = io_read_file(AT_FDCWD, path, pem, KEYS_FILE_MAX);
+	if (len < 0)
+		err = log_fail((int)-len, "%s: %s", path,
+			       len == -EFBIG ? "larger than any certificate" : strerror((int)-len));
+	else
+		err = fingerprint_of(path, pem, fingerprint, name);
+	if (!err) {
+		fd = make_folder(dir);
+		err = fd < 0 ? fd : keep_peer(fd, dir, pem, fingerprint, name);
+		if (fd >= 0)
+			close(fd);
+	}
+	arena_reset(mark);
+	return err;
+}

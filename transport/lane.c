@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Lanes: frames over one TLS session, sent from a queue that is filled in place, received whole.
+ *
+ *     tx   0 ......... tx_sent ........... tx_len ............ tx_cap
+ *          sent        to be sent          room
+ *
+ * What was sent is reclaimed when the queue is empty, or by moving the rest when room is needed.
+ */
+#include "transport/lane.h"
+
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "transport/tls.h"
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Room for small frames beside one of the largest. */
+#define TX_SLACK_BYTES 4096
+
+int lane_init(struct lane *lane)
+{
+	*lane = (struct lane){.fd = -1, .tx_cap = FRAME_BODY_MAX + TX_SLACK_BYTES};
+	lane->rx_body = arena_alloc(ARENA_FRAMES, FRAME_BODY_MAX, 4096);
+	lane->tx = arena_alloc(ARENA_FRAMES, lane->tx_cap, 4096);
+	if (!lane->rx_body || !lane->tx)
+		return log_fail(ENOMEM, "the memory budget holds no more lanes; "
+					"raise CONFIG_MEMORY_BUDGET_KIB");
+	return 0;
+}
+
+bool lane_has_room(const struct lane *lane, uint32_t len)
+{
+	uint32_t queued = lane->tx_len - lane->tx_sent;
+
+	return len <= FRAME_BODY_MAX && queued + FRAME_HEADER_BYTES + len <= lane->tx_cap;
+}
+
+/* Makes the room that lane_has_room promised contiguous behind tx_len. */
+static void make_room(struct lane *lane, uint32_t len)
+{
+	if (lane->tx_len + FRAME_HEADER_BYTES + len <= lane->tx_cap)
+		return;
+	/* TLS has its own copy of a record it could not send: moving these bytes is safe. */
+	memmove(lane->tx, lane->tx + lane->tx_sent, lane->tx_len - lane->tx_sent);
+	lane->tx_len -= lane->tx_sent;
+	lane->tx_sent = 0;
+}
+
+uint8_t *lane_body(struct lane *lane, uint32_t len)
+{
+	if (!lane_has_room(lane, len))
+		return NULL;
+	make_room(lane, len);
+	return lane->tx + lane->tx_len + FRAME_HEADER_BYTES;
+}
+
+int lane_queue(struct lane *lane, const struct frame *frame, const void *body)
+{
+	if (!lane_has_room(lane, frame->len))
+		return -ENOBUFS;
+	make_room(lane, frame->len);
+	frame_encode(frame, lane->tx + lane->tx_len);
+	if (body && frame->len > 0)
+		memcpy(lane->tx + lane->tx_len + FRAME_HEADER_BYTES, body, frame->len);
+	lane->tx_len += FRAME_HEADER_BYTES + frame->len;
+	lane->bytes_tx += FRAME_HEADER_BYTES + frame->len;
+	return 0;
+}
+
+int lane_flush(struct lane *lane)
+{
+	if (lane->fd < 0)
+		return -ENOTCONN;
+	while (lane->tx_sent < lane->tx_len) {
+		ssize_t put = tls_write(lane, lane->tx + lane->tx_sent, lane->tx_len - lane->tx_sent);
+
+		if (put <= 0)
+			return (int)put;
+		lane->tx_sent += (uint32_t)put;
+	}
+	lane->tx_sent = 0;
+	lane->tx_len = 0;
+	return 1;
+}
+
+/* The header is complete: may the body come? */
+static int check_header(struct lane *lane)
+{
+	int err = frame_decode(lane->rx_raw, &lane->rx);
+
+	if (!err)
+		return 0;
+	/* A length that failed its check must not be met again by a caller that goes on. */
+	lane->rx_got = 0;
+	return log_fail(-err, "%s sent a frame that does not fit: type %u (%s), flags 0x%x, %u bytes",
+			lane->peer, lane->rx.type, frame_name(lane->rx.type), lane->rx.flags,
+			lane->rx.len);
+}
+
+int lane_receive(struct lane *lane)
+{
+	if (lane->fd < 0)
+		return -ENOTCONN;
+	for (;;) {
+		uint8_t *at;
+		uint32_t want;
+		ssize_t got;
+
+		if (lane->rx_got < FRAME_HEADER_BYTES) {
+			at = lane->rx_raw + lane->rx_got;
+			want = FRAME_HEADER_BYTES - lane->rx_got;
+		} else {
+			uint32_t have = lane->rx_got - FRAME_HEADER_BYTES;
+
+			if (have == lane->rx.len)
+				return 1;
+			at = lane->rx_body + have;
+			want = lane->rx.len - have;
+		}
+		got = tls_read(lane, at, want);
+		if (got <= 0)
+			return (int)got;
+		lane->rx_got += (uint32_t)got;
+		if (lane->rx_got == FRAME_HEADER_BYTES) {
+			int err = check_header(lane);
+
+			if (err)
+				return err;
+		}
+	}
+}
+
+void lane_receive_done(struct lane *lane)
+{
+	lane->bytes_rx += lane->rx_got;
+	lane->rx_got = 0;
+}
+
+bool lane_has_pending(const struct lane *lane)
+{
+	return lane->fd >= 0 && tls_has_pending(lane);
+}
+
+/* Waits for the socket. 0, -ETIMEDOUT, -EINTR. */
+static int wait_socket(const struct lane *lane, short events, int64_t deadline)
+{
+	struct pollfd pfd = {.fd = lane->fd, .events = events};
+	int ready = poll(&pfd, 1, clock_left_ms(deadline));
+
+	if (ready < 0)
+		return -errno;
+	return ready == 0 ? log_fail(ETIMEDOUT, "%s does not answer in time", lane->peer) : 0;
+}
+
+int lane_room_wait(struct lane *lane, uint32_t len, int timeout_ms)
+{
+	int64_t deadline = clock_deadline_ms(timeout_ms);
+
+	if (len > FRAME_BODY_MAX)
+		return -EMSGSIZE;
+	while (!lane_has_room(lane, len)) {
+		int err = lane_flush(lane);
+
+		if (err == 0)
+			err = wait_socket(lane, POLLOUT, deadline);
+		if (err < 0)
+			return err;
+	}
+	return 0;
+}
+
+int lane_queue_wait(struct lane *lane, const struct frame *frame, const void *body, int timeout_ms)
+{
+	int err = lane_room_wait(lane, frame->len, timeout_ms);
+
+	return err ? err : lane_queue(lane, frame, body);
+}
+
+int lane_flush_wait(struct lane *lane, int timeout_ms)
+{
+	int64_t deadline = clock_deadline_ms(timeout_ms);
+
+	for (;;) {
+		int err = lane_flush(lane);
+
+		if (err != 0)
+			return err < 0 ? err : 0;
+		err = wait_socket(lane, POLLOUT, deadline);
+		if (err)
+			return err;
+	}
+}
+
+int lane_receive_wait(struct lane *lane, int timeout_ms)
+{
+	int64_t deadline = clock_deadline_ms(timeout_ms);
+
+	for (;;) {
+		int flushed = lane_flush(lane);
+		int err = lane_receive(lane);
+
+		/* What was received counts even when nothing can be sent any more. */
+		if (err == 1)
+			return 0;
+		if (err < 0 || flushed < 0)
+			return err < 0 ? err : flushed;
+		err = wait_socket(lane, flushed == 1 ? POLLIN : POLLIN | POLLOUT, deadline);
+		if (err)
+			return err;
+	}
+}
+
+void lane_close(struct lane *lane)
+{
+	if (lane->fd < 0)
+		return;
+	tls_close(lane);
+	close(lane->fd);
+	lane->fd = -1;
+	lane->rx_got = 0;
+	lane->tx_len = 0;
+	lane->tx_sent = 0;
+}

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One TLS session: the handshake with a deadline, then bytes in and out without blocking.
+ *
+ * A TLS 1.3 client has finished before the server has looked at the client's certificate. So the
+ * accepting side sends one byte, the welcome, when it has; the dialing side waits for it, and knows
+ * that it is trusted before anything is stopped for the move.
+ */
+#include "transport/tls_context.h"
+
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "lib/text.h"
+#include "transport/keys.h"
+#include "transport/socket.h"
+#include <errno.h>
+#include <poll.h>
+#include <psa/crypto.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define WELCOME 0x01
+
+/* ---- the socket under mbedtls ---- */
+
+static int bio_send(void *data, const unsigned char *buf, size_t len)
+{
+	struct tls_session *session = data;
+	ssize_t put = send(session->fd, buf, len, MSG_NOSIGNAL);
+
+	if (put >= 0)
+		return (int)put;
+	if (errno == EAGAIN || errno == EINTR)
+		return MBEDTLS_ERR_SSL_WANT_WRITE;
+	session->sys_errno = errno;
+	return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
+}
+
+static int bio_recv(void *data, unsigned char *buf, size_t len)
+{
+	struct tls_session *session = data;
+	ssize_t got = recv(session->fd, buf, len, 0);
+
+	if (got >= 0)
+		return (int)got;
+	if (errno == EAGAIN || errno == EINTR)
+		return MBEDTLS_ERR_SSL_WANT_READ;
+	session->sys_errno = errno;
+	return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
+}
+
+/* ---- why it ended ---- */
+
+/* The alert the peer sent: mbedtls keeps it in the record and has no accessor for it. */
+static int alert_of(const struct tls_session *session)
+{
+	const unsigned char *record = session->ssl.MBEDTLS_PRIVATE(in_msg);
+
+	return record ? record[1] : 0;
+}
+
+static int explain_alert(const struct tls_session *session)
+{
+	int alert = alert_of(session);
+
+	switch (alert) {
+	case MBEDTLS_SSL_ALERT_MSG_BAD_CERT:
+	case MBEDTLS_SSL_ALERT_MSG_UNSUPPORTED_CERT:
+	case MBEDTLS_SSL_ALERT_MSG_CERT_UNKNOWN:
+	case MBEDTLS_SSL_ALERT_MSG_UNKNOWN_CA:
+	case MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED:
+	case MBEDTLS_SSL_ALERT_MSG_CERT_REQUIRED:
+		return log_fail(EKEYREJECTED,
+				"%s does not trust this device's certificate; copy this device's cert.pem "
+				"there and run: baton trust cert.pem",
+				session->peer);
+	default:
+		return log_fail(EPROTO, "%s refused the connection (TLS alert %d)", session->peer, alert);
+	}
+}
+
+static int explain_certificate(const struct tls_session *session)
+{
+	char hex[KEYS_FINGERPRINT_TEXT];
+
+	if (!session->shown)
+		return log_fail(EKEYREJECTED, "%s shows no certificate", session->peer);
+	keys_fingerprint_text(session->fingerprint, hex);
+	return log_fail(EKEYREJECTED,
+			"%s shows a certificate that is not trusted here (name %s, SHA-256 %s); "
+			"to trust it run: baton trust CERT.pem",
+			session->peer, session->name[0] ? session->name : "none", hex);
+}
+
+/* Turns mbedtls's error into -errno with its reason. */
+static int explain(struct tls_session *session, int err, bool handshaking)
+{
+	const char *when = handshaking ? " during the TLS handshake" : "";
+
+	if (session->sys_errno)
+		return log_fail(session->sys_errno, "the connection with %s broke%s: %s", session->peer, when,
+				strerror(session->sys_errno));
+	switch (err) {
+	case 0:
+	case MBEDTLS_ERR_SSL_CONN_EOF:
+	case MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY:
+		return log_fail(ECONNRESET, "%s closed the connection%s", session->peer, when);
+	case MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE:
+		return explain_alert(session);
+	case MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE:
+		return log_fail(EKEYREJECTED, "%s shows no certificate", session->peer);
+	case MBEDTLS_ERR_SSL_ALLOC_FAILED:
+	case MBEDTLS_ERR_X509_ALLOC_FAILED:
+	case (int)PSA_ERROR_INSUFFICIENT_MEMORY:
+		return log_fail(ENOMEM, "no memory left for the connection with %s; "
+					"raise CONFIG_MEMORY_BUDGET_KIB",
+				session->peer);
+	}
+	if (session->refused || err == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED)
+		return explain_certificate(session);
+	if (handshaking)
+		return log_fail(EPROTO, "%s does not speak TLS 1.3 as baton does (mbedtls -0x%04x)",
+				session->peer, (unsigned int)-err);
+	return log_fail(EPROTO, "%s sent what is no valid TLS (mbedtls -0x%04x)", session->peer,
+			(unsigned int)-err);
+}
+
+/* ---- the handshake ---- */
+
+/* Waits until mbedtls can go on. 0, -ETIMEDOUT, -EINTR. */
+static int wait_for(struct tls_session *session, int want, int64_t deadline)
+{
+	struct pollfd pfd = {
+		.fd = session->fd,
+		.events = want == MBEDTLS_ERR_SSL_WANT_WRITE ? POLLOUT : POLLIN,
+	};
+	int ready = poll(&pfd, 1, clock_left_ms(deadline));
+
+	if (ready < 0)
+		return log_fail(errno, "the TLS handshake with %s was interrupted", session->peer);
+	if (ready == 0)
+		return log_fail(ETIMEDOUT, "%s did not finish the TLS handshake in time", session->peer);
+	return 0;
+}
+
+static bool must_wait(int result)
+{
+	return result == MBEDTLS_ERR_SSL_WANT_READ || result == MBEDTLS_ERR_SSL_WANT_WRITE;
+}
+
+/* The step of the handshake after mbedtls's own: says or hears that both have accepted. */
+static int welcome(struct tls_session *session, bool accepting)
+{
+	uint8_t byte = WELCOME;
+	int result = accepting ? mbedtls_ssl_write(&session->ssl, &byte, 1)
+			       : mbedtls_ssl_read(&session->ssl, &byte, 1);
+
+	if (result == 1)
+		return byte == WELCOME ? 0 : MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE;
+	return result == 0 ? MBEDTLS_ERR_SSL_CONN_EOF : result;
+}
+
+static int handshake(struct tls_session *session, bool accepting, int timeout_ms)
+{
+	int64_t deadline = clock_deadline_ms(timeout_ms);
+	bool shaken = false;
+
+	for (;;) {
+		int result = shaken ? welcome(session, accepting) : mbedtls_ssl_handshake(&session->ssl);
+		int err = 0;
+
+		if (result == 0 && shaken)
+			return 0;
+		if (result == 0)
+			shaken = true;
+		else if (must_wait(result))
+			err = wait_for(session, result, deadline);
+		else if (result != MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
+			err = explain(session, result, true);
+		if (err)
+			return err;
+	}
+}
+
+/*
+ * Ends a connection whose handshake failed. Closing with bytes unread would send a reset, and a
+ * reset can overtake the alert that tells the peer why; so what still comes is read for a moment.
+ */
+static void close_softly(int fd)
+{
+	int64_t deadline = clock_deadline_ms(200);
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+	char junk[512];
+
+	shutdown(fd, SHUT_WR);
+	while (poll(&pfd, 1, clock_left_ms(deadline)) > 0 && recv(fd, junk, sizeof(junk), MSG_DONTWAIT) > 0)
+		continue;
+	close(fd);
+}
+
+static int open_lane(struct lane *lane, int fd, const char *peer, bool accepting, int timeout_ms)
+{
+	struct tls_session *session;
+	int err = socket_prepare(fd);
+
+	if (err) {
+		close(fd);
+		return log_fail(-err, "the connection with %s cannot be used: %s", peer, strerror(-err));
+	}
+	session = tls_session_make(accepting, fd, peer);
+	if (!session) {
+		close(fd);
+		return -ENOMEM;
+	}
+	mbedtls_ssl_set_bio(&session->ssl, session, bio_send, bio_recv, NULL);
+	err = handshake(session, accepting, timeout_ms);
+	if (err) {
+		tls_session_free(session);
+		close_softly(fd);
+		return err;
+	}
+	text_copy(lane->peer, sizeof(lane->peer), peer);
+	session->peer = lane->peer;
+	lane->tls = session;
+	lane->fd = fd;
+	lane->rx_got = 0;
+	lane->tx_len = 0;
+	lane->tx_sent = 0;
+	return 0;
+}
+
+int tls_accept(struct lane *lane, int fd, const char *peer, int timeout_ms)
+{
+	return open_lane(lane, fd, peer, true, timeout_ms);
+}
+
+int tls_connect(struct lane *lane, int fd, const char *peer, int timeout_ms)
+{
+	return open_lane(lane, fd, peer, false, timeout_ms);
+}
+
+int tls_fingerprint(const struct lane *lane, uint8_t out[static TLS_FINGERPRINT_BYTES])
+{
+	if (lane->fd < 0)
+		return -ENOTCONN;
+	memcpy(out, lane->tls->fingerprint, TLS_FINGERPRINT_BYTES);
+	return 0;
+}
+
+const char *tls_peer_name(const struct lane *lane)
+{
+	return lane->fd < 0 ? "" : lane->tls->name;
+}
+
+/* ---- bytes ---- */
+
+ssize_t tls_write(struct lane *lane, const void *buf, size_t len)
+{
+	struct tls_session *session = lane->tls;
+	int put;
+
+	if (session->broken)
+		return session->broken;
+	/*
+	 * A record that could not be sent is kept by mbedtls, which reports as written, when it is at
+	 * last sent, what the call asks for: ask for no more than is in the record.
+	 */
+	if (session->pending)
+		len = session->pending;
+	else if (len > (size_t)mbedtls_ssl_get_max_out_record_payload(&session->ssl))
+		len = (size_t)mbedtls_ssl_get_max_out_record_payload(&session->ssl);
+	put = mbedtls_ssl_write(&session->ssl, buf, len);
+	if (must_wait(put)) {
+		session->pending = len;
+		return 0;
+	}
+	session->pending = 0;
+	if (put > 0)
+		return put;
+	session->broken = explain(session, put, false);
+	return session->broken;
+}
+
+ssize_t tls_read(struct lane *lane, void *buf, size_t len)
+{
+	struct tls_session *session = lane->tls;
+	int got;
+
+	if (session->broken)
+		return session->broken;
+	do
+		got = mbedtls_ssl_read(&session->ssl, buf, len);
+	while (got == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET);
+	if (got > 0)
+		return got;
+	if (must_wait(got))
+		return 0;
+	session->broken = explain(session, got, false);
+	return session->broken;
+}
+
+bool tls_has_pending(const struct lane *lane)
+{
+	return !lane->tls->broken && mbedtls_ssl_check_pending(&lane->tls->ssl) != 0;
+}
+
+void tls_close(struct lane *lane)
+{
+	struct tls_session *session = lane->tls;
+
+	/* With a record stuck half sent the notice cannot go out either. */
+	if (!session->broken && session->pending == 0)
+		mbedtls_ssl_close_notify(&session->ssl);
+	tls_session_free(session);
+	lane->tls = NULL;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/* What transport/tls.c and transport/session.c share; nobody else includes it. */
+#ifndef BATON_TLS_CONTEXT_H
+#define BATON_TLS_CONTEXT_H
+
+#include "transport/tls.h"
+#include <mbedtls/ssl.h>
+
+struct tls_session {
+	mbedtls_ssl_context ssl;
+	const char *peer; /* address for messages: the lane's, or the caller's during the handshake */
+	int fd;
+	int sys_errno;  /* of the socket call that failed; 0 */
+	int broken;     /* -errno after which nothing more is read or written; 0 */
+	size_t pending; /* bytes of a record that is made but not yet sent */
+
+	bool shown;   /* the peer showed a certificate: the two below are valid */
+	bool refused; /* and it is not trusted here */
+	uint8_t fingerprint[TLS_FINGERPRINT_BYTES];
+	char name[TLS_NAME_MAX];
+};
+
+/* A session from ARENA_TLS, set up for one end. NULL with a reason. */
+struct tls_session *tls_session_make(bool accepting, int fd, const char *peer);
+void tls_session_free(struct tls_session *session);
+
+#endif
