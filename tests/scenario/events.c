@@ -189,7 +189,7 @@ static void do_heap(void)
 	char *end = (char *)syscall(SYS_brk, 0);
 	size_t len = 2048 * PAGE;
 
-	for (int i = 0; i < 6; i++) {
+	for (int i = 0; i < 4; i++) {
 		CHECK((char *)syscall(SYS_brk, end + len) == end + len);
 		CHECK(scenario_not_zero((char *)(((unsigned long)end + 7) & ~7ul), len - 8) < 0,
 		      "grown heap is not zero");
@@ -198,7 +198,7 @@ static void do_heap(void)
 		CHECK((char *)syscall(SYS_brk, end) == end);
 		scenario_sleep_ms(30);
 	}
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < 600; i++) {
 		size_t n = (size_t)(i * 37) % 60000 + 8;
 		char *p = malloc(n), *q;
 
@@ -236,7 +236,7 @@ static void *mixer_run(void *arg)
 {
 	struct region *r = arg;
 
-	for (int i = 0; i < 3000; i++)
+	for (int i = 0; i < 1000; i++)
 		region_step(r);
 	return NULL;
 }

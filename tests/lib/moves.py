@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""A move between two test devices, and everything that must hold after it."""
+import json
+import os
+import threading
+import time
+
+from devices import PORT, Failure, wait_for
+
+MODES = ("lazy", "eager", "on-demand", "pull")
+SEND_KEYS = ("id", "pid", "result", "downtime_us", "freeze_us", "total_us", "pages_total",
+             "pages_sent", "pages_zero", "bytes_wire", "faults", "fault_p50_us", "fault_p99_us",
+             "reconnects", "peak_rss_kib")
+
+
+def executable_maps(device, pid):
+    """The executable mappings: nothing of baton may be among them afterwards."""
+    found = set()
+    with open(device.proc(pid, "maps")) as f:
+        for line in f:
+            words = line.split()
+            if "x" in words[1] and words[-1] != "[vsyscall]":
+                found.add((words[0], words[1]))
+    return found
+
+
+class Peaks(threading.Thread):
+    """Reads VmHWM of every baton process of some devices until it is stopped."""
+
+    def __init__(self, binary, *devices):
+        super().__init__(daemon=True)
+        self.binary, self.devices, self.peaks, self.over = binary, devices, {}, threading.Event()
+
+    def run(self):
+        while not self.over.wait(0.02):
+            for device in self.devices:
+                for pid in device.batons(self.binary):
+                    kib = device.status(pid, "VmHWM")
+                    if kib:
+                        self.peaks[(device.name, pid)] = int(kib.split()[0])
+
+    def stop(self):
+        self.over.set()
+        self.join()
+        return self.peaks
+
+
+class Move:
+    """One move of a process from a pair's device a to device b, in one of MODES."""
+
+    def __init__(self, pair, pid, mode="lazy", rate=None, timeout=40, send_options=(),
+                 receive_options=()):
+        self.pair, self.pid, self.mode, self.timeout = pair, pid, mode, timeout
+        self.rate, self.send_options = rate, list(send_options)
+        self.receive_options = list(receive_options)
+        self.maps_before = executable_maps(pair.a, pid)
+        self.source = self.target = None
+
+    def begin(self):
+        """Starts both sides; whoever listens is started first."""
+        pair, a, b = self.pair, self.pair.a, self.pair.b
+        rate = ["--max-rate", self.rate] if self.rate else []
+        if self.mode == "pull":
+            self.source = pair.baton(a, "dump", "--json", "--serve", f"{a.address}:{PORT}",
+                                     *rate, *self.send_options, self.pid)
+            self.listening(a, self.source)
+            self.target = pair.baton(b, "restore", "--json", *self.receive_options, "--from",
+                                     f"{a.address}:{PORT}")
+        else:
+            self.target = pair.baton(b, "receive", "--json", "--once", "--listen",
+                                     f"{b.address}:{PORT}", *self.receive_options)
+            self.listening(b, self.target)
+            mode = [] if self.mode == "lazy" else ["--" + self.mode]
+            self.source = pair.baton(a, "send", "--json", *mode, *rate, *self.send_options,
+                                     self.pid, f"{b.address}:{PORT}")
+        self.began = time.monotonic()
+        return self
+
+    @staticmethod
+    def listening(device, output):
+        wait_for(lambda: device.listens(PORT) or output.code is not None, 10, "baton listens")
+        if output.code is not None:
+            raise Failure(f"{output.name} ended at once, exit {output.code}: {output.tail()}")
+
+    def wait_started(self):
+        """Until the process runs on b."""
+        def started():
+            if self.source.code not in (None, 0) or self.target.code not in (None, 0):
+                return True
+            b = self.pair.b
+            return (b.alive(self.pid) and b.status(self.pid, "TracerPid") == "0"
+                    and b.status(self.pid, "State")[0] in "RSD")
+        wait_for(started, self.timeout, "the process starts on the target")
+        self.expect_no_failure()
+
+    def expect_no_failure(self):
+        for side in (self.source, self.target):
+            if side.code not in (None, 0):
+                other = self.target if side is self.source else self.source
+                raise Failure(f"{side.name}: exit {side.code}: {side.tail()}; {other.name}: exit "
+                              f"{other.code}: {other.tail()}")
+
+    def wait_complete(self):
+        deadline = time.monotonic() + self.timeout
+        while self.source.code is None or self.target.code is None:
+            self.expect_no_failure()
+            if time.monotonic() > deadline:
+                raise Failure(f"not complete within {self.timeout} s; {self.source.name}: exit "
+                              f"{self.source.code}: {self.source.tail()}; {self.target.name}: exit "
+                              f"{self.target.code}: {self.target.tail()}")
+            time.sleep(0.005)
+        self.expect_no_failure()
+        self.seconds = time.monotonic() - self.began
+
+    def report(self, side):
+        """The JSON object of one side, with every member that is promised."""
+        text = side.stdout.strip()
+        try:
+            report = json.loads(text)
+        except ValueError:
+            raise Failure(f"{side.name} --json printed no JSON object: {text[:200]!r}")
+        missing = [key for key in SEND_KEYS if key not in report]
+        if missing:
+            raise Failure(f"{side.name} --json lacks {', '.join(missing)}")
+        return report
+
+    def check_reports(self):
+        for side in (self.source, self.target):
+            report = self.report(side)
+            if report["pid"] != self.pid:
+                raise Failure(f"{side.name} --json: pid {report['pid']}, is {self.pid}")
+
+    def check_gone(self):
+        """The old copy does not exist any more, and neither folder holds a move."""
+        a = self.pair.a
+        wait_for(lambda: not a.alive(self.pid), 3, f"the old copy (pid {self.pid}) is gone")
+        for device in (self.pair.a, self.pair.b):
+            left = [n for n in os.listdir(device.state) if n.endswith(".move")]
+            if left:
+                raise Failure(f"device {device.name} still has {' '.join(left)} in its state folder")
+
+    def check_clean(self, same_code=True):
+        """Nothing of baton is left in the process."""
+        b, pid = self.pair.b, self.pid
+        if not b.alive(pid):
+            raise Failure(f"pid {pid} does not run on the target")
+        if b.status(pid, "TracerPid") != "0":
+            raise Failure(f"pid {pid} is still traced by {b.status(pid, 'TracerPid')}")
+        for fd in os.listdir(b.proc(pid, "fd")):
+            link = os.readlink(b.proc(pid, f"fd/{fd}"))
+            if "userfaultfd" in link:
+                raise Failure(f"fd {fd} of the process is a userfaultfd")
+        if same_code:
+            now = executable_maps(b, pid)
+            if now - self.maps_before:
+                raise Failure(f"new executable mappings: {sorted(now - self.maps_before)}")
+            if self.maps_before - now:
+                raise Failure(f"lost executable mappings: {sorted(self.maps_before - now)}")
+
+    def check_idle(self):
+        """No baton process is left on either device."""
+        for device in (self.pair.a, self.pair.b):
+            wait_for(lambda d=device: not d.batons(self.pair.binary), 5,
+                     f"baton processes on device {device.name} end")
+
+    def check_all(self, same_code=True):
+        self.check_reports()
+        self.check_gone()
+        self.check_clean(same_code)
+        self.check_idle()
+
+
+def move(pair, pid, mode="lazy", same_code=True, **kw):
+    """A whole move with all its checks; for programs that need no push in the middle."""
+    m = Move(pair, pid, mode, **kw).begin()
+    m.wait_started()
+    if mode != "on-demand":
+        m.wait_complete()
+        m.check_all(same_code)
+    return m

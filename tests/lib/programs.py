@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Builds the scenario programs, as their first lines say, and the helpers of the tests."""
+import glob
+import os
+import re
+import subprocess
+
+from devices import TOP, Failure
+
+COMPILERS = {"musl-static": ["musl-gcc", "-static"], "glibc-static": ["gcc", "-static"],
+             "glibc-dynamic": ["gcc"]}
+FLAGS = ["-std=gnu11", "-O2", "-g0", "-Wall", "-Wextra", "-Werror"]
+TOOLS = {"device_init": ["gcc", "-static"], "watch": ["gcc"]}
+
+
+class Program:
+    """One source file: what its first comment says."""
+
+    def __init__(self, path):
+        self.path, self.name = path, os.path.splitext(os.path.basename(path))[0]
+        with open(path) as f:
+            head = f.read(3000).split("*/\n", 2)
+        self.head = "\n".join(head[:2])
+        self.builds = self.field("build", "musl-static").split()
+        self.cflags, self.libs = self.field("cflags", "").split(), self.field("libs", "").split()
+        self.args = [a.strip() for a in self.field("args", "").split("|")]
+        self.modes = self.field("modes", "").split()
+        self.settle = float(self.field("settle", "0"))
+        self.rate = self.field("rate", "") or None
+        self.helper = bool(self.field("helper", ""))
+
+    def field(self, key, default):
+        found = re.search(rf"^[ /]\*\s*{key}:[ \t]*(.*)$", self.head, re.M)
+        return found.group(1).replace("*/", "").strip() if found else default
+
+    def binary(self, folder, build):
+        return f"{folder}/{self.name}.{build}"
+
+
+def newer(target, sources):
+    return os.path.exists(target) and all(
+        os.path.getmtime(target) >= os.path.getmtime(s) for s in sources)
+
+
+def compile_one(command, target, sources):
+    if newer(target, sources):
+        return
+    done = subprocess.run(command + ["-o", target + ".tmp"], capture_output=True, text=True)
+    if done.returncode:
+        raise Failure(f"{os.path.basename(target)} does not compile: {done.stderr[:2000]}")
+    os.rename(target + ".tmp", target)
+
+
+def kernel_headers(folder):
+    """musl's compiler sees no linux/*.h: a folder of links, as the product's build has one."""
+    inc = f"{folder}/include"
+    os.makedirs(inc, exist_ok=True)
+    machine = subprocess.run(["gcc", "-print-multiarch"], capture_output=True,
+                             text=True).stdout.strip()
+    for name, path in (("linux", "/usr/include/linux"), ("asm-generic", "/usr/include/asm-generic"),
+                       ("asm", f"/usr/include/{machine}/asm")):
+        if not os.path.islink(f"{inc}/{name}"):
+            os.symlink(path, f"{inc}/{name}")
+    return ["-isystem", inc]
+
+
+def build(folder):
+    """Builds everything into the folder. Returns (programs, helpers), helpers by name."""
+    os.makedirs(folder, exist_ok=True)
+    headers = kernel_headers(folder)
+    for tool, compiler in TOOLS.items():
+        source = f"{TOP}/tests/lib/{tool}.c"
+        if os.path.exists(source):
+            compile_one(compiler + FLAGS + [source], f"{folder}/{tool}", [source])
+    shared = glob.glob(f"{TOP}/tests/scenario/*.h")
+    programs, helpers = [], {}
+    for path in sorted(glob.glob(f"{TOP}/tests/scenario/*.c")):
+        p = Program(path)
+        for variant in p.builds:
+            extra = headers if variant.startswith("musl") else []
+            compile_one(COMPILERS[variant] + FLAGS + extra + p.cflags + [path] + p.libs,
+                        p.binary(folder, variant), [path] + shared)
+        if p.helper:
+            helpers[p.name] = p.binary(folder, p.builds[0])
+        else:
+            programs.append(p)
+    return programs, helpers
