@@ -87,7 +87,8 @@ MBEDTLS_READY := $(if $(MBEDTLS_DIR),$(MBEDTLS_DIR)/library/ssl_tls.c,$(SRC)/mbe
 NANOPB_READY := $(if $(NANOPB_DIR),$(NANOPB_DIR)/pb_encode.c,$(SRC)/nanopb.ready)
 
 # What must stand before the first of our files is compiled; later the dependency files know.
-PREPARED := $(GENERATED) $(B)/autoconf.h $(MBEDTLS_READY) $(NANOPB_READY) $(B)/linux
+PREPARED := $(GENERATED) $(B)/autoconf.h $(MBEDTLS_READY) $(NANOPB_READY) $(B)/linux \
+	$(filter $(B)/musl/bin/musl-gcc,$(CC))
 
 # Files whose content make itself knows are written while it reads this, when they change: then a
 # source that was deleted relinks, and make -q is right.
@@ -140,7 +141,7 @@ $(B)/obj/nanopb/%.o: $(NANOPB_READY) | $(PREPARED)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(NANOPB_CFLAGS) -MMD -MP -c -o $@ $(NANOPB)/$*.c
 
-$(B)/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h tools/mbedtls.mk | $(B)/linux
+$(B)/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h tools/mbedtls.mk | $(PREPARED)
 	$(call say,BUILD,mbedtls for $(ARCH))
 	+$(Q)$(MAKE) -f tools/mbedtls.mk SRC='$(MBEDTLS)' OUT='$(B)' CC='$(CC)' AR='$(AR)' FLAGS="$(MBEDTLS_CFLAGS)"
 	@touch $@
@@ -160,12 +161,24 @@ $(B)/gen/%.pb.c: %.proto $(wildcard $(PROTOS:.proto=.options)) | $(B)
 	@mkdir -p $(@D)
 	$(Q)$(PYTHON) /usr/bin/nanopb_generator.py -q -I . -D $(B)/gen $<
 
+# For another architecture musl is built with its compiler; the wrapper is then our compiler.
+$(B)/musl/bin/musl-gcc: $(SRC)/musl.ready
+	$(call say,BUILD,musl for $(ARCH))
+	@command -v $(CROSS)gcc >/dev/null || { echo "$(CROSS)gcc is missing; run 'tools/setup cross'" >&2; exit 1; }
+	@rm -rf $(B)/musl && mkdir -p $(B)/musl/build
+	$(Q)cd $(B)/musl/build && CC=$(CROSS)gcc CROSS_COMPILE=$(CROSS) $(abspath $(SRC)/musl)/configure \
+		--target=$(ARCH)-linux-musl --disable-shared --enable-wrapper=gcc \
+		--prefix=$(abspath $(B)/musl) >configure.log
+	+$(Q)$(MAKE) -C $(B)/musl/build install >$(B)/musl/build/make.log
+	@touch $@
+
 $(SRC)/%.ready: | $(B)
 	@mkdir -p $(SRC)
 	$(Q)tools/debian-source $(O)/apt $* $(SUITE_$*) $(SRC)/$*
 	@touch $@
 SUITE_mbedtls := trixie
 SUITE_nanopb := bookworm
+SUITE_musl := trixie
 
 # musl's wrapper hides the system's include folder; the kernel's headers are let in by name.
 $(B)/linux: | $(B)
