@@ -16,22 +16,29 @@ enum pager_mode {
 
 struct pager_counters {
 	uint64_t pages_sent, pages_zero; /* received in PAGES; told to be zero */
-	uint64_t faults;
-	uint32_t fault_p50_us, fault_p99_us; /* from a fixed histogram */
+	uint64_t faults;                 /* that had to be asked of the source */
+	uint32_t fault_p50_us, fault_p99_us; /* of those, from a fixed histogram */
 	uint64_t bytes_wire;
 	uint64_t todo_bytes; /* left */
 };
 
 struct pager;
 
-/* Takes tables and buffers from the arena; before arena_seal. -ENOMEM. */
+/* Takes tables from the arena; before arena_seal. -ENOMEM. */
 int pager_init(struct pager **pager);
 
-/* Adds a lazy range of the restored process (target address = source address). */
+/*
+ * Adds a lazy range of the restored process (target address = source address), page-aligned. -E2BIG
+ * when it is in more pieces than CONFIG_TODO_NODES, -EINVAL for a range that makes no sense.
+ */
 int pager_add(struct pager *pager, uint64_t start, uint64_t end);
 
-/* The process' userfaultfd, taken over (closed by the pager). */
+/* The process' userfaultfd, taken over (closed by the pager, also on failure). */
 int pager_attach(struct pager *pager, int uffd);
+
+/* Forgets all ranges and closes all userfaultfds: what is missing then reads as zeros. For a process
+ * that was killed, and before the next one. */
+void pager_reset(struct pager *pager);
 
 /*
  * Called often while filling (at least every 200 ms): progress, and may ask to stop by returning
@@ -41,9 +48,11 @@ typedef int pager_tick_fn(void *data, const struct pager_counters *counters);
 
 /*
  * Fills until the todo lists of all spaces are empty or all their memories are gone: 0. Then every
- * userfaultfd is closed. On a failure of a lane (-ECONNRESET, -EPROTO, -ETIMEDOUT, ...) returns it
- * with all userfaultfds still open and the todo lists exact: call again with new lanes to go on.
- * Handles frames PAGES, ZERO, REACHED, PONG; ABORT from the source is -ECONNABORTED; others -EPROTO.
+ * userfaultfd is closed, and nothing more is on its way on either lane. On a failure of a lane
+ * (-ECONNRESET, -EPROTO, -ETIMEDOUT, ...) returns it with all userfaultfds still open and the todo
+ * lists exact: call again with new lanes to go on. The same for -ENOMEM (this device is out of memory).
+ * Handles frames PAGES, ZERO, REACHED, PING, PONG; ABORT from the source is -ECONNABORTED, and stays
+ * in faults->rx; others -EPROTO.
  */
 int pager_run(struct pager *pager, struct lane *faults, struct lane *bulk, enum pager_mode mode,
 	      pager_tick_fn *tick, void *data);

@@ -208,7 +208,7 @@ static int serve_faults(struct serve *s, struct lane *lane, bool *foreign)
 static int serve_push(struct serve *s, struct lane *lane, unsigned int max_rate_mib_s)
 {
 	struct serve_push *push = &s->pushes[s->first_push];
-	uint64_t before = lane->bytes_tx;
+	uint64_t before = push->pos;
 	int64_t now;
 	int err;
 
@@ -226,7 +226,6 @@ static int serve_push(struct serve *s, struct lane *lane, unsigned int max_rate_
 	now = max_rate_mib_s ? clock_now_ns() : 0;
 	if (now < s->push_not_before_ns && max_rate_mib_s)
 		return 0;
-	before = push->pos;
 	err = source_emit(&s->source, lane, &s->push_map, &push->pos, push->end, push->number,
 			  false);
 	if (max_rate_mib_s && lane->tx_len > lane->tx_sent) {

@@ -91,7 +91,7 @@ static void node_split(struct todo_list *list, uint64_t addr)
 	node->next = index;
 }
 
-static bool would_split(const struct todo_list *list, uint64_t addr)
+static bool is_inside(const struct todo_list *list, uint64_t addr)
 {
 	const struct todo_node *node = node_find(list, addr);
 
@@ -181,6 +181,13 @@ int todo_cut(struct todo_list *list, uint64_t start, uint64_t end)
 	return 0;
 }
 
+bool todo_would_split(const struct todo_list *list, uint64_t start, uint64_t end)
+{
+	const struct todo_node *node = node_find(list, start);
+
+	return node && node->start < start && node->end > end;
+}
+
 /* Takes the nodes of [start, end), which are borders, out of the list: a chain in order. */
 static uint16_t chain_detach(struct todo_list *list, uint64_t start, uint64_t end)
 {
@@ -197,7 +204,7 @@ static uint16_t chain_detach(struct todo_list *list, uint64_t start, uint64_t en
 
 int todo_remap(struct todo_list *list, uint64_t from, uint64_t to, uint64_t len)
 {
-	unsigned int need = would_split(list, from) + would_split(list, from + len);
+	unsigned int need = is_inside(list, from) + is_inside(list, from + len);
 	uint16_t chain, next;
 	bool blocked = false;
 

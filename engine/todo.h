@@ -59,6 +59,9 @@ int todo_add(struct todo_list *list, uint64_t start, uint64_t end, uint64_t sour
  */
 int todo_cut(struct todo_list *list, uint64_t start, uint64_t end);
 
+/* True when todo_cut of this range would take a node. */
+bool todo_would_split(const struct todo_list *list, uint64_t start, uint64_t end);
+
 /*
  * [from, from + len) has moved to `to`. What is listed at the destination already stays and ends
  * the move there: old kernels announce a move that also shrinks with the old length, so the tail of
