@@ -291,6 +291,8 @@ static int read_abort(struct link *link)
 		offer_clean_text(abort->reason);
 		if (abort->refused)
 			err = -EACCES;
+		if (abort->never_started)
+			err = -ECANCELED;
 		log_fail(-err, "peer %s: %s", link->peer, abort->reason);
 	}
 	arena_reset(mark);
@@ -331,7 +333,7 @@ int link_receive(struct link *link, int timeout_ms, bool stoppable)
 			return log_fail(-err, "peer %s: the connection was lost: %s", link->peer,
 					strerror(-err));
 		if (lane->rx.type == FRAME_ABORT)
-			return read_abort(link);
+			return link_check(link, FRAME_ABORT);
 		if (lane->rx.type != FRAME_PING && lane->rx.type != FRAME_PONG)
 			return 0;
 		if (lane->rx.type == FRAME_PING) {
@@ -351,8 +353,13 @@ int link_expect(struct link *link, uint8_t type, int timeout_ms, bool stoppable)
 {
 	int err = link_receive(link, timeout_ms, stoppable);
 
-	if (err)
-		return err;
+	return err ? err : link_check(link, type);
+}
+
+int link_check(struct link *link, uint8_t type)
+{
+	if (link->fast.rx.type == FRAME_ABORT)
+		return read_abort(link);
 	if (link->fast.rx.type == type)
 		return 0;
 	return log_fail(EPROTO, "peer %s: said %s where %s was due", link->peer,
@@ -383,9 +390,20 @@ int link_send_message(struct link *link, uint8_t type, const pb_msgdesc_t *field
 	return err;
 }
 
-void link_abort(struct link *link, bool refused)
+/* Lets the peer read our last words: closing while its frames are unread would drop them. */
+static void linger(struct link *link)
 {
 	int64_t deadline = clock_deadline_ms(LINGER_MS);
+
+	while (clock_left_ms(deadline)) {
+		if (lane_receive_wait(&link->fast, clock_left_ms(deadline)))
+			return;
+		lane_receive_done(&link->fast);
+	}
+}
+
+void link_abort(struct link *link, enum link_end end)
+{
 	struct frame frame = {.type = FRAME_ABORT};
 	size_t mark = arena_mark();
 	baton_MoveAbort *abort;
@@ -397,14 +415,34 @@ void link_abort(struct link *link, bool refused)
 	if (!abort)
 		return;
 	text_copy(abort->reason, sizeof(abort->reason), log_reason());
-	abort->refused = refused;
+	abort->refused = end == LINK_REFUSED;
+	abort->never_started = end == LINK_NEVER_STARTED;
 	err = message_queue(&link->fast, &frame, baton_MoveAbort_fields, abort, LINGER_MS);
 	arena_reset(mark);
 	if (!err)
 		err = lane_flush_wait(&link->fast, LINGER_MS);
-	while (!err && clock_left_ms(deadline)) {
-		err = lane_receive_wait(&link->fast, clock_left_ms(deadline));
-		if (!err)
-			lane_receive_done(&link->fast);
+	if (!err)
+		linger(link);
+}
+
+int link_last_words(struct link *link, int err)
+{
+	char reason[LOG_REASON_MAX];
+	int said;
+
+	if (link->fast.fd < 0)
+		return err;
+	text_copy(reason, sizeof(reason), log_reason());
+	log_reason_clear();
+	for (;;) {
+		said = lane_receive_wait(&link->fast, SLICE_MS);
+		if (!said && link->fast.rx.type == FRAME_ABORT)
+			return read_abort(link);
+		if (said)
+			break;
+		lane_receive_done(&link->fast);
 	}
+	log_reason_clear();
+	log_fail(-err, "%s", reason);
+	return err;
 }

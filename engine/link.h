@@ -62,13 +62,19 @@ void link_tell(const struct link *link, char what);
 
 /*
  * Waits for the next frame on lane 0, which stays in link->fast until lane_receive_done. PING is
- * answered; ABORT is -ECONNABORTED with the peer's words as the reason. -ETIMEDOUT, -EINTR when
+ * answered; ABORT is as link_check says, with the peer's words as the reason. -ETIMEDOUT, -EINTR when
  * asked to stop (only if `stoppable`), or what the lane says.
  */
 int link_receive(struct link *link, int timeout_ms, bool stoppable);
 
 /* The same, and the frame must be of this type: else -EPROTO. */
 int link_expect(struct link *link, uint8_t type, int timeout_ms, bool stoppable);
+
+/*
+ * Judges the frame that lies in link->fast: 0 when it is of this type. ABORT and others as above;
+ * -EACCES for an ABORT that refuses, -ECANCELED for one that says that nothing ever ran there.
+ */
+int link_check(struct link *link, uint8_t type);
 
 /* Sends a frame on lane 0 and sees it leave. */
 int link_send(struct link *link, uint8_t type, uint64_t addr);
@@ -78,7 +84,12 @@ int link_send_message(struct link *link, uint8_t type, const pb_msgdesc_t *field
  * Tells the peer that it is over and why (lib/log.h's reason), then waits a moment for it to close,
  * so that the words are not lost with our end of the connection. Best effort.
  */
-void link_abort(struct link *link, bool refused);
+enum link_end { LINK_FAILED, LINK_REFUSED, LINK_NEVER_STARTED };
+void link_abort(struct link *link, enum link_end end);
+
+/* After a failure to send: the peer may have said ABORT before it closed. When it did, its words
+ * become the reason and its code (link_check) is returned; else `err`. */
+int link_last_words(struct link *link, int err);
 
 /* Closes both lanes. */
 void link_close(struct link *link);

@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The source's side of a move.
+ *
+ *     RUNNING   offer, files, answer: nothing is stopped; a refusal ends here
+ *     FROZEN    dump_open; from here on hand_over owns "let the process run again"
+ *     DESCRIBED the target builds
+ *     COMMITTED held, on disk; then GO. Only the target's word that it never ran lets it thaw now
+ *     SERVING   STARTED came; pages are served
+ *     DRAINED   COMPLETE came; the copy is killed
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine/dump.h"
+#include "engine/files.h"
+#include "engine/freeze.h"
+#include "engine/move.h"
+#include "engine/offer.h"
+#include "engine/proc.h"
+#include "engine/serve.h"
+#include "engine/state/fd.h"
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/kernel.h"
+#include "lib/log.h"
+#include "lib/text.h"
+#include "transport/message.h"
+
+#define SEND_TIMEOUT_MS 20000
+/* The target may have to read large files before it answers. */
+#define ANSWER_TIMEOUT_MS 300000
+/* How long a committed move waits for its peer before the command says that it is held. */
+#define PATIENCE_MS 30000
+#define KILL_TIMEOUT_MS 10000
+/* Field of /proc/PID/stat: start time. */
+#define STAT_STARTTIME 22
+
+struct source_move {
+	struct move move;
+	int64_t frozen_us;
+	bool committed;
+	bool started; /* the target's STARTED was seen */
+	uint64_t pages_resident;
+};
+
+static struct {
+	struct freeze freeze;
+	struct dump dump;
+	struct serve *serve;
+} engine;
+
+int move_source_init(void)
+{
+	int err = freeze_init(&engine.freeze);
+
+	if (!err)
+		err = dump_init(&engine.dump, &engine.freeze);
+	if (!err)
+		err = serve_init(&engine.serve);
+	if (!err)
+		err = files_init();
+	return err ? err : fd_init();
+}
+
+/* ---- before the freeze ---- */
+
+static void report_probe(struct probe *p, bool carried, const char *item, const char *text)
+{
+	if (carried)
+		log_debug("pid %d: %s: %s", p->pid, item, text);
+	else
+		log_error("pid %d: %s: %s", p->pid, item, text);
+}
+
+int move_probe(pid_t pid)
+{
+	struct probe probe = {.report = report_probe};
+	int err;
+
+	err = offer_check_pid(pid);
+	if (err)
+		return err;
+	err = probe_process(&probe, pid);
+	if (err)
+		return err;
+	if (!probe.nr_refused)
+		return 0;
+	return log_fail(EPERM, "pid %d holds %u thing%s that cannot be moved; it was not touched", pid,
+			probe.nr_refused, probe.nr_refused == 1 ? "" : "s");
+}
+
+/* Why the link failed is a failure; why the process or its files do not fit is a refusal. */
+static enum outcome outcome_of(int err)
+{
+	switch (-err) {
+	case ECONNRESET:
+	case ECONNABORTED:
+	case EPIPE:
+	case ENOTCONN:
+	case ETIMEDOUT:
+	case EPROTO:
+	case EINTR:
+		return OUTCOME_FAILED;
+	default:
+		return OUTCOME_REFUSED;
+	}
+}
+
+static int send_offer(struct source_move *m)
+{
+	struct move *move = &m->move;
+	size_t mark = arena_mark();
+	baton_MoveOffer *offer = arena_alloc(ARENA_SCRATCH, sizeof(*offer), 16);
+	int err;
+
+	if (!offer)
+		return log_fail(ENOMEM, "the memory budget has no room for the offer");
+	err = offer_collect(move->state.pid, offer);
+	if (!err) {
+		text_copy(move->state.comm, sizeof(move->state.comm), offer->comm);
+		m->pages_resident = offer->pages;
+		offer->mode = (baton_MoveMode)move->mode;
+		offer->id.size = MOVESTATE_ID_BYTES;
+		memcpy(offer->id.bytes, move->link->token, MOVESTATE_ID_BYTES);
+		err = link_send_message(move->link, FRAME_OFFER, baton_MoveOffer_fields, offer);
+	}
+	arena_reset(mark);
+	return err;
+}
+
+/* CHECK, and what the target says to it. -EACCES: it refuses. */
+static int ask_answer(struct source_move *m, int timeout_ms)
+{
+	struct move *move = &m->move;
+	size_t mark = arena_mark();
+	baton_MoveAnswer *answer;
+	int err;
+
+	err = link_send(move->link, FRAME_CHECK, 0);
+	if (!err)
+		err = link_expect(move->link, FRAME_ANSWER, timeout_ms, true);
+	if (err)
+		return err;
+	answer = arena_alloc(ARENA_SCRATCH, sizeof(*answer), 16);
+	err = answer ? message_decode(&move->link->fast, baton_MoveAnswer_fields, answer) : -ENOMEM;
+	lane_receive_done(&move->link->fast);
+	if (err) {
+		log_fail(-err, "peer %s: its answer makes no sense", move->link->peer);
+	} else if (!answer->accepted) {
+		offer_clean_text(answer->reason);
+		err = log_fail(EACCES, "refused by %s (%s): %s", move->link->name, move->link->peer,
+			       answer->reason);
+	} else if (answer->mode >= baton_MoveMode_MOVE_MODE_LAZY &&
+		   answer->mode <= baton_MoveMode_MOVE_MODE_EAGER) {
+		move->mode = (enum move_mode)answer->mode;
+	} else {
+		err = log_fail(EPROTO, "peer %s: its answer makes no sense", move->link->peer);
+	}
+	arena_reset(mark);
+	return err;
+}
+
+static void read_start_time(struct movestate *state)
+{
+	int64_t start = 0;
+	int fd = proc_open(state->pid);
+
+	if (fd < 0)
+		return;
+	if (!proc_stat_field(fd, STAT_STARTTIME, &start))
+		state->pid_start = (uint64_t)start;
+	close(fd);
+}
+
+static enum outcome offer_process(struct source_move *m)
+{
+	struct move *move = &m->move;
+	int err;
+
+	move_stage(move, "offer");
+	text_copy(move->state.peer, sizeof(move->state.peer), move->link->peer);
+	text_put_hex(move->state.fingerprint, move->link->fingerprint, sizeof(move->link->fingerprint),
+		     '\0');
+	read_start_time(&move->state);
+	err = move_probe(move->state.pid);
+	if (err)
+		return OUTCOME_REFUSED;
+	/* Also finds out, while nothing is stopped, whether the state folder can be written. */
+	err = movestate_write(&move->state, STAGE_OFFERED);
+	if (err)
+		return OUTCOME_SYSTEM;
+	err = send_offer(m);
+	if (err)
+		return outcome_of(err);
+	files_begin();
+	err = files_send(&move->link->fast, move->state.pid, SEND_TIMEOUT_MS);
+	if (err < 0)
+		return outcome_of(link_last_words(move->link, err));
+	err = ask_answer(m, ANSWER_TIMEOUT_MS);
+	if (err)
+		return outcome_of(err);
+	text_copy(move->state.mode, sizeof(move->state.mode), move_mode_name(move->mode));
+	link_tell(move->link, LINK_TELL_ACCEPTED);
+	return OUTCOME_DONE;
+}
+
+/* ---- serving ---- */
+
+static int serve_tick(void *data, const struct serve_counters *serve)
+{
+	struct source_move *m = data;
+	struct movestate_counters counters = {.pages_done = serve->pages_sent + serve->pages_zero,
+					      .pages_zero = serve->pages_zero,
+					      .faults = serve->faults};
+
+	if (m->pages_resident > counters.pages_done)
+		counters.pages_left = m->pages_resident - counters.pages_done;
+	move_count(&m->move, &counters);
+	if (!m->committed && link_stopping())
+		return log_fail(EINTR, "ended by a signal");
+	return 0;
+}
+
+/* Answers requests until a frame of this type comes; it then lies in the fast lane. */
+static int serve_until(struct source_move *m, uint8_t type)
+{
+	struct link *link = m->move.link;
+	int got = serve_run(engine.serve, &link->fast, &link->bulk, m->move.options->max_rate_mib_s,
+			    serve_tick, m);
+
+	if (got != 1)
+		return got < 0 ? got : -EPROTO;
+	return link_check(link, type);
+}
+
+/* ---- frozen, not committed ---- */
+
+/* Files that were mapped, opened or changed after the answer. */
+static int check_files_again(struct source_move *m)
+{
+	int sent = files_send(&m->move.link->fast, m->move.state.pid, SEND_TIMEOUT_MS);
+
+	if (sent <= 0)
+		return sent;
+	log_debug("%d files changed since they were compared", sent);
+	return ask_answer(m, SEND_TIMEOUT_MS);
+}
+
+static int describe(struct source_move *m)
+{
+	struct link *link = m->move.link;
+	int err;
+
+	move_stage(&m->move, "describe");
+	err = check_files_again(m);
+	if (!err)
+		err = dump_describe(&engine.dump, &link->fast);
+	if (!err)
+		err = link_send(link, FRAME_DESCRIBED, engine.dump.nr_state);
+	if (err)
+		return link_last_words(link, err);
+	err = serve_attach(engine.serve, m->move.state.pid);
+	if (err)
+		return err;
+	if (m->move.mode == MOVE_EAGER)
+		move_stage(&m->move, "fill");
+	err = serve_until(m, FRAME_READY);
+	if (!err)
+		lane_receive_done(&link->fast);
+	return err;
+}
+
+/* Held first: if we die between the two, the process stands still and its file says why. */
+static int commit(struct source_move *m)
+{
+	int err;
+
+	if (link_stopping())
+		return log_fail(EINTR, "ended by a signal");
+	err = freeze_hold(&engine.freeze);
+	if (!err)
+		err = movestate_write(&m->move.state, STAGE_COMMITTED);
+	if (!err)
+		m->committed = true;
+	return err;
+}
+
+/* Lets the process run on, as if nothing had been. */
+static void undo(struct source_move *m)
+{
+	serve_detach(engine.serve);
+	dump_release(&engine.dump);
+	log_info("pid %d runs on here", m->move.state.pid);
+	movestate_remove(&m->move.state);
+}
+
+/* ---- committed ---- */
+
+static void note_started(struct source_move *m)
+{
+	if (m->started)
+		return;
+	m->started = true;
+	m->move.report->downtime_us = (uint64_t)(clock_now_us() - m->frozen_us);
+	/* Not synced: after a crash COMMITTED leads to the same question to the target. */
+	m->move.state.stage = STAGE_SERVING;
+	move_stage(&m->move, m->move.mode == MOVE_ON_DEMAND ? "serve" : "fill");
+}
+
+static int take_complete(struct source_move *m)
+{
+	struct move_report *report = m->move.report;
+	struct link *link = m->move.link;
+	baton_MoveComplete complete;
+	int err = message_decode(&link->fast, baton_MoveComplete_fields, &complete);
+
+	lane_receive_done(&link->fast);
+	if (err)
+		return log_fail(-err, "peer %s: its COMPLETE makes no sense", link->peer);
+	report->faults = complete.faults;
+	report->fault_p50_us = complete.fault_p50_us;
+	report->fault_p99_us = complete.fault_p99_us;
+	return 0;
+}
+
+/* From GO to COMPLETE over one link. All of it may be repeated over the next. */
+static int serve_committed(struct source_move *m)
+{
+	struct link *link = m->move.link;
+	int err;
+
+	err = link_send(link, FRAME_GO, 0);
+	while (!err) {
+		int got = serve_run(engine.serve, &link->fast, &link->bulk,
+				    m->move.options->max_rate_mib_s, serve_tick, m);
+
+		if (got != 1)
+			return got < 0 ? got : -EPROTO;
+		if (link->fast.rx.type == FRAME_COMPLETE) {
+			note_started(m);
+			return take_complete(m);
+		}
+		err = link_check(link, FRAME_STARTED);
+		if (!err) {
+			lane_receive_done(&link->fast);
+			note_started(m);
+		}
+	}
+	return err;
+}
+
+/* Ends the old copy and waits until it is gone: the parent, not we, gets to know of its end. */
+static void kill_copy(struct source_move *m)
+{
+	int64_t deadline = clock_deadline_ms(KILL_TIMEOUT_MS);
+	pid_t pid = m->move.state.pid, got;
+	struct timespec wait = {0, 1000000};
+	int status;
+
+	serve_detach(engine.serve);
+	if (syscall(SYS_pidfd_send_signal, engine.dump.pidfd, SIGKILL, NULL, 0))
+		log_warn("pid %d: could not be killed: %s", pid, strerror(errno));
+	/* The leader is reported last, when all other threads were. */
+	while (clock_left_ms(deadline)) {
+		got = waitpid(-1, &status, __WALL | WNOHANG);
+		if (got < 0 && errno != EINTR)
+			break;
+		if (got == pid && (WIFEXITED(status) || WIFSIGNALED(status)))
+			break;
+		if (got == 0)
+			nanosleep(&wait, NULL);
+	}
+	dump_close(&engine.dump);
+}
+
+static void say_done(struct source_move *m)
+{
+	struct move_report *report = m->move.report;
+	struct link *link = m->move.link;
+	struct serve_counters counters;
+	baton_MoveDone done = {.downtime_us = report->downtime_us, .freeze_us = report->freeze_us};
+
+	serve_counters(engine.serve, &counters);
+	report->pages_sent = counters.pages_sent + engine.dump.nr_eager;
+	report->pages_zero = counters.pages_zero;
+	report->pages_total = report->pages_sent + report->pages_zero;
+	done.pages_total = report->pages_total;
+	/* When this is lost the target asks again; what is left to do is done. */
+	if (!link_send_message(link, FRAME_DONE, baton_MoveDone_fields, &done))
+		link_receive(link, 1000, false);
+	log_reason_clear();
+}
+
+static enum outcome finish_committed(struct source_move *m)
+{
+	move_stage(&m->move, "end");
+	m->move.state.stage = STAGE_DRAINED;
+	kill_copy(m);
+	movestate_remove(&m->move.state);
+	say_done(m);
+	return OUTCOME_DONE;
+}
+
+/* Says that the process stands still here, and how to get on. */
+static enum outcome hold(struct source_move *m)
+{
+	log_error("move %s is committed but not complete: pid %d stays stopped here until %s answers "
+		  "(%s)",
+		  m->move.state.id, m->move.state.pid, m->move.link->peer, log_reason());
+	return OUTCOME_HELD;
+}
+
+static enum outcome serve_to_the_end(struct source_move *m)
+{
+	for (;;) {
+		int err = serve_committed(m);
+
+		if (!err)
+			return finish_committed(m);
+		if (err == -ECANCELED && !m->started) {
+			/* The target's own word that nothing of it ever ran: nobody else has it. */
+			undo(m);
+			return OUTCOME_FAILED;
+		}
+		if (err == -ESRCH || link_stopping())
+			return hold(m);
+		if (move_reconnect(&m->move, PATIENCE_MS, true))
+			return hold(m);
+	}
+}
+
+/* From the freeze to the end. The one place that lets the process run again. */
+static enum outcome hand_over(struct source_move *m)
+{
+	struct move *move = &m->move;
+	int err;
+
+	move_stage(move, "freeze");
+	m->frozen_us = clock_now_us();
+	err = dump_open(&engine.dump, move->state.pid);
+	move->report->freeze_us = (uint64_t)(clock_now_us() - m->frozen_us);
+	if (!err)
+		err = describe(m);
+	if (!err)
+		err = commit(m);
+	if (err) {
+		undo(m);
+		link_abort(move->link, LINK_FAILED);
+		return OUTCOME_FAILED;
+	}
+	return serve_to_the_end(m);
+}
+
+enum outcome move_source(struct link *link, const struct move_options *options, struct move_report *report)
+{
+	struct source_move m = {0};
+	enum outcome outcome;
+
+	move_begin(&m.move, link, options, report);
+	log_context(NULL, 0);
+	move_stage(&m.move, "connect");
+	if (link_open(link, link->address ? LINK_DIAL_TIMEOUT_MS : CONFIG_HANDSHAKE_TIMEOUT_MS)) {
+		move_finish(&m.move);
+		return link_stopping() ? OUTCOME_FAILED : OUTCOME_PEER;
+	}
+	outcome = offer_process(&m);
+	if (outcome == OUTCOME_DONE) {
+		outcome = hand_over(&m);
+	} else {
+		movestate_remove(&m.move.state);
+		link_abort(link, outcome == OUTCOME_FAILED ? LINK_FAILED : LINK_REFUSED);
+	}
+	move_finish(&m.move);
+	link_close(link);
+	return outcome;
+}
