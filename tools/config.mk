@@ -31,6 +31,8 @@ savedefconfig: $(B)/.config
 	$(Q)$(KCONFIG) savedefconfig --kconfig Kconfig --out $(B)/defconfig
 	@echo "$(B)/defconfig"
 
+# board/NAME_defconfig or board/NAME/defconfig.
+defconfig_of = $(firstword $(wildcard board/$(1)_defconfig board/$(1)/defconfig))
 %_defconfig: | $(B)
-	$(Q)$(KCONFIG) defconfig --kconfig Kconfig \
-		$(or $(wildcard board/$*_defconfig board/$*/defconfig),board/$*_defconfig)
+	$(if $(call defconfig_of,$*),,$(error there is no board/$*_defconfig))
+	$(Q)$(KCONFIG) defconfig --kconfig Kconfig $(call defconfig_of,$*)
