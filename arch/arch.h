@@ -8,7 +8,7 @@
 #ifndef BATON_ARCH_H
 #define BATON_ARCH_H
 
-#include "arch_types.h" /* struct arch_regs, ARCH_XSTATE_MAX */
+#include "arch_types.h" /* struct arch_regs, struct arch_sigaction, ARCH_XSTATE_MAX */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,6 +36,10 @@ extern const size_t arch_syscall_insn_len;
 /* Makes `regs` run system call `nr` at `insn`, an address of the system call instruction. */
 void arch_inject_load(struct arch_regs *regs, uint64_t insn, long nr, const uint64_t args[static 6]);
 int64_t arch_inject_result(const struct arch_regs *regs);
+
+/* The signal trampoline in struct arch_sigaction: 0 and nothing where the kernel has none. */
+uint64_t arch_sigaction_restorer(const struct arch_sigaction *act);
+void arch_sigaction_set_restorer(struct arch_sigaction *act, uint64_t restorer);
 
 /* What to do with a system call that the stop interrupted. */
 enum arch_restart {

@@ -24,4 +24,7 @@ int dump_describe(struct dump *d, struct lane *out);
 
 void dump_release(struct dump *d);
 
+/* After the process was killed or handed over: closes the descriptors, touches nothing. */
+void dump_close(struct dump *d);
+
 #endif

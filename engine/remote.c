@@ -21,6 +21,8 @@
 #define SCRATCH_ALIGN 16
 /* A stop comes within microseconds; spinning that long saves two context switches. */
 #define WAIT_SPINS 200
+/* rseq_cs in struct rseq (linux/rseq.h) */
+#define RSEQ_CS_OFFSET 8
 
 static int64_t now_ms(void)
 {
@@ -59,6 +61,21 @@ bool remote_is_signal_stop(int status)
 	return EVENT_OF(status) == PTRACE_EVENT_STOP;
 }
 
+/* Calls of ours clear the announcement of a restartable sequence: it is kept (kernel/rseq.c). */
+static int read_rseq(struct remote *r)
+{
+	struct __ptrace_rseq_configuration rseq = {0};
+
+	r->rseq = r->rseq_cs = 0;
+	if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, r->tid, sizeof(rseq), &rseq) < 0 ||
+	    !rseq.rseq_abi_pointer)
+		return 0;
+	r->rseq = rseq.rseq_abi_pointer;
+	r->rseq_len = rseq.rseq_abi_size;
+	r->rseq_signature = rseq.signature;
+	return remote_read(r, r->rseq + RSEQ_CS_OFFSET, &r->rseq_cs, sizeof(r->rseq_cs));
+}
+
 int remote_open(struct remote *r, pid_t pid, pid_t tid)
 {
 	char path[40];
@@ -73,15 +90,18 @@ int remote_open(struct remote *r, pid_t pid, pid_t tid)
 		return err;
 	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
 	r->mem_fd = open(path, O_RDWR | O_CLOEXEC);
-	return r->mem_fd < 0 ? -errno : 0;
+	return r->mem_fd < 0 ? -errno : read_rseq(r);
 }
 
 int remote_open_sibling(struct remote *r, const struct remote *leader, pid_t tid)
 {
+	int err;
+
 	*r = *leader;
 	r->tid = tid;
 	r->dead = false;
-	return arch_regs_get(tid, &r->saved);
+	err = arch_regs_get(tid, &r->saved);
+	return err ? err : read_rseq(r);
 }
 
 /* From any ptrace-stop to a signal stop, without a user instruction in between. */
@@ -108,6 +128,8 @@ int remote_close(struct remote *r)
 
 	if (!err)
 		err = arch_regs_set(r->tid, &r->saved);
+	if (!err && r->rseq_cs)
+		err = remote_write(r, r->rseq + RSEQ_CS_OFFSET, &r->rseq_cs, sizeof(r->rseq_cs));
 	return err;
 }
 

@@ -20,6 +20,9 @@ struct remote {
 	uint32_t scratch_len, scratch_used;
 	struct arch_regs saved; /* registers to put back */
 	pid_t cloned;	   /* the thread that the last call created, as seen from here; 0: none */
+	uint64_t rseq;	   /* its restartable sequences area; 0: none registered */
+	uint32_t rseq_len, rseq_signature;
+	uint64_t rseq_cs;  /* what the area announced before our first call, which clears it */
 	bool dead;	   /* the thread is gone; every call says -ESRCH */
 };
 

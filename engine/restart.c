@@ -162,11 +162,13 @@ int restart_plan(const struct remote *thread, struct arch_regs *regs, int64_t wa
 		repeat_if_ours(thread->tid, regs, waited_ns);
 		return 0;
 	case ARCH_RESTART_REWIND:
-		arch_restart_rewind(regs);
+		/* The kernel does it, and knows whether a handler comes first. */
 		return 0;
 	case ARCH_RESTART_BLOCK:
 		break;
 	}
+	if (freeze_signal_deliverable(thread->tid))
+		return 0;
 	got = relative_timeout(thread, nr, args, &ns);
 	if (got < 0)
 		return log_fail(-got, "thread %d: the timeout of its system call %ld is unreadable",

@@ -3,10 +3,16 @@
 #ifndef BATON_ARCH_TYPES_H
 #define BATON_ARCH_TYPES_H
 
+#include <stdint.h>
 #include <sys/user.h>
 
 struct arch_regs {
 	struct user_regs_struct user;
+};
+
+/* What rt_sigaction(2) takes, as the kernel has it (not libc's struct sigaction). */
+struct arch_sigaction {
+	uint64_t handler, flags, restorer, mask;
 };
 
 /* Largest extended state taken: AVX-512, PKRU and AMX need 11,008 bytes. */

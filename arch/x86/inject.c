@@ -40,6 +40,16 @@ int64_t arch_inject_result(const struct arch_regs *regs)
 	return (int64_t)regs->user.rax;
 }
 
+uint64_t arch_sigaction_restorer(const struct arch_sigaction *act)
+{
+	return act->restorer;
+}
+
+void arch_sigaction_set_restorer(struct arch_sigaction *act, uint64_t restorer)
+{
+	act->restorer = restorer;
+}
+
 enum arch_restart arch_restart_kind(const struct arch_regs *regs)
 {
 	if ((int64_t)regs->user.orig_rax < 0)

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/* Who a thread is; the leader's is put in force last. */
+#ifndef BATON_CREDS_H
+#define BATON_CREDS_H
+
+#include "engine/remote.h"
+#include "engine/state/creds.pb.h"
+
+/* Makes the thread what the message says, by its own calls, from root's rights. 0 or -errno with
+ * log_fail. Source: credentials(7), capabilities(7). */
+int creds_apply(struct remote *thread, const baton_Creds *msg);
+
+#endif

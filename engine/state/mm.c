@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* The fields of the memory descriptor: what ps, /proc/PID/exe and brk(2) read. Source: prctl(2). */
+#include "engine/state/mm.pb.h"
+#include "engine/proc.h"
+#include "engine/state/fd.h"
+#include "engine/state/state.h"
+#include "lib/arena.h"
+#include "lib/kernel.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+/* Fields of /proc/PID/stat, counted from 1 as in proc(5). */
+#define STAT_STARTCODE 26 /* and endcode, startstack */
+#define STAT_START_DATA 45 /* and end_data, start_brk, arg_start, arg_end, env_start, env_end */
+
+static int mm_dump(struct dump *d, const struct state_kind *kind)
+{
+	size_t mark = arena_mark();
+	baton_Mm *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
+	uint64_t code[3], data[7];
+	int64_t brk;
+	ssize_t n;
+	int err;
+
+	if (!msg)
+		return -ENOMEM;
+	err = proc_stat_fields(d->proc_fd, STAT_STARTCODE, 3, code);
+	if (!err)
+		err = proc_stat_fields(d->proc_fd, STAT_START_DATA, 7, data);
+	n = io_read_file(d->proc_fd, "auxv", msg->auxv.bytes, sizeof(msg->auxv.bytes));
+	if (!err && n >= 0) {
+		msg->auxv.size = (pb_size_t)n;
+		n = io_read_link(d->proc_fd, "exe", msg->exe, sizeof(msg->exe));
+	}
+	brk = remote_call(&d->leader, SYS_brk, 0);
+	if (err || n < 0 || brk < 0) {
+		err = err ? err : n < 0 ? (int)n : (int)brk;
+		arena_reset(mark);
+		return log_fail(-err, "pid %d: its memory layout cannot be read: %s", d->pid,
+				strerror(-err));
+	}
+	msg->start_code = code[0];
+	msg->end_code = code[1];
+	msg->start_stack = code[2];
+	msg->start_data = data[0];
+	msg->end_data = data[1];
+	msg->start_brk = data[2];
+	msg->arg_start = data[3];
+	msg->arg_end = data[4];
+	msg->env_start = data[5];
+	msg->env_end = data[6];
+	msg->brk = (uint64_t)brk;
+	err = dump_emit(d, kind, msg);
+	arena_reset(mark);
+	return err;
+}
+
+static int mm_restore(struct restore *r, const void *data)
+{
+	const baton_Mm *msg = data;
+	struct prctl_mm_map map = {
+		.start_code = msg->start_code,
+		.end_code = msg->end_code,
+		.start_data = msg->start_data,
+		.end_data = msg->end_data,
+		.start_brk = msg->start_brk,
+		.brk = msg->brk,
+		.start_stack = msg->start_stack,
+		.arg_start = msg->arg_start,
+		.arg_end = msg->arg_end,
+		.env_start = msg->env_start,
+		.env_end = msg->env_end,
+		.auxv_size = msg->auxv.size,
+	};
+	int64_t fd, ret;
+
+	fd = fd_remote_open(r, msg->exe, O_RDONLY);
+	if (fd < 0)
+		return log_fail((int)-fd, "program file %s: %s", msg->exe, strerror((int)-fd));
+	remote_reset(&r->leader);
+	map.exe_fd = (uint32_t)fd;
+	map.auxv = (void *)remote_push(&r->leader, msg->auxv.bytes, msg->auxv.size);
+	ret = remote_call(&r->leader, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
+			  remote_push(&r->leader, &map, sizeof(map)), sizeof(map));
+	remote_call(&r->leader, SYS_close, (uint64_t)fd);
+	if (ret < 0)
+		return log_fail((int)-ret,
+				"memory layout (PR_SET_MM_MAP): %s; it needs "
+				"CONFIG_CHECKPOINT_RESTORE",
+				strerror((int)-ret));
+	return 0;
+}
+
+const struct state_kind kind_mm = {
+	.id = KIND_MM,
+	.name = "memory layout",
+	.fields = baton_Mm_fields,
+	.size = sizeof(baton_Mm),
+	.dump = mm_dump,
+	.restore = mm_restore,
+};

@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+/* The process as a whole: its creation, with an empty address space, and what belongs to no thread. */
+#include "engine/state/process.pb.h"
+#include "engine/proc.h"
+#include "engine/space.h"
+#include "engine/spawn.h"
+#include "engine/state/state.h"
+#include "lib/arena.h"
+#include "lib/kernel.h"
+#include "lib/log.h"
+#include "lib/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define NR_RLIMITS 16
+#define PERSONALITY_QUERY 0xffffffff
+
+/* ---- dump ---- */
+
+static int dump_links(struct dump *d, baton_Process *msg)
+{
+	ssize_t n = io_read_link(d->proc_fd, "cwd", msg->cwd, sizeof(msg->cwd));
+
+	if (n >= 0)
+		n = io_read_link(d->proc_fd, "root", msg->root, sizeof(msg->root));
+	return n < 0 ? log_fail((int)-n, "pid %d: its working folder cannot be read: %s", d->pid,
+				strerror((int)-n))
+		     : 0;
+}
+
+static int dump_rlimits(struct dump *d, baton_Process *msg)
+{
+	int i;
+
+	for (i = 0; i < NR_RLIMITS; i++) {
+		struct rlimit64 {
+			uint64_t cur, max;
+		} limit;
+
+		if (syscall(SYS_prlimit64, d->pid, i, NULL, &limit) < 0)
+			return log_fail(errno, "pid %d: limit %d: %s", d->pid, i, strerror(errno));
+		msg->rlimits[i].cur = limit.cur;
+		msg->rlimits[i].max = limit.max;
+	}
+	msg->rlimits_count = NR_RLIMITS;
+	return 0;
+}
+
+static int dump_prctl(struct dump *d, baton_Process *msg)
+{
+	uint64_t room = remote_room(&d->leader, sizeof(int));
+	int64_t dumpable = remote_call(&d->leader, SYS_prctl, PR_GET_DUMPABLE);
+	int64_t thp = remote_call(&d->leader, SYS_prctl, PR_GET_THP_DISABLE);
+	int64_t persona = remote_call(&d->leader, SYS_personality, PERSONALITY_QUERY);
+	int subreaper = 0;
+	char text[16];
+	int64_t adj = 0;
+
+	remote_call(&d->leader, SYS_prctl, PR_GET_CHILD_SUBREAPER, room);
+	if (remote_read(&d->leader, room, &subreaper, sizeof(subreaper)) || persona < 0)
+		return -EFAULT;
+	msg->dumpable = dumpable > 0 ? (uint32_t)dumpable : 0;
+	msg->thp_disabled = thp == 1;
+	msg->personality = (uint32_t)persona;
+	msg->child_subreaper = subreaper != 0;
+	if (io_read_file(d->proc_fd, "oom_score_adj", text, sizeof(text)) > 0) {
+		const char *c = text;
+
+		text_take_i64(&c, 10, &adj);
+	}
+	msg->oom_score_adj = (int32_t)adj;
+	return 0;
+}
+
+static int process_dump(struct dump *d, const struct state_kind *kind)
+{
+	size_t mark = arena_mark();
+	baton_Process *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
+	struct proc_status status;
+	int err;
+
+	if (!msg)
+		return -ENOMEM;
+	err = proc_status(d->proc_fd, &status);
+	if (!err)
+		err = dump_links(d, msg);
+	if (!err)
+		err = dump_rlimits(d, msg);
+	if (!err)
+		err = dump_prctl(d, msg);
+	if (!err)
+		err = space_describe(d, msg);
+	if (!err) {
+		msg->pid = status.pid_inside;
+		msg->pgid = status.pgid_inside;
+		msg->sid = status.sid_inside;
+		msg->umask = status.umask;
+		msg->stopped = freeze_is_stopped(d->freeze);
+		err = dump_emit(d, kind, msg);
+	}
+	arena_reset(mark);
+	return err;
+}
+
+/* ---- restore ---- */
+
+static int seize(struct restore *r)
+{
+	const long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE |
+			     PTRACE_O_SUSPEND_SECCOMP;
+	const uint64_t all = ~0ULL;
+	int status, err;
+
+	if (ptrace(PTRACE_SEIZE, r->pid, 0, options) < 0)
+		return log_fail(errno, "the new process cannot be traced: %s; run as root",
+				strerror(errno));
+	if (ptrace(PTRACE_INTERRUPT, r->pid, 0, 0) < 0)
+		return -errno;
+	err = remote_wait_stop(r->pid, &status, 5000);
+	if (!err && ptrace(PTRACE_SETSIGMASK, r->pid, sizeof(all), &all) < 0)
+		err = -errno;
+	return err ? err : remote_open(&r->leader, r->pid, r->pid);
+}
+
+static int create(struct restore *r, const baton_Process *msg)
+{
+	struct spawn s = {.want = msg->pid, .sid = msg->sid, .pidns = r->pidns};
+	int err;
+
+	err = spawn_process(&s);
+	if (err)
+		return err;
+	r->pid = s.pid;
+	r->init = s.init;
+	r->pid_inside = msg->pid;
+	r->stopped = msg->stopped;
+	r->tids[0] = s.pid;
+	r->nr_threads = 1;
+	r->proc_fd = proc_open(s.pid);
+	r->pidfd = (int)syscall(SYS_pidfd_open, s.pid, 0);
+	if (r->proc_fd < 0 || r->pidfd < 0)
+		return log_fail(ESRCH, "the new process died at once");
+	err = seize(r);
+	if (err)
+		return err;
+	r->in_session = s.in_session;
+	return 0;
+}
+
+/* Session and group, where the numbers can be had: a leader's always, another's when it was free. */
+static int join_groups(struct restore *r, const baton_Process *msg)
+{
+	int64_t ret = 0;
+
+	if (msg->sid == msg->pid)
+		ret = remote_call(&r->leader, SYS_setsid);
+	else if (msg->pgid == msg->pid || !r->in_session)
+		ret = remote_call(&r->leader, SYS_setpgid, 0, 0);
+	if (msg->sid != msg->pid && !r->in_session)
+		log_debug("session %d is not to be had here; the process is in ours", msg->sid);
+	return (int)ret;
+}
+
+static int process_restore(struct restore *r, const void *data)
+{
+	const baton_Process *msg = data;
+	int64_t ret;
+	int err;
+
+	if (r->pid || msg->pid <= 1 || msg->rlimits_count != NR_RLIMITS)
+		return log_fail(EPROTO, "the peer described no process");
+	err = create(r, msg);
+	if (!err)
+		err = space_empty(r, msg);
+	if (err)
+		return err;
+	remote_call(&r->leader, SYS_close_range, 3, ~0U);
+	err = join_groups(r, msg);
+	ret = remote_call(&r->leader, SYS_personality, msg->personality);
+	if (ret >= 0 && msg->child_subreaper)
+		ret = remote_call(&r->leader, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
+	if (ret >= 0 && msg->thp_disabled)
+		ret = remote_call(&r->leader, SYS_prctl, PR_SET_THP_DISABLE, 1);
+	if (err || ret < 0)
+		return err ? err : (int)ret;
+	r->process = *msg;
+	return 0;
+}
+
+static int set_rlimits(struct restore *r)
+{
+	const baton_Process *msg = &r->process;
+	int i;
+
+	for (i = 0; i < NR_RLIMITS; i++) {
+		struct {
+			uint64_t cur, max;
+		} want = {msg->rlimits[i].cur, msg->rlimits[i].max}, have;
+
+		if (syscall(SYS_prlimit64, r->pid, i, &want, NULL) == 0)
+			continue;
+		/* Raising a hard limit needs CAP_SYS_RESOURCE; the nearest to it is what we have. */
+		if (syscall(SYS_prlimit64, r->pid, i, NULL, &have) < 0)
+			return -errno;
+		want.max = have.max < want.max ? have.max : want.max;
+		want.cur = want.cur < want.max ? want.cur : want.max;
+		log_warn("limit %d: %llu is more than this device allows; it stays at %llu", i,
+			 (unsigned long long)msg->rlimits[i].max, (unsigned long long)want.max);
+		if (syscall(SYS_prlimit64, r->pid, i, &want, NULL) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int enter_folders(struct restore *r)
+{
+	const baton_Process *msg = &r->process;
+	int64_t ret = 0;
+
+	if (strcmp(msg->root, "/") != 0) {
+		remote_reset(&r->leader);
+		ret = remote_call(&r->leader, SYS_chroot, remote_push_str(&r->leader, msg->root));
+		if (ret < 0)
+			return log_fail((int)-ret, "its root folder %s: %s", msg->root,
+					strerror((int)-ret));
+	}
+	/* The kernel tells the working folder from outside of the root: relative to ours. */
+	remote_reset(&r->leader);
+	ret = remote_call(&r->leader, SYS_chdir,
+			  remote_push_str(&r->leader, space_inside_root(msg->cwd, msg->root)));
+	if (ret < 0)
+		return log_fail((int)-ret, "its working folder %s: %s", msg->cwd,
+				strerror((int)-ret));
+	return 0;
+}
+
+static int process_finish(struct restore *r)
+{
+	const baton_Process *msg = &r->process;
+	char text[16];
+	int err, len;
+
+	len = snprintf(text, sizeof(text), "%d", msg->oom_score_adj);
+	err = io_write_existing(r->proc_fd, "oom_score_adj", text, (size_t)len);
+	if (err)
+		log_warn("oom_score_adj %d cannot be set here: %s", msg->oom_score_adj,
+			 strerror(-err));
+	err = enter_folders(r);
+	if (!err)
+		err = set_rlimits(r);
+	remote_call(&r->leader, SYS_umask, msg->umask);
+	return err;
+}
+
+/* ---- probe ---- */
+
+static void probe_status(struct probe *p, const struct proc_status *s)
+{
+	char item[24];
+
+	snprintf(item, sizeof(item), "pid %d", p->pid);
+	if (s->state == 'Z' || s->state == 'X')
+		probe_refused(p, item, "has ended (a zombie); there is nothing to move");
+	else if (!s->has_mm)
+		probe_refused(p, item, "is a kernel thread, which cannot be moved");
+	else if (p->pid == getpid())
+		probe_refused(p, item, "is baton itself");
+	else if (s->pid_inside == 1)
+		probe_refused(p, item, "is the init of its pid namespace, which cannot be moved");
+	else if (s->tracer)
+		probe_refused(p, item,
+			      "is being traced by pid %d (a debugger, strace); detach that first",
+			      s->tracer);
+	if (s->nr_groups > PROC_GROUPS_MAX)
+		probe_refused(p, item, "has more than %d supplementary groups", PROC_GROUPS_MAX);
+	if (s->seccomp == 1)
+		probe_refused(p, item, "is in seccomp strict mode, which allows no restore");
+	if (s->threads > CONFIG_MAX_THREADS)
+		probe_refused(p, item, "has %u threads; this build takes %d (CONFIG_MAX_THREADS)",
+			      s->threads, CONFIG_MAX_THREADS);
+}
+
+static int probe_children(void *data, pid_t tid)
+{
+	struct probe *p = data;
+	char path[48], item[24], text[256];
+	const char *c = text;
+	uint64_t child;
+
+	snprintf(path, sizeof(path), "task/%d/children", tid);
+	if (io_read_file(p->proc_fd, path, text, sizeof(text)) == -EFBIG)
+		text[sizeof(text) - 1] = '\0';
+	else if (text[0] == '\0')
+		return 0;
+	while (text_take_u64(&c, 10, &child)) {
+		snprintf(item, sizeof(item), "child %llu", (unsigned long long)child);
+		probe_refused(p, item,
+			      "is a child process; trees are not moved yet: end it, or move a "
+			      "process that has none");
+	}
+	return 0;
+}
+
+static void probe_namespaces(struct probe *p)
+{
+	static const char *const names[] = {"ns/mnt", "ns/net", "ns/ipc",    "ns/uts",
+					    "ns/user", "ns/cgroup", "ns/time"};
+	char theirs[64], ours[64], own[32];
+	unsigned int i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(own, sizeof(own), "/proc/self/%s", names[i]);
+		if (io_read_link(p->proc_fd, names[i], theirs, sizeof(theirs)) < 0 ||
+		    io_read_link(AT_FDCWD, own, ours, sizeof(ours)) < 0)
+			continue;
+		if (strcmp(theirs, ours) != 0)
+			probe_refused(p, names[i],
+				      "the process is in a namespace of its own (%s); run baton in "
+				      "there, or start the process outside of it",
+				      theirs);
+	}
+}
+
+static void probe_program(struct probe *p)
+{
+	unsigned char head[5] = {0};
+	int fd = openat(p->proc_fd, "exe", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (io_read_full(fd, head, sizeof(head)) == 0 && memcmp(head, "\177ELF", 4) == 0 &&
+	    head[4] == 1)
+		probe_refused(p, "exe", "is a 32-bit program, which is not carried");
+	close(fd);
+}
+
+static int process_probe(struct probe *p)
+{
+	struct proc_status status;
+	int err = proc_status(p->proc_fd, &status);
+
+	if (err)
+		return err;
+	probe_status(p, &status);
+	if (p->nr_refused)
+		return 0;
+	probe_program(p);
+	probe_namespaces(p);
+	return proc_each_thread(p->proc_fd, probe_children, p);
+}
+
+const struct state_kind kind_process = {
+	.id = KIND_PROCESS,
+	.name = "process",
+	.fields = baton_Process_fields,
+	.size = sizeof(baton_Process),
+	.probe = process_probe,
+	.dump = process_dump,
+	.restore = process_restore,
+	.finish = process_finish,
+};

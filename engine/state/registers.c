@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/* A thread's processor state, its signal mask, and the system call it was in. Last of each thread. */
+#include "engine/restart.h"
+#include "engine/state/registers.pb.h"
+#include "engine/state/state.h"
+#include "lib/arena.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ptrace.h>
+
+/* struct rseq_cs of linux/rseq.h */
+struct critical_section {
+	uint32_t version, flags;
+	uint64_t start_ip, post_commit_offset, abort_ip;
+};
+
+/*
+ * A thread that was stopped inside a restartable sequence continues at its abort handler, as after
+ * any preemption. Outside of one, but with one announced, the announcement is kept.
+ */
+static int leave_sequence(const struct remote *thread, struct arch_regs *regs, uint64_t *rseq_cs)
+{
+	struct critical_section cs;
+	uint64_t pc = arch_regs_pc(regs);
+	int err;
+
+	*rseq_cs = thread->rseq_cs;
+	if (!thread->rseq || !thread->rseq_cs)
+		return 0;
+	err = remote_read(thread, thread->rseq_cs, &cs, sizeof(cs));
+	if (err)
+		return err;
+	if (pc - cs.start_ip < cs.post_commit_offset) {
+		arch_regs_set_pc(regs, cs.abort_ip);
+		*rseq_cs = 0;
+	}
+	return 0;
+}
+
+/* What the continued call reads must be there when it is made again. */
+static int dump_read_pages(struct dump *d, const struct arch_regs *regs,
+			   const struct restart_timed *timed)
+{
+	uint64_t page = 1ULL << arch_page_shift();
+	struct restart_range range;
+
+	if (restart_reads(regs, timed, &range, 1) == 0)
+		return 0;
+	return dump_emit_pages(d, range.addr & ~(page - 1),
+			       (range.addr + range.len + page - 1) & ~(page - 1));
+}
+
+static int fill(struct dump *d, const struct freeze_thread *thread, baton_Registers *msg)
+{
+	struct arch_regs regs = d->thread.saved;
+	struct restart_timed timed;
+	ssize_t n;
+	int err;
+
+	err = leave_sequence(&d->thread, &regs, &msg->rseq_cs);
+	if (!err)
+		err = restart_plan(&d->thread, &regs, thread->waited_ns, &timed);
+	if (!err)
+		err = dump_read_pages(d, &regs, &timed);
+	if (err)
+		return err;
+	msg->timed_call = timed.nr;
+	msg->timed_left_ns = timed.left_ns;
+	msg->mask = d->thread_mask;
+	n = arch_regs_encode(&regs, msg->general.bytes, sizeof(msg->general.bytes));
+	if (n < 0)
+		return (int)n;
+	msg->general.size = (pb_size_t)n;
+	n = arch_xstate_get(thread->tid, msg->extended.bytes, sizeof(msg->extended.bytes));
+	if (n < 0)
+		return (int)n;
+	msg->extended.size = (pb_size_t)n;
+	return 0;
+}
+
+static int registers_dump(struct dump *d, const struct state_kind *kind,
+			  const struct freeze_thread *thread)
+{
+	size_t mark = arena_mark();
+	baton_Registers *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
+	int err = msg ? fill(d, thread, msg) : -ENOMEM;
+
+	err = err ? log_fail(-err, "thread %d: its registers cannot be read: %s", thread->tid,
+			     strerror(-err))
+		  : dump_emit(d, kind, msg);
+	arena_reset(mark);
+	return err;
+}
+
+static int finish_thread(struct restore *r, struct arch_regs *regs, const baton_Registers *msg,
+			 const struct restart_timed *timed)
+{
+	int err = 0;
+
+	if (timed->nr)
+		err = restart_arm(&r->thread, regs, timed);
+	r->thread.saved = *regs;
+	r->thread.rseq_cs = msg->rseq_cs;
+	if (!err)
+		err = remote_close(&r->thread);
+	if (!err && ptrace(PTRACE_SETSIGMASK, r->thread.tid, sizeof(msg->mask), &msg->mask) < 0)
+		err = -errno;
+	return err;
+}
+
+static int registers_restore(struct restore *r, const void *data)
+{
+	const baton_Registers *msg = data;
+	const struct restart_timed timed = {msg->timed_call, msg->timed_left_ns};
+	struct arch_regs regs;
+	int err;
+
+	if (!r->thread.tid)
+		return -EPROTO;
+	err = arch_regs_decode(msg->general.bytes, msg->general.size, &regs);
+	if (!err)
+		err = arch_xstate_set(r->thread.tid, msg->extended.bytes, msg->extended.size);
+	if (err)
+		return log_fail(-err, "registers: %s", strerror(-err));
+	if (!r->thread_is_leader)
+		return finish_thread(r, &regs, msg, &timed);
+	/* The leader still has work to do for us. */
+	r->leader_regs = regs;
+	r->leader_mask = msg->mask;
+	r->leader_timed = timed;
+	r->leader_rseq_cs = msg->rseq_cs;
+	r->leader.rseq = r->thread.rseq;
+	r->leader_done = true;
+	return 0;
+}
+
+const struct state_kind kind_registers = {
+	.id = KIND_REGISTERS,
+	.name = "registers",
+	.fields = baton_Registers_fields,
+	.size = sizeof(baton_Registers),
+	.dump_thread = registers_dump,
+	.restore = registers_restore,
+};

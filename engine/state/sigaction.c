@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* What the process does on each signal: rt_sigaction(2), by remote calls. */
+#include "engine/state/sigaction.pb.h"
+#include "engine/state/state.h"
+#include "lib/arena.h"
+#include "lib/kernel.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#define NR_SIGNALS 64
+
+static bool is_fixed(int number)
+{
+	return number == SIGKILL || number == SIGSTOP;
+}
+
+static int read_one(struct dump *d, int number, uint64_t room, baton_Action *out)
+{
+	struct arch_sigaction act;
+	int64_t ret = remote_call(&d->leader, SYS_rt_sigaction, (uint64_t)number, 0, room,
+				  sizeof(uint64_t));
+	int err = ret < 0 ? (int)ret : remote_read(&d->leader, room, &act, sizeof(act));
+
+	if (err)
+		return err;
+	out->number = (uint32_t)number;
+	out->handler = act.handler;
+	out->flags = act.flags;
+	out->restorer = arch_sigaction_restorer(&act);
+	out->mask = act.mask;
+	return 0;
+}
+
+static int sigaction_dump(struct dump *d, const struct state_kind *kind)
+{
+	size_t mark = arena_mark();
+	baton_Sigaction *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
+	uint64_t room = remote_room(&d->leader, sizeof(struct arch_sigaction));
+	int number, err = 0;
+
+	if (!msg || !room)
+		return -ENOMEM;
+	for (number = 1; number <= NR_SIGNALS && !err; number++) {
+		baton_Action *action = &msg->actions[msg->actions_count];
+
+		if (is_fixed(number))
+			continue;
+		err = read_one(d, number, room, action);
+		if (!err && (action->handler || action->flags || action->mask))
+			msg->actions_count++;
+		else if (!err)
+			*action = (baton_Action){0};
+	}
+	err = err ? log_fail(-err, "pid %d: its signal actions cannot be read: %s", d->pid,
+			     strerror(-err))
+		  : dump_emit(d, kind, msg);
+	arena_reset(mark);
+	return err;
+}
+
+static int set_one(struct restore *r, const baton_Action *action)
+{
+	struct arch_sigaction act = {
+		.handler = action->handler, .flags = action->flags, .mask = action->mask};
+	int64_t ret;
+
+	if (action->number < 1 || action->number > NR_SIGNALS || is_fixed((int)action->number))
+		return -EPROTO;
+	arch_sigaction_set_restorer(&act, action->restorer);
+	remote_reset(&r->leader);
+	ret = remote_call(&r->leader, SYS_rt_sigaction, action->number,
+			  remote_push(&r->leader, &act, sizeof(act)), 0, sizeof(uint64_t));
+	return ret < 0 ? (int)ret : 0;
+}
+
+/* The new process has our actions, which are the default ones but for a few: those are reset. */
+static int reset_ours(struct restore *r)
+{
+	static const int ours[] = {SIGHUP, SIGINT, SIGTERM, SIGPIPE, SIGCHLD, SIGALRM,
+				   SIGUSR1, SIGUSR2, SIGQUIT, SIGWINCH};
+	unsigned int i;
+	int err = 0;
+
+	for (i = 0; i < sizeof(ours) / sizeof(ours[0]) && !err; i++)
+		err = set_one(r, &(baton_Action){.number = (uint32_t)ours[i]});
+	return err;
+}
+
+static int sigaction_restore(struct restore *r, const void *data)
+{
+	const baton_Sigaction *msg = data;
+	unsigned int i;
+	int err = reset_ours(r);
+
+	for (i = 0; i < msg->actions_count && !err; i++)
+		err = set_one(r, &msg->actions[i]);
+	return err;
+}
+
+const struct state_kind kind_sigaction = {
+	.id = KIND_SIGACTION,
+	.name = "signal actions",
+	.fields = baton_Sigaction_fields,
+	.size = sizeof(baton_Sigaction),
+	.dump = sigaction_dump,
+	.restore = sigaction_restore,
+};

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Mappings. Private anonymous ones are only made; their pages come by faults and pushes. Written
+ * pages of private file mappings and the content of shared memory are sent right behind the
+ * mapping, before the start.
+ */
+#include "engine/pagemap.h"
+#include "engine/proc.h"
+#include "engine/state/fd.h"
+#include "engine/state/state.h"
+#include "engine/state/vma.pb.h"
+#include "engine/state/vma_class.h"
+#include "lib/arena.h"
+#include "lib/kernel.h"
+#include "lib/log.h"
+#include "lib/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA 0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT 1
+#endif
+/* Shared objects that can be told apart; each costs 32 bytes while mappings are described. */
+#define MAX_OBJECTS 256
+#define SEND_TIMEOUT_MS 20000
+
+/* ---- reading smaps ---- */
+
+struct vma_walk {
+	struct proc_map map;
+	char name[PROC_LINE_MAX];
+	char line[PROC_LINE_MAX];
+};
+
+typedef int vma_walk_fn(void *data, const struct proc_map *map, uint64_t flags);
+
+/* Calls `fn` for each mapping with its flags, until it returns non-zero. */
+static int walk_vmas(int proc_fd, struct vma_walk *w, vma_walk_fn *fn, void *data)
+{
+	struct line_reader reader;
+	char *line;
+	const char *flags;
+	int err, got;
+
+	err = line_reader_open(&reader, proc_fd, "smaps", w->line, sizeof(w->line));
+	if (err)
+		return err == -ENOENT ? -ESRCH : err;
+	while (!err && (got = line_reader_next(&reader, &line)) != 0) {
+		struct proc_map map;
+
+		if (got < 0) {
+			err = got;
+		} else if ((flags = text_after(line, "VmFlags:"))) {
+			err = fn(data, &w->map, vma_flags_parse(flags));
+		} else if (proc_map_parse(line, &map)) {
+			w->map = map;
+			text_copy(w->name, sizeof(w->name), map.name);
+			w->map.name = w->name;
+		}
+	}
+	line_reader_close(&reader);
+	return err;
+}
+
+/* ---- dump ---- */
+
+struct object {
+	uint64_t dev, inode, start, len;
+};
+
+struct vma_dump {
+	struct dump *d;
+	const struct state_kind *kind;
+	struct vma_walk walk;
+	baton_Vma msg;
+	struct object objects[MAX_OBJECTS];
+	unsigned int nr_objects;
+};
+
+static void set_flags(baton_Vma *msg, const struct proc_map *map, uint64_t flags)
+{
+	msg->flags = flags & ((1ULL << VMA_BAD_FIRST) - 1);
+	msg->prot = (map->read ? PROT_READ : 0) | (map->write ? PROT_WRITE : 0) |
+		    (map->exec ? PROT_EXEC : 0);
+	msg->shared = map->shared;
+}
+
+static int each_existing(struct dump *d, uint64_t start, uint64_t end,
+			 int (*fn)(struct dump *, uint64_t, uint64_t))
+{
+	uint64_t from, upto, done;
+	int err = 0;
+
+	while (start < end && !err) {
+		err = pagemap_next(&d->pagemap, start, end, &from, &upto, &done);
+		if (!err && from < upto)
+			err = fn(d, from, upto);
+		start = done;
+	}
+	return err;
+}
+
+static int any_exists(struct dump *d, uint64_t from, uint64_t upto)
+{
+	(void)d;
+	return from < upto;
+}
+
+/* The very object behind a mapping, as a descriptor of ours. */
+static int open_mapped(int proc_fd, uint64_t start, uint64_t len, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)start,
+		 (unsigned long long)(start + len));
+	return openat(proc_fd, path, flags | O_CLOEXEC);
+}
+
+/* Content of shared memory: where the object has data, whoever wrote it. */
+static int dump_shared_pages(struct dump *d, const baton_Vma *msg, int object)
+{
+	off_t at = (off_t)msg->offset, end = (off_t)(msg->offset + msg->len), hole;
+	int err = 0;
+
+	while (!err && at < end) {
+		at = lseek(object, at, SEEK_DATA);
+		if (at < 0 || at >= end)
+			return at < 0 && errno != ENXIO ? -errno : 0;
+		hole = lseek(object, at, SEEK_HOLE);
+		if (hole < 0)
+			return -errno;
+		hole = hole < end ? hole : end;
+		err = dump_emit_pages(d, msg->start + (uint64_t)at - msg->offset,
+				      msg->start + (uint64_t)hole - msg->offset);
+		at = hole;
+	}
+	return err;
+}
+
+/* Finds the first mapping of the same object, or notes this as the first. */
+static int find_origin(struct vma_dump *v, const struct proc_map *map)
+{
+	uint64_t dev = makedev(map->dev_major, map->dev_minor);
+	unsigned int i;
+
+	for (i = 0; i < v->nr_objects; i++) {
+		if (v->objects[i].dev != dev || v->objects[i].inode != map->inode)
+			continue;
+		v->msg.origin_start = v->objects[i].start;
+		v->msg.origin_len = v->objects[i].len;
+		return 0;
+	}
+	if (v->nr_objects == MAX_OBJECTS)
+		return log_fail(E2BIG, "pid %d maps more than %d shared memory objects", v->d->pid,
+				MAX_OBJECTS);
+	v->objects[v->nr_objects++] = (struct object){dev, map->inode, v->msg.start, v->msg.len};
+	return 0;
+}
+
+static int dump_shared_memory(struct vma_dump *v, const struct proc_map *map)
+{
+	struct dump *d = v->d;
+	struct stat st;
+	int object, err;
+
+	v->msg.fd = -1;
+	if (v->msg.backing == baton_VmaBacking_VMA_MEMFD)
+		v->msg.fd = fd_find_memfd(d, makedev(map->dev_major, map->dev_minor), map->inode);
+	if (v->msg.fd >= 0)
+		return dump_emit(d, v->kind, &v->msg);
+	v->msg.fd = -1;
+	err = find_origin(v, map);
+	if (err)
+		return err;
+	object = open_mapped(d->proc_fd, v->msg.start, v->msg.len, O_RDONLY);
+	if (object < 0 || fstat(object, &st) < 0) {
+		err = log_fail(errno, "pid %d: shared memory at %#llx cannot be opened: %s", d->pid,
+			       (unsigned long long)v->msg.start, strerror(errno));
+	} else {
+		v->msg.object_len = (uint64_t)st.st_size;
+		err = dump_emit(d, v->kind, &v->msg);
+		if (!err)
+			err = dump_shared_pages(d, &v->msg, object);
+	}
+	if (object >= 0)
+		close(object);
+	return err;
+}
+
+static int dump_anonymous(struct vma_dump *v, const struct proc_map *map)
+{
+	static const char prefix[] = "[anon:";
+	size_t len = strlen(map->name);
+	int err;
+
+	if (strncmp(map->name, prefix, sizeof(prefix) - 1) == 0 &&
+	    text_copy(v->msg.anon_name, sizeof(v->msg.anon_name), map->name + sizeof(prefix) - 1))
+		v->msg.anon_name[len - sizeof(prefix)] = '\0';
+	err = each_existing(v->d, v->msg.start, v->msg.start + v->msg.len, any_exists);
+	if (err < 0)
+		return err;
+	v->msg.lazy = err > 0;
+	return dump_emit(v->d, v->kind, &v->msg);
+}
+
+static int dump_file(struct vma_dump *v, const struct proc_map *map)
+{
+	int err;
+
+	if (!text_copy(v->msg.path, sizeof(v->msg.path), map->name))
+		return -ENAMETOOLONG;
+	err = dump_emit(v->d, v->kind, &v->msg);
+	if (err || map->shared)
+		return err;
+	return each_existing(v->d, v->msg.start, v->msg.start + v->msg.len, dump_emit_pages);
+}
+
+/* Name of a memfd: without what /proc puts around it. */
+static void memfd_name(baton_Vma *msg, const char *name)
+{
+	static const char prefix[] = "/memfd:", suffix[] = " (deleted)";
+	size_t len = strlen(name) - (sizeof(prefix) - 1) - (sizeof(suffix) - 1);
+
+	memcpy(msg->path, name + sizeof(prefix) - 1, len < 250 ? len : 249);
+}
+
+static int dump_one(void *data, const struct proc_map *map, uint64_t flags)
+{
+	struct vma_dump *v = data;
+	const char *why;
+	baton_VmaBacking backing = 0;
+
+	if (map->start == v->d->leader.scratch)
+		return 0;
+	switch (vma_classify(map, flags, &backing, &why)) {
+	case VMA_SKIP:
+		return 0;
+	case VMA_REFUSE:
+		return log_fail(EOPNOTSUPP, "pid %d: %llx-%llx %s: %s", v->d->pid,
+				(unsigned long long)map->start, (unsigned long long)map->end,
+				map->name, why);
+	case VMA_CARRY:
+		break;
+	}
+	v->msg = (baton_Vma){.start = map->start,
+			     .len = map->end - map->start,
+			     .offset = map->offset,
+			     .backing = backing,
+			     .fd = -1};
+	set_flags(&v->msg, map, flags);
+	switch (backing) {
+	case baton_VmaBacking_VMA_FILE:
+		return dump_file(v, map);
+	case baton_VmaBacking_VMA_MEMFD:
+		memfd_name(&v->msg, map->name);
+		if (!map->shared) {
+			int err = dump_shared_memory(v, map);
+
+			return err ? err : each_existing(v->d, map->start, map->end, dump_emit_pages);
+		}
+		return dump_shared_memory(v, map);
+	case baton_VmaBacking_VMA_SHARED_ANONYMOUS:
+		return dump_shared_memory(v, map);
+	default:
+		return dump_anonymous(v, map);
+	}
+}
+
+static int vma_dump(struct dump *d, const struct state_kind *kind)
+{
+	size_t mark = arena_mark();
+	struct vma_dump *v = arena_alloc(ARENA_SCRATCH, sizeof(*v), 16);
+	int err;
+
+	if (!v)
+		return log_fail(ENOMEM, "no room to describe mappings");
+	v->d = d;
+	v->kind = kind;
+	err = walk_vmas(d->proc_fd, &v->walk, dump_one, v);
+	arena_reset(mark);
+	return err;
+}
+
+/* ---- restore ---- */
+
+static int check(const struct restore *r, const baton_Vma *msg)
+{
+	uint64_t page = 1ULL << arch_page_shift(), top = arch_user_top();
+
+	if (msg->start % page || msg->len % page || msg->offset % page || !msg->len ||
+	    msg->start >= top || msg->len > top - msg->start ||
+	    msg->prot & ~(uint32_t)(PROT_READ | PROT_WRITE | PROT_EXEC) ||
+	    (msg->start < r->scratch + r->scratch_len && msg->start + msg->len > r->scratch))
+		return log_fail(EPROTO, "the peer described a mapping that cannot be");
+	return 0;
+}
+
+/* The descriptor to map, in the new process; -1 for anonymous memory; -errno below that. */
+static int64_t open_backing(struct restore *r, const baton_Vma *msg)
+{
+	bool writes = msg->shared && vma_has(msg->flags, "mw");
+	char path[64];
+	int64_t fd, ret;
+
+	switch (msg->backing) {
+	case baton_VmaBacking_VMA_FILE:
+		fd = fd_remote_open(r, msg->path, writes ? O_RDWR : O_RDONLY);
+		if (fd < 0)
+			log_fail((int)-fd, "mapped file %s: %s", msg->path, strerror((int)-fd));
+		return fd < 0 ? fd - 1 : fd;
+	case baton_VmaBacking_VMA_MEMFD:
+		if (msg->fd >= 0)
+			return fd_is_placed(r, msg->fd) ? msg->fd : -EPROTO - 1;
+		break;
+	case baton_VmaBacking_VMA_SHARED_ANONYMOUS:
+		if (!msg->origin_start && msg->offset == 0 && msg->len == msg->object_len)
+			return -1;
+		break;
+	default:
+		return -1;
+	}
+	if (msg->origin_start) {
+		snprintf(path, sizeof(path), "/proc/self/map_files/%llx-%llx",
+			 (unsigned long long)msg->origin_start,
+			 (unsigned long long)(msg->origin_start + msg->origin_len));
+		fd = fd_remote_open(r, path, O_RDWR);
+		return fd < 0 ? fd - 1 : fd;
+	}
+	fd = remote_call(&r->leader, SYS_memfd_create, remote_push_str(&r->leader, msg->path));
+	if (fd < 0)
+		return fd - 1;
+	ret = remote_call(&r->leader, SYS_ftruncate, (uint64_t)fd, msg->object_len);
+	return ret < 0 ? ret - 1 : fd;
+}
+
+static int map(struct restore *r, const baton_Vma *msg, int64_t fd)
+{
+	uint64_t flags = MAP_FIXED_NOREPLACE | (msg->shared ? MAP_SHARED : MAP_PRIVATE);
+	unsigned int i;
+	int64_t ret;
+
+	if (fd < 0)
+		flags |= MAP_ANONYMOUS;
+	for (i = 0; i < vma_nr_flags; i++)
+		if ((msg->flags >> i) & 1)
+			flags |= (uint64_t)vma_flags[i].map_flag;
+	ret = remote_call(&r->leader, SYS_mmap, msg->start, msg->len, msg->prot, flags, (uint64_t)fd,
+			  fd < 0 ? 0 : msg->offset);
+	if (ret == (int64_t)msg->start)
+		return 0;
+	ret = ret < 0 ? ret : -EEXIST;
+	return log_fail((int)-ret, "mapping %#llx-%#llx %s: %s", (unsigned long long)msg->start,
+			(unsigned long long)(msg->start + msg->len), msg->path,
+			strerror((int)-ret));
+}
+
+/* Advice is what a program has asked for; a kernel without that feature is no reason to fail. */
+static void advise(struct restore *r, const baton_Vma *msg)
+{
+	unsigned int i;
+
+	for (i = 0; i < vma_nr_flags; i++)
+		if (((msg->flags >> i) & 1) && vma_flags[i].advice)
+			remote_call(&r->leader, SYS_madvise, msg->start, msg->len,
+				    (uint64_t)vma_flags[i].advice);
+	/* Locked when it arrives: locking now would fill the memory with zeros. */
+	if (vma_has(msg->flags, "lo"))
+		remote_call(&r->leader, SYS_mlock2, msg->start, msg->len, MLOCK_ONFAULT);
+	if (msg->anon_name[0])
+		remote_call(&r->leader, SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, msg->start,
+			    msg->len, remote_push_str(&r->leader, msg->anon_name));
+}
+
+/* Pages that follow go into the object itself: its mapping may be read-only. */
+static int note_object(struct restore *r, const baton_Vma *msg)
+{
+	if (r->object_fd >= 0)
+		close(r->object_fd);
+	r->object_fd = -1;
+	if (!msg->shared || msg->backing == baton_VmaBacking_VMA_FILE || msg->fd >= 0)
+		return 0;
+	r->object_fd = open_mapped(r->proc_fd, msg->start, msg->len, O_RDWR);
+	if (r->object_fd < 0)
+		return log_fail(errno, "shared memory at %#llx cannot be filled: %s",
+				(unsigned long long)msg->start, strerror(errno));
+	r->object_start = msg->start;
+	r->object_end = msg->start + msg->len;
+	r->object_offset = msg->offset;
+	return 0;
+}
+
+static int vma_restore(struct restore *r, const void *data)
+{
+	const baton_Vma *msg = data;
+	int64_t fd;
+	int err = check(r, msg);
+
+	if (err)
+		return err;
+	fd = open_backing(r, msg);
+	if (fd < -1)
+		return log_fail((int)-(fd + 1), "mapping at %#llx: %s",
+				(unsigned long long)msg->start, strerror((int)-(fd + 1)));
+	err = map(r, msg, fd);
+	if (fd >= 0 && fd != msg->fd)
+		remote_call(&r->leader, SYS_close, (uint64_t)fd);
+	if (err)
+		return err;
+	remote_reset(&r->leader);
+	advise(r, msg);
+	err = note_object(r, msg);
+	if (!err && msg->lazy && msg->backing == baton_VmaBacking_VMA_ANONYMOUS && r->on_lazy)
+		err = r->on_lazy(r->on_lazy_data, msg->start, msg->start + msg->len);
+	return err;
+}
+
+static int vma_finish(struct restore *r)
+{
+	if (r->object_fd >= 0)
+		close(r->object_fd);
+	r->object_fd = -1;
+	return 0;
+}
+
+/* ---- probe ---- */
+
+static int probe_one(void *data, const struct proc_map *map, uint64_t flags)
+{
+	struct probe *p = data;
+	baton_VmaBacking backing;
+	const char *why;
+	char item[96];
+
+	if (vma_classify(map, flags, &backing, &why) != VMA_REFUSE)
+		return 0;
+	snprintf(item, sizeof(item), "mapping %llx-%llx %.48s", (unsigned long long)map->start,
+		 (unsigned long long)map->end, map->name);
+	probe_refused(p, item, "is %s", why);
+	return 0;
+}
+
+static int vma_probe(struct probe *p)
+{
+	size_t mark = arena_mark();
+	struct vma_walk *w = arena_alloc(ARENA_SCRATCH, sizeof(*w), 16);
+	int err = w ? walk_vmas(p->proc_fd, w, probe_one, p) : -ENOMEM;
+
+	arena_reset(mark);
+	return err;
+}
+
+const struct state_kind kind_vma = {
+	.id = KIND_VMA,
+	.name = "mapping",
+	.fields = baton_Vma_fields,
+	.size = sizeof(baton_Vma),
+	.probe = vma_probe,
+	.dump = vma_dump,
+	.restore = vma_restore,
+	.finish = vma_finish,
+};
