@@ -396,7 +396,8 @@ static void linger(struct link *link)
 	int64_t deadline = clock_deadline_ms(LINGER_MS);
 
 	while (clock_left_ms(deadline)) {
-		if (lane_receive_wait(&link->fast, clock_left_ms(deadline)))
+		if (lane_receive_wait(&link->fast, clock_left_ms(deadline)) ||
+		    link->fast.rx.type == FRAME_ABORT)
 			return;
 		lane_receive_done(&link->fast);
 	}

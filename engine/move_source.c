@@ -309,8 +309,9 @@ static void note_started(struct source_move *m)
 		return;
 	m->started = true;
 	m->move.report->downtime_us = (uint64_t)(clock_now_us() - m->frozen_us);
-	/* Not synced: after a crash COMMITTED leads to the same question to the target. */
-	m->move.state.stage = STAGE_SERVING;
+	/* For status; after a crash COMMITTED leads to the same question to the target. */
+	if (movestate_write(&m->move.state, STAGE_SERVING))
+		log_reason_clear();
 	move_stage(&m->move, m->move.mode == MOVE_ON_DEMAND ? "serve" : "fill");
 }
 

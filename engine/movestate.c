@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "engine/movestate.h"
+#include "engine/proc.h"
 #include "lib/clock.h"
 #include "lib/io.h"
 #include "lib/log.h"
@@ -17,6 +18,8 @@
 
 #define FILE_MAX 1024
 #define COUNT_EVERY_MS 200
+/* Field of /proc/PID/stat. */
+#define PROC_STAT_STARTTIME 22
 
 static int folder_fd = -EBADF;
 static const char *folder_path = "";
@@ -293,6 +296,39 @@ void movestate_read_counters(int folder, const struct movestate *state, struct m
 	file_name(state, "stat", name, sizeof(name));
 	read_fields(folder, name, count_fields, sizeof(count_fields) / sizeof(count_fields[0]),
 		    counters);
+}
+
+int movestate_find_pid(pid_t pid)
+{
+	struct dir_reader reader;
+	struct movestate state;
+	const char *name;
+	int64_t start = -1;
+	int fd, err;
+
+	fd = proc_open(pid);
+	if (fd >= 0) {
+		proc_stat_field(fd, PROC_STAT_STARTTIME, &start);
+		close(fd);
+	}
+	err = dir_reader_open(&reader, folder_fd, ".");
+	if (err)
+		return log_fail(-err, "state folder %s: %s", folder_path, strerror(-err));
+	while (dir_reader_next(&reader, &name, NULL) > 0) {
+		size_t len = strlen(name);
+
+		if (len < 5 || strcmp(name + len - 5, ".move") || movestate_read(folder_fd, name, &state))
+			continue;
+		/* One that was only offered by a baton that died left nothing behind. */
+		if (!state.source || state.pid != pid || (int64_t)state.pid_start != start ||
+		    state.stage == STAGE_OFFERED)
+			continue;
+		err = log_fail(EBUSY, "pid %d is already being moved (move %s, %s); see: baton status", pid,
+			       state.id, movestate_stage_name(state.stage));
+		break;
+	}
+	dir_reader_close(&reader);
+	return err;
 }
 
 /* The lock of this process: a descriptor that is never closed, and its name. */

@@ -75,6 +75,9 @@ int movestate_read(int folder, const char *name, struct movestate *state);
 /* Its counters, zeros when there are none. */
 void movestate_read_counters(int folder, const struct movestate *state, struct movestate_counters *counters);
 
+/* -EBUSY, with the reason said, when the folder holds a move of this very process. */
+int movestate_find_pid(pid_t pid);
+
 /* Locks a pid against a second move while this process lives. -EBUSY: it is being moved. */
 int movestate_lock_pid(pid_t pid);
 void movestate_unlock_pid(void);

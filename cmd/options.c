@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/* The options of all commands. */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+
+#include "cmd/options.h"
+#include "lib/log.h"
+#include "lib/text.h"
+
+struct option_row {
+	const char *name;
+	const char *value; /* what stands for its value in the help; NULL: it has none */
+	const char *help;
+};
+
+static const struct option_row rows[OPTION_END] = {
+	[OPTION_HELP] = {"help", NULL, "show this"},
+	[OPTION_VERBOSE] = {"verbose", NULL, "say every detail on standard error"},
+	[OPTION_KEYS] = {"keys", "DIR", "keys folder (default " CMD_KEYS_DEFAULT ")"},
+	[OPTION_STATE] = {"state", "DIR", "state folder (default " CMD_STATE_DEFAULT ")"},
+	[OPTION_JSON] = {"json", NULL, "print the result as a JSON object"},
+	[OPTION_LISTEN] = {"listen", "ADDR:PORT", "where to listen (default every address, port 7117; port 0: any)"},
+	[OPTION_ONCE] = {"once", NULL, "end after one move"},
+	[OPTION_PIDNS] = {"pidns", NULL, "give the process a pid namespace of its own"},
+	[OPTION_PORT_FILE] = {"port-file", "FILE", "write the port to FILE once it listens"},
+	[OPTION_STDIO] = {"stdio", "FILE", "standard streams that led outside go to FILE"},
+	[OPTION_EAGER] = {"eager", NULL, "bring all memory over before it starts"},
+	[OPTION_LAZY] = {"lazy", NULL, "start it first, memory follows (default)"},
+	[OPTION_ON_DEMAND] = {"on-demand", NULL, "bring over only the memory that is touched"},
+	[OPTION_MAX_RATE] = {"max-rate", "MIB_S", "limit of the background transfer in MiB/s"},
+	[OPTION_SERVE] = {"serve", "ADDR:PORT", "keep the pages here and serve them to restore --from"},
+	[OPTION_FROM] = {"from", "HOST:PORT", "take the process from dump --serve there"},
+	[OPTION_LEAVE_RUNNING] = {"leave-running", NULL, "the process goes on here"},
+	[OPTION_WATCH] = {"watch", NULL, "show it again every second"},
+};
+
+#define ALWAYS (OPTION_BIT(OPTION_HELP) | OPTION_BIT(OPTION_VERBOSE))
+
+void options_help(unsigned int allowed)
+{
+	allowed |= ALWAYS;
+	for (int id = OPTION_END - 1; id > 0; id--) {
+		char name[64];
+
+		if (!(allowed & OPTION_BIT(id)))
+			continue;
+		snprintf(name, sizeof(name), "--%s%s%s", rows[id].name, rows[id].value ? " " : "",
+			 rows[id].value ? rows[id].value : "");
+		printf("  %-22s %s\n", name, rows[id].help);
+	}
+}
+
+static int set_mode(struct options *options, const char *argv0, enum move_mode mode)
+{
+	if (options->mode != MOVE_ANY && options->mode != mode)
+		return cmd_usage(argv0, "--%s and --%s exclude each other",
+				 move_mode_name(options->mode), move_mode_name(mode));
+	options->mode = mode;
+	return -1;
+}
+
+static int set_max_rate(struct options *options, const char *argv0, const char *text)
+{
+	int rate;
+
+	if (text_parse_int(text, 1, 1 << 20, &rate))
+		return cmd_usage(argv0, "--max-rate %s: a number from 1 to 1048576 (MiB/s) is wanted",
+				 text);
+	options->max_rate_mib_s = (unsigned int)rate;
+	return -1;
+}
+
+/* One option with its value. -1, or the outcome to end with. */
+static int set_option(struct options *options, const char *argv0, int id, const char *value)
+{
+	switch (id) {
+	case OPTION_HELP:
+		return cmd_help(argv0);
+	case OPTION_VERBOSE:
+		log_level_set(LOG_DEBUG);
+		return -1;
+	case OPTION_EAGER:
+		return set_mode(options, argv0, MOVE_EAGER);
+	case OPTION_LAZY:
+		return set_mode(options, argv0, MOVE_LAZY);
+	case OPTION_ON_DEMAND:
+		return set_mode(options, argv0, MOVE_ON_DEMAND);
+	case OPTION_MAX_RATE:
+		return set_max_rate(options, argv0, value);
+	case OPTION_JSON:
+		options->json = true;
+		return -1;
+	case OPTION_ONCE:
+		options->once = true;
+		return -1;
+	case OPTION_PIDNS:
+		options->pidns = true;
+		return -1;
+	case OPTION_LEAVE_RUNNING:
+		options->leave_running = true;
+		return -1;
+	case OPTION_WATCH:
+		options->watch = true;
+		return -1;
+	default:
+		break;
+	}
+	if (!value[0])
+		return cmd_usage(argv0, "--%s needs a value", rows[id].name);
+	if (id == OPTION_KEYS)
+		options->keys = value;
+	else if (id == OPTION_STATE)
+		options->state = value;
+	else if (id == OPTION_LISTEN)
+		options->listen = value;
+	else if (id == OPTION_PORT_FILE)
+		options->port_file = value;
+	else if (id == OPTION_STDIO)
+		options->stdio = value;
+	else if (id == OPTION_SERVE)
+		options->serve = value;
+	else if (id == OPTION_FROM)
+		options->from = value;
+	return -1;
+}
+
+int options_parse(int argc, char **argv, unsigned int allowed, struct options *options)
+{
+	struct option table[OPTION_END + 1] = {0};
+	int nr = 0, id, outcome;
+
+	*options = (struct options){.keys = CMD_KEYS_DEFAULT, .state = CMD_STATE_DEFAULT};
+	allowed |= ALWAYS;
+	for (id = 1; id < OPTION_END; id++)
+		if (allowed & OPTION_BIT(id))
+			table[nr++] = (struct option){rows[id].name,
+						      rows[id].value ? required_argument : no_argument,
+						      NULL, id};
+	optind = 1;
+	while ((id = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		if (id <= 0 || id >= OPTION_END)
+			return cmd_usage(argv[0], NULL);
+		outcome = set_option(options, argv[0], id, optarg);
+		if (outcome >= 0)
+			return outcome;
+	}
+	options->args = argv + optind;
+	options->nr_args = argc - optind;
+	return -1;
+}
+
+int options_pid(const char *text, pid_t *pid)
+{
+	int value;
+
+	if (text_parse_int(text, 1, INT_MAX, &value))
+		return -EINVAL;
+	*pid = value;
+	return 0;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/* The options of all commands: one table, each command takes some of them. */
+#ifndef BATON_OPTIONS_H
+#define BATON_OPTIONS_H
+
+#include "cmd/cmd.h"
+#include "engine/move.h"
+
+enum option_id {
+	OPTION_HELP = 1,
+	OPTION_VERBOSE,
+	OPTION_KEYS,
+	OPTION_STATE,
+	OPTION_JSON,
+	OPTION_LISTEN,
+	OPTION_ONCE,
+	OPTION_PIDNS,
+	OPTION_PORT_FILE,
+	OPTION_STDIO,
+	OPTION_EAGER,
+	OPTION_LAZY,
+	OPTION_ON_DEMAND,
+	OPTION_MAX_RATE,
+	OPTION_SERVE,
+	OPTION_FROM,
+	OPTION_LEAVE_RUNNING,
+	OPTION_WATCH,
+	OPTION_END,
+};
+#define OPTION_BIT(id) (1u << (id))
+
+struct options {
+	const char *keys, *state;
+	bool json, once, pidns, leave_running, watch;
+	const char *listen, *port_file, *stdio, *serve, *from;
+	enum move_mode mode;
+	unsigned int max_rate_mib_s;
+	char **args; /* what is no option */
+	int nr_args;
+};
+
+/*
+ * Reads the options of a command: those in `allowed`, and --help and --verbose. Returns -1 when the
+ * command may go on, else the outcome to end with: the help was shown, or the usage is wrong.
+ */
+int options_parse(int argc, char **argv, unsigned int allowed, struct options *options);
+
+/* A process id from the command line. -EINVAL. */
+int options_pid(const char *text, pid_t *pid);
+
+/* The help lines of the options in `allowed`, on standard output. */
+void options_help(unsigned int allowed);
+
+#endif

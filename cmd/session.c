@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* What the commands that move processes have in common. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "cmd/report.h"
+#include "cmd/session.h"
+#include "engine/offer.h"
+#include "engine/supervise.h"
+#include "lib/arena.h"
+#include "lib/log.h"
+#include "transport/tls.h"
+
+static int take_memory(struct session *session)
+{
+	int err = arena_init();
+
+	if (err)
+		return log_fail(-err, "the memory budget (%d KiB) is too small; raise "
+				      "CONFIG_MEMORY_BUDGET_KIB",
+				CONFIG_MEMORY_BUDGET_KIB);
+	err = link_init(&session->link);
+	if (!err)
+		err = move_init(session->role);
+	if (!err)
+		err = supervise_init();
+	return err ? log_fail(ENOMEM, "the memory budget (%d KiB) is too small; raise "
+				      "CONFIG_MEMORY_BUDGET_KIB",
+			      CONFIG_MEMORY_BUDGET_KIB)
+		   : 0;
+}
+
+int session_begin(struct session *session, const struct options *options, enum move_role role)
+{
+	session->role = role;
+	session->json = options->json;
+	session->move = (struct move_options){.keys_dir = options->keys,
+					      .mode = options->mode,
+					      .max_rate_mib_s = options->max_rate_mib_s,
+					      .stdio = options->stdio,
+					      .pidns = options->pidns,
+					      .progress = report_progress};
+	if (take_memory(session))
+		return cmd_fail(OUTCOME_SYSTEM, "no memory");
+	if (tls_setup(options->keys))
+		return cmd_fail(OUTCOME_PEER, "the keys cannot be used");
+	arena_seal();
+	if (movestate_folder_open(options->state))
+		return cmd_fail(OUTCOME_SYSTEM, "the state folder cannot be used");
+	link_catch_signals();
+	return OUTCOME_DONE;
+}
+
+int session_claim(struct session *session, const char *pid_text, const char *argv0)
+{
+	pid_t pid;
+
+	if (options_pid(pid_text, &pid))
+		return cmd_usage(argv0, "%s is no process id", pid_text);
+	session->move.pid = pid;
+	if (offer_check_pid(pid))
+		return cmd_fail(OUTCOME_REFUSED, "the process cannot be moved");
+	if (movestate_find_pid(pid))
+		return cmd_fail(OUTCOME_REFUSED, "the process is being moved");
+	if (movestate_lock_pid(pid))
+		return cmd_fail(OUTCOME_REFUSED, "the process is being moved");
+	if (move_probe(pid))
+		return cmd_fail(OUTCOME_REFUSED, "the process cannot be moved");
+	return OUTCOME_DONE;
+}
+
+enum outcome session_move(struct session *session)
+{
+	struct move_report report;
+	enum outcome outcome;
+
+	outcome = session->role == MOVE_SOURCE ? move_source(&session->link, &session->move, &report)
+					       : move_target(&session->link, &session->move, &report);
+	report_print(&report, outcome, session->role, session->json);
+	if (outcome != OUTCOME_DONE && outcome != OUTCOME_HELD)
+		cmd_fail(outcome, "the move failed");
+	return outcome;
+}
+
+enum outcome session_work(struct link *link, void *data)
+{
+	(void)link; /* the session's own */
+	return session_move(data);
+}
+
+int session_listen(struct session *session, const struct options *options, const char *listen, bool once)
+{
+	struct supervise_options supervise = {.listen = listen,
+					      .port_file = options->port_file,
+					      .once = once,
+					      .pass_signals = session->role == MOVE_SOURCE,
+					      .link = &session->link,
+					      .work = session_work,
+					      .data = session};
+	enum outcome outcome = supervise_run(&supervise);
+
+	if (outcome == OUTCOME_SYSTEM)
+		return cmd_fail(outcome, "it cannot listen");
+	return (int)outcome;
+}

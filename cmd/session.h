@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* What send, receive, dump --serve and restore --from have in common: memory, keys, one move. */
+#ifndef BATON_SESSION_H
+#define BATON_SESSION_H
+
+#include "cmd/options.h"
+#include "engine/link.h"
+
+struct session {
+	struct link link;
+	struct move_options move;
+	enum move_role role;
+	bool json;
+};
+
+/*
+ * Memory, keys and state folder for moves in one role; after it nothing is allocated any more.
+ * OUTCOME_DONE, or what the command ends with (the reason is said).
+ */
+int session_begin(struct session *session, const struct options *options, enum move_role role);
+
+/* One move over the session's link: runs it, prints the result, says why it failed. */
+enum outcome session_move(struct session *session);
+
+/* The same as a worker of the supervisor: `data` is the session. */
+enum outcome session_work(struct link *link, void *data);
+
+/* Listens and works until it ends; see supervise_run. */
+int session_listen(struct session *session, const struct options *options, const char *listen, bool once);
+
+/* Source: the process can be moved, nobody else moves it, and nobody will until we end. */
+int session_claim(struct session *session, const char *pid_text, const char *argv0);
+
+#endif

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* baton status: the moves under way, from the state folder. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cmd/options.h"
+#include "engine/movestate.h"
+#include "lib/io.h"
+#include "lib/log.h"
+
+#define ALLOWED (OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_JSON) | OPTION_BIT(OPTION_WATCH))
+
+/* A string of JSON: names of processes can hold anything. */
+static void print_string(const char *key, const char *text)
+{
+	printf("\"%s\": \"", key);
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+
+		if (c == '"' || c == '\\')
+			printf("\\%c", c);
+		else if (c < ' ' || c == 0x7f)
+			printf("\\u%04x", c);
+		else
+			putchar(c);
+	}
+	printf("\", ");
+}
+
+static bool is_alive(const struct movestate *state)
+{
+	return state->engine > 0 && (!kill(state->engine, 0) || errno == EPERM);
+}
+
+static void print_json(const struct movestate *state, const struct movestate_counters *c, bool first)
+{
+	printf("%s{", first ? "" : ", ");
+	print_string("id", state->id);
+	print_string("role", state->source ? "source" : "target");
+	print_string("stage", movestate_stage_name(state->stage));
+	print_string("process", state->comm);
+	print_string("peer", state->peer);
+	print_string("mode", state->mode);
+	printf("\"pid\": %d, \"engine\": %d, \"alive\": %s, \"begun\": %lld, \"pages_done\": %llu, "
+	       "\"pages_left\": %llu, \"pages_zero\": %llu, \"rate_kib_s\": %llu, \"faults\": %llu, "
+	       "\"fault_p50_us\": %u, \"fault_p99_us\": %u, \"bytes_wire\": %llu, "
+	       "\"peak_rss_kib\": %llu}",
+	       state->pid, state->engine, is_alive(state) ? "true" : "false", (long long)state->begun_s,
+	       (unsigned long long)c->pages_done, (unsigned long long)c->pages_left,
+	       (unsigned long long)c->pages_zero, (unsigned long long)c->rate_kib_s,
+	       (unsigned long long)c->faults, c->fault_p50_us, c->fault_p99_us,
+	       (unsigned long long)c->bytes_wire, (unsigned long long)c->peak_rss_kib);
+}
+
+static void print_text(const struct movestate *state, const struct movestate_counters *c)
+{
+	printf("%s  %s, pid %d, %s %s: %s%s\n", state->id, state->comm, state->pid,
+	       state->source ? "to" : "from", state->peer, movestate_stage_name(state->stage),
+	       is_alive(state) ? "" : " (held: no baton process works on it)");
+	if (c->pages_done || c->pages_left)
+		printf("    %llu pages done, %llu left, %.1f MiB/s, %llu faults (p50 %u us, p99 %u us), "
+		       "%.1f MiB on the wire, peak memory %llu KiB\n",
+		       (unsigned long long)c->pages_done, (unsigned long long)c->pages_left,
+		       (double)c->rate_kib_s / 1024, (unsigned long long)c->faults, c->fault_p50_us,
+		       c->fault_p99_us, (double)c->bytes_wire / (1 << 20),
+		       (unsigned long long)c->peak_rss_kib);
+}
+
+/* Shows every move of the folder once. */
+static int show(int folder, bool json)
+{
+	struct movestate_counters counters;
+	struct movestate state;
+	struct dir_reader reader;
+	const char *name;
+	unsigned int nr = 0;
+	int err;
+
+	err = dir_reader_open(&reader, folder, ".");
+	if (err)
+		return err;
+	if (json)
+		printf("[");
+	while ((err = dir_reader_next(&reader, &name, NULL)) > 0) {
+		size_t len = strlen(name);
+
+		if (len < 5 || strcmp(name + len - 5, ".move") || movestate_read(folder, name, &state))
+			continue;
+		movestate_read_counters(folder, &state, &counters);
+		if (json)
+			print_json(&state, &counters, !nr);
+		else
+			print_text(&state, &counters);
+		nr++;
+	}
+	dir_reader_close(&reader);
+	if (json)
+		printf("]\n");
+	else if (!nr)
+		printf("no move is under way\n");
+	fflush(stdout);
+	return err;
+}
+
+int cmd_status(int argc, char **argv)
+{
+	struct options options;
+	int outcome = options_parse(argc, argv, ALLOWED, &options);
+	int folder, err;
+
+	if (outcome >= 0)
+		return outcome;
+	if (options.nr_args)
+		return cmd_usage(argv[0], "%s: no argument is wanted", options.args[0]);
+	folder = open(options.state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (folder < 0 && errno == ENOENT) {
+		/* Nothing was ever moved here. */
+		printf("%s\n", options.json ? "[]" : "no move is under way");
+		return OUTCOME_DONE;
+	}
+	if (folder < 0) {
+		log_error("state folder %s: %s", options.state, strerror(errno));
+		return OUTCOME_SYSTEM;
+	}
+	do {
+		if (options.watch && !options.json && isatty(STDOUT_FILENO))
+			printf("\033[H\033[2J");
+		err = show(folder, options.json);
+		if (options.watch && !err)
+			sleep(1);
+	} while (options.watch && !err && !ferror(stdout));
+	close(folder);
+	return err ? OUTCOME_FAILED : OUTCOME_DONE;
+}
