@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The arena: regions, alignment, sealing, scratch.
+ *
+ * needs: lib/arena.c
+ */
+#include "lib/arena.h"
+
+#include "tests/unit/unit.h"
+#include <string.h>
+
+static int setup(void **state)
+{
+	UNUSED(state);
+	return arena_init();
+}
+
+static void test_regions_fill_the_budget(void **state)
+{
+	struct arena_usage usage;
+	size_t sum = 0;
+
+	UNUSED(state);
+	for (int i = 0; i < ARENA_NR; i++) {
+		arena_usage((enum arena_region)i, &usage);
+		assert_non_null(usage.name);
+		assert_true(usage.size_bytes > 0);
+		assert_int_equal(usage.used_bytes, 0);
+		sum += usage.size_bytes;
+	}
+	assert_int_equal(sum, (size_t)CONFIG_MEMORY_BUDGET_KIB * 1024);
+}
+
+static void test_alignment(void **state)
+{
+	uint8_t *a, *b;
+
+	UNUSED(state);
+	a = arena_alloc(ARENA_TABLES, 1, 1);
+	b = arena_alloc(ARENA_TABLES, 1, 1);
+	assert_int_equal(b - a, 16);
+	assert_int_equal((uintptr_t)arena_alloc(ARENA_TABLES, 1, 4096) % 4096, 0);
+	assert_null(arena_alloc(ARENA_TABLES, 1, 8192));
+	assert_null(arena_alloc(ARENA_TABLES, 1, 48));
+}
+
+static void test_full(void **state)
+{
+	struct arena_usage usage;
+
+	UNUSED(state);
+	arena_usage(ARENA_PAGES, &usage);
+	assert_null(arena_alloc(ARENA_PAGES, usage.size_bytes + 1, 16));
+	assert_null(arena_alloc(ARENA_PAGES, SIZE_MAX, 16));
+	assert_null(arena_alloc(ARENA_PAGES, SIZE_MAX - 15, 4096));
+	assert_non_null(arena_alloc(ARENA_PAGES, usage.size_bytes, 16));
+	assert_null(arena_alloc(ARENA_PAGES, 1, 16));
+	arena_usage(ARENA_PAGES, &usage);
+	assert_int_equal(usage.used_bytes, usage.size_bytes);
+}
+
+static void test_seal(void **state)
+{
+	UNUSED(state);
+	arena_seal();
+	assert_null(arena_alloc(ARENA_TABLES, 16, 16));
+	assert_null(arena_alloc(ARENA_TLS, 16, 16));
+	assert_non_null(arena_alloc(ARENA_SCRATCH, 16, 16));
+}
+
+static void test_scratch_is_wiped(void **state)
+{
+	struct arena_usage usage;
+	size_t mark;
+	uint8_t *at;
+
+	UNUSED(state);
+	arena_alloc(ARENA_SCRATCH, 100, 16);
+	mark = arena_mark();
+	at = arena_alloc(ARENA_SCRATCH, 1000, 16);
+	memset(at, 0xaa, 1000);
+	arena_reset(mark);
+	assert_ptr_equal(arena_alloc(ARENA_SCRATCH, 1000, 16), at);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(at[i], 0);
+	arena_reset(mark);
+	arena_reset(mark + 5000); /* above the fill: nothing to give back */
+	assert_int_equal(arena_mark(), mark);
+	arena_usage(ARENA_SCRATCH, &usage);
+	assert_true(usage.peak_bytes >= 1100);
+}
+
+static void asked(size_t *used, size_t *peak)
+{
+	*used = 7;
+	*peak = 9;
+}
+
+static void test_asked_usage(void **state)
+{
+	struct arena_usage usage;
+
+	UNUSED(state);
+	arena_usage_ask(ARENA_TLS, asked);
+	arena_usage(ARENA_TLS, &usage);
+	assert_int_equal(usage.used_bytes, 7);
+	assert_int_equal(usage.peak_bytes, 9);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_regions_fill_the_budget, setup),
+		cmocka_unit_test_setup(test_alignment, setup),
+		cmocka_unit_test_setup(test_full, setup),
+		cmocka_unit_test_setup(test_seal, setup),
+		cmocka_unit_test_setup(test_scratch_is_wiped, setup),
+		cmocka_unit_test_setup(test_asked_usage, setup),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
