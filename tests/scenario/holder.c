@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Holds one thing that cannot be moved, or a lot of memory, and counts on in DIR/beat: "COUNT
+ * LONGEST_GAP_MS". What the tests of refusals and of memory move, or try to.
+ *	holder DIR KIND [ARG]
+ * build: musl-static
+ * libs: -lpthread
+ * helper: yes
+ */
+#include "region.h"
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+
+static int beat_fd;
+
+static int need(int ret, const char *what)
+{
+	if (ret < 0)
+		scenario_fail("%s", what);
+	return ret;
+}
+
+/* Both ends of an established connection. */
+static void hold_tcp(const char *arg)
+{
+	struct sockaddr_in addr = {.sin_family = AF_INET};
+	socklen_t len = sizeof(addr);
+	int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0);
+
+	(void)arg;
+	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	need(bind(l, (struct sockaddr *)&addr, len) | listen(l, 1), "listen");
+	need(getsockname(l, (struct sockaddr *)&addr, &len), "getsockname");
+	need(connect(c, (struct sockaddr *)&addr, len), "connect");
+	need(accept(l, NULL, NULL), "accept");
+}
+
+static void hold_uring(const char *arg)
+{
+	uint32_t params[30] = {0};
+
+	(void)arg;
+	need((int)syscall(425, 4, params), "io_uring_setup");
+}
+
+static void hold_uffd(const char *arg)
+{
+	(void)arg;
+	need((int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), "userfaultfd");
+}
+
+static void hold_hugetlb(const char *arg)
+{
+	(void)arg;
+	if (mmap(NULL, 2 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1,
+		 0) == MAP_FAILED)
+		scenario_fail("hugetlb");
+}
+
+static void hold_socket(const char *arg)
+{
+	if (!strcmp(arg, "packet"))
+		need(socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)), "packet socket");
+	else if (!strcmp(arg, "raw"))
+		need(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP), "raw socket");
+	else
+		need(socket(AF_NETLINK, SOCK_RAW, 0), "netlink socket");
+}
+
+static void hold_child(const char *arg)
+{
+	(void)arg;
+	if (!need(fork(), "fork"))
+		for (;;)
+			pause();
+}
+
+static void hold_namespace(const char *arg)
+{
+	(void)arg;
+	need(unshare(CLONE_NEWUTS), "unshare");
+}
+
+static void hold_pidfd(const char *arg)
+{
+	(void)arg;
+	need((int)syscall(434, getpid(), 0), "pidfd_open");
+}
+
+static void hold_open(const char *arg)
+{
+	need(open(arg, O_RDONLY | O_CLOEXEC), arg);
+}
+
+static void hold_map(const char *arg)
+{
+	int fd = need(open(arg, O_RDONLY | O_CLOEXEC), arg);
+
+	if (mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED)
+		scenario_fail("map %s", arg);
+	close(fd);
+}
+
+static void hold_deleted(const char *arg)
+{
+	char path[320];
+
+	(void)arg;
+	need(open(scenario_path("deleted", path, sizeof(path)), O_RDWR | O_CREAT, 0644), path);
+	unlink(path);
+}
+
+static void hold_shm(const char *arg)
+{
+	int id = need(shmget(IPC_PRIVATE, 8192, 0600), "shmget");
+	void *at = shmat(id, NULL, 0);
+
+	(void)arg;
+	shmctl(id, IPC_RMID, NULL);
+	if (at == (void *)-1)
+		scenario_fail("shmat");
+}
+
+static void hold_fds(const char *arg)
+{
+	for (int i = atoi(arg); i > 0; i--)
+		need(open("/dev/null", O_RDONLY), "/dev/null");
+}
+
+static void *sleeper(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+static void hold_threads(const char *arg)
+{
+	pthread_attr_t attr;
+	pthread_t t;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 16384);
+	for (int i = atoi(arg); i > 0; i--)
+		if (pthread_create(&t, &attr, sleeper, NULL))
+			scenario_fail("thread");
+}
+
+/* MiB of memory, each page its own. */
+static struct region filled;
+
+static void hold_memory(const char *arg)
+{
+	region_make(&filled, (size_t)atoi(arg) * 256, 100, 1);
+}
+
+/* Is the debugger of another process. */
+static void hold_tracee(const char *arg)
+{
+	need((int)ptrace(PTRACE_SEIZE, atoi(arg), 0, 0), "PTRACE_SEIZE");
+}
+
+static void hold_nothing(const char *arg)
+{
+	(void)arg;
+}
+
+static const struct {
+	const char *kind;
+	void (*hold)(const char *arg);
+} kinds[] = {
+	{"nothing", hold_nothing}, {"tcp", hold_tcp},	    {"io_uring", hold_uring},
+	{"userfaultfd", hold_uffd}, {"hugetlb", hold_hugetlb}, {"socket", hold_socket},
+	{"child", hold_child},	   {"namespace", hold_namespace}, {"pidfd", hold_pidfd},
+	{"open", hold_open},	   {"map", hold_map},	    {"deleted", hold_deleted},
+	{"shm", hold_shm},	   {"fds", hold_fds},	    {"threads", hold_threads},
+	{"memory", hold_memory},   {"tracee", hold_tracee},
+};
+
+/* Counts on until DIR/end appears. A gap in CLOCK_BOOTTIME is what the process would notice. */
+static void beat(void)
+{
+	int64_t last_ms = scenario_now_ms(), longest_ms = 0;
+	char text[64];
+
+	for (unsigned long n = 1; !scenario_exists("end"); n++) {
+		int64_t now_ms;
+		int len;
+
+		scenario_sleep_ms(2);
+		now_ms = scenario_now_ms();
+		if (now_ms - last_ms > longest_ms)
+			longest_ms = now_ms - last_ms;
+		last_ms = now_ms;
+		len = snprintf(text, sizeof(text), "%lu %ld        \n", n, (long)longest_ms);
+		if (pwrite(beat_fd, text, (size_t)len, 0) != len)
+			scenario_fail("beat");
+		if (scenario_exists("go") && !scenario_exists("result")) {
+			if (filled.base)
+				region_check(&filled, "after the move");
+			scenario_write("result", "ok");
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	char path[320];
+
+	scenario_init(argc, argv);
+	beat_fd = need(open(scenario_path("beat", path, sizeof(path)), O_WRONLY | O_CREAT | O_CLOEXEC,
+			    0644), "beat");
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		if (strcmp(kinds[i].kind, scenario_arg(0)))
+			continue;
+		kinds[i].hold(scenario_arg(1));
+		scenario_ready();
+		beat();
+		return 0;
+	}
+	scenario_fail("no such kind: %s", scenario_arg(0));
+}

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: MIT
+"""What must be refused: the right exit code, a message that names the thing, and no harm done."""
+import os
+import re
+import subprocess
+
+from devices import PORT, Failure, wait_for
+from victim import Receiver, Victim, send
+
+# What a process holds that cannot be moved: (name, kind and argument of the holder, words).
+HELD = (
+    ("an io_uring", "io_uring", r"fd \d+.*io_uring"),
+    ("a userfaultfd of its own", "userfaultfd", r"fd \d+.*userfaultfd"),
+    ("huge pages", "hugetlb", r"[0-9a-f]{6,}.*huge"),
+    ("a packet socket", "socket packet", r"fd \d+.*AF_PACKET"),
+    ("a raw socket", "socket raw", r"fd \d+.*raw"),
+    ("a netlink socket", "socket netlink", r"fd \d+.*netlink"),
+    ("a child", "child", r"child"),
+    ("an established TCP connection", "tcp", r"fd \d+.*127\.0\.0\.1"),
+    ("a namespace of its own", "namespace", r"(uts|namespace)"),
+    ("a pidfd", "pidfd", r"fd \d+.*pidfd"),
+    ("a device", "open /dev/kmsg", r"fd \d+.*/dev/kmsg"),
+    ("a deleted file", "deleted", r"fd \d+.*deleted"),
+    ("System V shared memory", "shm", r"(SYSV|System V|shm)"),
+    ("too many descriptors", "fds 1200", r"(descriptor|1024|1200)"),
+    ("too many threads", "threads 1200", r"(thread|1024|1200)"),
+)
+
+
+def expect(out, codes, words):
+    """One line of what must hold of a refused command."""
+    codes = (codes,) if isinstance(codes, int) else codes
+    if out.code not in codes:
+        raise Failure(f"exit {out.code}, not {' or '.join(map(str, codes))}: {out.tail()}")
+    if words and not re.search(words, out.stderr, re.I | re.S):
+        raise Failure(f"the message does not say {words!r}: {out.tail()}")
+
+
+def refuse_held(ctx, kind, words):
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair, kind)
+        receiver = Receiver(pair)
+        out = send(pair, victim.pid)
+        expect(out, (3, 6) if kind.startswith(("fds", "threads")) else 3, words)
+        victim.check_unharmed()
+        receiver.check_alive()
+
+
+def refuse_traced(ctx):
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair)
+        tracer = Victim(ctx, pair, "tracee", victim.pid)
+        Receiver(pair)
+        out = send(pair, victim.pid)
+        expect(out, 3, rf"(trace|debug).*|{tracer.pid}")
+        wait_for(lambda: victim.beat()[0] > 5, 5, "the heartbeat goes on")
+
+
+def refuse_no_process(ctx):
+    with ctx.pair() as pair:
+        Receiver(pair)
+        expect(send(pair, 29999), 3, r"29999")
+
+
+def refuse_kernel_thread(ctx):
+    """Kernel threads are seen from the machine's own pid namespace only."""
+    with ctx.pair() as pair:
+        receiver = Receiver(pair)
+        done = subprocess.run(["nsenter", "-t", str(pair.a.init), "-n", pair.binary, "send", "--keys",
+                               pair.a.keys, "--state", pair.a.state, "2",
+                               f"{pair.b.address}:{PORT}"], capture_output=True, text=True,
+                              stdin=subprocess.DEVNULL, timeout=20)
+        if done.returncode != 3 or "kernel" not in done.stderr:
+            raise Failure(f"exit {done.returncode}: {done.stderr.strip()[-300:]}")
+        receiver.check_alive()
+
+
+def refuse_itself(ctx):
+    with ctx.pair() as pair:
+        Receiver(pair)
+        script = (f"exec {pair.binary} send --keys {pair.a.keys} --state {pair.a.state} $$ "
+                  f"{pair.b.address}:{PORT}")
+        expect(pair.a.run(["sh", "-c", script]), 3, r"baton|itself")
+
+
+def refuse_other_baton(ctx):
+    with ctx.pair() as pair:
+        Receiver(pair)
+        other = Receiver(pair, device=pair.a)
+        pid = pair.a.pid_of(other.output)
+        expect(send(pair, pid), 3, r"baton")
+        other.check_alive()
+
+
+def refuse_moving(ctx):
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair, "memory", 64)
+        receiver = Receiver(pair)
+        first = pair.baton(pair.a, "send", "--eager", "--max-rate", "4", victim.pid,
+                           f"{pair.b.address}:{PORT}")
+        wait_for(lambda: pair.a.status(victim.pid, "TracerPid") not in ("0", None), 10,
+                 "the first move begins")
+        expect(send(pair, victim.pid), 3, rf"{victim.pid}|moved|moving")
+        if first.code is not None:
+            raise Failure(f"the first move ended too, exit {first.code}: {first.tail()}")
+        receiver.check_alive()
+
+
+def unreachable(ctx, to, words):
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair)
+        expect(send(pair, victim.pid, to=to), 5, words)
+        victim.check_unharmed()
+
+
+def forget_peers(keys):
+    for name in os.listdir(f"{keys}/peers"):
+        os.unlink(f"{keys}/peers/{name}")
+
+
+def untrusted(ctx, forgets):
+    """Device `forgets` does not know the other one."""
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair)
+        forget_peers(getattr(pair, forgets).keys)
+        receiver = Receiver(pair)
+        expect(send(pair, victim.pid), 5, r"trust")
+        victim.check_unharmed()
+        receiver.check_alive()
+
+
+def own_keys(ctx, spoil, codes, words):
+    """Something is wrong with the sender's own keys."""
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair)
+        Receiver(pair)
+        spoil(pair)
+        expect(send(pair, victim.pid), codes, words)
+        victim.check_unharmed()
+
+
+def spoil_mismatch(pair):
+    os.rename(f"{pair.a.keys}/key.pem", f"{pair.a.keys}/key.old")
+    with open(f"{pair.b.keys}/key.pem", "rb") as f, open(f"{pair.a.keys}/key.pem", "wb") as g:
+        os.fchmod(g.fileno(), 0o600)
+        g.write(f.read())
+
+
+def spoil_readable(pair):
+    os.chmod(f"{pair.a.keys}/key.pem", 0o644)
+
+
+def spoil_missing(pair):
+    os.unlink(f"{pair.a.keys}/key.pem")
+
+
+def spoil_garbage(pair):
+    with open(f"{pair.a.keys}/key.pem", "w") as f:
+        f.write("this is no key\n")
+
+
+def receiver_readable_key(ctx):
+    with ctx.pair() as pair:
+        os.chmod(f"{pair.b.keys}/key.pem", 0o640)
+        out = pair.baton(pair.b, "receive", "--listen", f"{pair.b.address}:{PORT}")
+        out.wait(10)
+        if out.code in (0, None):
+            raise Failure("receive ran with a key that others can read")
+        expect(out, (3, 5, 6), r"key\.pem.*|chmod")
+
+
+def full_state(ctx, side):
+    with ctx.pair() as pair:
+        device = getattr(pair, side)
+        pair.a.run(["true"])
+        device.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", device.state])
+        device.run(["dd", "if=/dev/zero", f"of={device.state}/filler", "bs=4k", "count=4"])
+        victim = Victim(ctx, pair)
+        # Nothing that says so may have been stopped for long, whichever side found it.
+        try:
+            receiver = Receiver(pair)
+        except Failure as why:
+            if re.search(r"space|state", str(why), re.I):
+                victim.check_unharmed()
+                return
+            raise
+        out = send(pair, victim.pid)
+        expect(out, (1, 3, 6), r"space|full|state")
+        victim.check_unharmed()
+        receiver.check_alive()
+        leftovers(pair, victim)
+
+
+def leftovers(pair, victim):
+    """Nothing of a failed move runs on the target."""
+    wait_for(lambda: not pair.b.alive(victim.pid), 3, "what the target had built is gone")
+
+
+def taken_pid(ctx, pidns):
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair)
+        with open(f"{pair.folder}/take", "w") as f:
+            f.write(f"echo {victim.pid - 1} >/proc/sys/kernel/ns_last_pid; sleep 300 & wait\n")
+        pair.b.start(["sh", f"{pair.folder}/take"])
+        wait_for(lambda: pair.b.alive(victim.pid), 5, "the pid is taken")
+        if not pidns:
+            receiver = Receiver(pair)
+            expect(send(pair, victim.pid), 3, rf"{victim.pid}")
+            victim.check_unharmed()
+            receiver.check_alive()
+            return
+        Receiver(pair, "--pidns")
+        out = send(pair, victim.pid)
+        expect(out, 0, None)
+        before, _ = victim.beat()
+        wait_for(lambda: victim.beat()[0] > before + 5, 5, "the heartbeat goes on")
+        if "sleep" not in open(pair.b.proc(victim.pid, "comm")).read():
+            raise Failure("the process that had the pid is gone")
+
+
+def other_file(ctx, kind, change, words):
+    """A file the process holds is missing, or another one, on device b."""
+    with ctx.pair() as pair:
+        folder = f"{pair.folder}/files"
+        os.mkdir(folder)
+        for name in ("file", "other"):
+            with open(f"{folder}/{name}", "w") as f:
+                f.write(f"this is {name}\n" * 1000)
+        with open(f"{folder}/short", "w") as f:
+            f.write("short\n")
+        victim = Victim(ctx, pair, kind, f"{folder}/file")
+        script = {"missing": f"mount -t tmpfs tmpfs {folder}",
+                  "different": f"mount --bind {folder}/other {folder}/file",
+                  "shorter": f"mount --bind {folder}/short {folder}/file"}[change]
+        expect(pair.b.run(["sh", "-c", script]), 0, None)
+        receiver = Receiver(pair)
+        expect(send(pair, victim.pid), 3, rf"{folder}/file.*{words}|{words}.*{folder}/file")
+        victim.check_unharmed()
+        receiver.check_alive()
+        leftovers(pair, victim)
+
+
+def other_exe(ctx):
+    """The executable itself is another build on device b."""
+    with ctx.pair() as pair:
+        copy = f"{pair.folder}/program"
+        with open(ctx.helpers["holder"], "rb") as f:
+            image = f.read()
+        for path, data in ((copy, image), (copy + ".new", image[:-64] + bytes(64))):
+            with open(path, "wb") as f:
+                f.write(data)
+            os.chmod(path, 0o755)
+        with open(copy + ".new", "r+b") as f:  # a byte in the middle: same size, other contents
+            f.seek(len(image) // 2)
+            f.write(b"\x5a\xa5\x5a\xa5")
+        victim = Victim(ctx, pair, binary=copy)
+        expect(pair.b.run(["mount", "--bind", copy + ".new", copy]), 0, None)
+        receiver = Receiver(pair)
+        expect(send(pair, victim.pid), 3, re.escape(copy))
+        victim.check_unharmed()
+        receiver.check_alive()
+
+
+def no_rights(ctx):
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair)
+        Receiver(pair)
+        out = pair.a.run(["setpriv", "--bounding-set", "-sys_ptrace,-sys_admin,-checkpoint_restore",
+                          "--inh-caps", "-all", pair.binary, "send", "--keys", pair.a.keys, "--state",
+                          pair.a.state, victim.pid, f"{pair.b.address}:{PORT}"])
+        expect(out, 6, r"CAP_|right|permission|root|privilege")
+        victim.check_unharmed()
+
+
+def policy(ctx, line, words):
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair)
+        with open(f"{pair.b.keys}/policy", "w") as f:
+            f.write(line + "\n")
+        receiver = Receiver(pair)
+        expect(send(pair, victim.pid), 3, words)
+        victim.check_unharmed()
+        receiver.check_alive()
+
+
+def usage(ctx, args):
+    done = subprocess.run([ctx.binary] + args, capture_output=True, text=True, timeout=10,
+                          stdin=subprocess.DEVNULL)
+    if done.returncode != 2 or not done.stderr.strip() or done.stdout:
+        raise Failure(f"exit {done.returncode}, stdout {done.stdout[:80]!r}, stderr "
+                      f"{done.stderr.strip()[-200:]!r}")
+
+
+def refuse_pull(ctx):
+    """The same the other way round: the target dials, the source finds what it cannot move."""
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair, "socket packet")
+        source = pair.baton(pair.a, "dump", "--serve", f"{pair.a.address}:{PORT}", victim.pid)
+        wait_for(lambda: pair.a.listens(PORT) or source.code is not None, 10, "dump --serve listens")
+        if source.code is None:
+            target = pair.baton(pair.b, "restore", "--from", f"{pair.a.address}:{PORT}")
+            expect_code = target.wait(20)
+            if expect_code not in (1, 3, 5):
+                raise Failure(f"restore: exit {expect_code}: {target.tail()}")
+            source.wait(20)
+        expect(source, 3, r"AF_PACKET")
+        victim.check_unharmed()
+
+
+def usage_cases():
+    return (("no command", []), ("an unknown command", ["fly"]), ("send without arguments", ["send"]),
+            ("send without a peer", ["send", "1"]), ("a pid that is no number", ["send", "x", "h:1"]),
+            ("a bad port", ["send", "1", "10.0.0.1:99999"]),
+            ("an unknown option", ["send", "--fast", "1", "10.0.0.1"]),
+            ("eager and on-demand at once", ["send", "--eager", "--on-demand", "1", "10.0.0.1"]),
+            ("a bad rate", ["send", "--max-rate", "-3", "1", "10.0.0.1"]),
+            ("restore from nowhere", ["restore"]), ("receive with an argument", ["receive", "now"]))
+
+
+def tests(ctx):
+    found = [(f"refuse {name}", lambda k=kind, w=words: refuse_held(ctx, k, w))
+             for name, kind, words in HELD]
+    found += [
+        ("refuse a process with a debugger", lambda: refuse_traced(ctx)),
+        ("refuse a process that does not exist", lambda: refuse_no_process(ctx)),
+        ("refuse a kernel thread", lambda: refuse_kernel_thread(ctx)),
+        ("refuse baton itself", lambda: refuse_itself(ctx)),
+        ("refuse another baton", lambda: refuse_other_baton(ctx)),
+        ("refuse a process that is being moved", lambda: refuse_moving(ctx)),
+        ("refuse by the source when pulled", lambda: refuse_pull(ctx)),
+        ("peer that does not listen", lambda: unreachable(ctx, "10.77.0.2:1", r"10\.77\.0\.2")),
+        ("peer that does not exist", lambda: unreachable(ctx, "10.77.0.99:7117", r"10\.77\.0\.99")),
+        ("peer that does not trust us", lambda: untrusted(ctx, "b")),
+        ("peer that we do not trust", lambda: untrusted(ctx, "a")),
+        ("key of another certificate", lambda: own_keys(ctx, spoil_mismatch, (3, 5, 6), r"key")),
+        ("key readable by others", lambda: own_keys(ctx, spoil_readable, (3, 5, 6), r"key\.pem")),
+        ("key missing", lambda: own_keys(ctx, spoil_missing, (3, 5, 6), r"key\.pem|keygen")),
+        ("key is garbage", lambda: own_keys(ctx, spoil_garbage, (3, 5, 6), r"key\.pem")),
+        ("receiver's key readable by others", lambda: receiver_readable_key(ctx)),
+        ("full state folder at the source", lambda: full_state(ctx, "a")),
+        ("full state folder at the target", lambda: full_state(ctx, "b")),
+        ("refuse a taken pid", lambda: taken_pid(ctx, False)),
+        ("taken pid with --pidns", lambda: taken_pid(ctx, True)),
+        ("refuse a missing mapped file", lambda: other_file(ctx, "map", "missing", "")),
+        ("refuse a different mapped file", lambda: other_file(ctx, "map", "different", "")),
+        ("refuse a shorter mapped file", lambda: other_file(ctx, "map", "shorter", r"\d+")),
+        ("refuse a missing open file", lambda: other_file(ctx, "open", "missing", "")),
+        ("refuse a different open file", lambda: other_file(ctx, "open", "different", "")),
+        ("refuse another executable", lambda: other_exe(ctx)),
+        ("refuse without rights", lambda: no_rights(ctx)),
+        ("policy: uid", lambda: policy(ctx, "allow-uid 12345", r"uid|policy")),
+        ("policy: executable", lambda: policy(ctx, "allow-exe /bin/true", r"holder|policy")),
+        ("policy: peer", lambda: policy(ctx, "allow-peer nobody", r"peer|policy")),
+        ("policy: not understood", lambda: policy(ctx, "allow everything", r"policy")),
+    ]
+    found += [(f"usage: {name}", lambda a=args: usage(ctx, a)) for name, args in usage_cases()]
+    return found
