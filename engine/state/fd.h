@@ -79,6 +79,9 @@ int fd_init(void);
 /* The frozen process' descriptors; looked up once a dump. NULL after log_fail with *err. */
 const struct fd_table *fd_table_of(struct dump *d, int *err);
 
+/* The table that the last probe filled. */
+const struct fd_table *fd_table_probed(void);
+
 /* Finds the entry of a number, NULL when it is not open. */
 const struct fd_entry *fd_find(const struct fd_table *table, int fd);
 
@@ -105,6 +108,9 @@ int fd_info_each(const struct fd_table *table, int fd, const char *key, fd_line_
 /* Two descriptors of the process: is it the same open file? 1, 0, or -errno of kcmp(2). */
 int fd_is_same(const struct fd_table *table, int a, int b);
 
+/* True when a process other than this one has the same thing open (the same link in /proc). */
+bool fd_has_holder(const struct fd_look *look);
+
 /* The type of a descriptor; look->entry->flags, link, st and copy are set. */
 enum fd_type fd_type_find(const struct fd_look *look);
 /* Says what cannot be carried at all. */
@@ -130,6 +136,12 @@ int fd_place(struct restore *r, int64_t from, int32_t to);
 /* The same, but `from` stays where it is, too. */
 int fd_place_copy(struct restore *r, int64_t from, int32_t to);
 
+/* Upper bound of descriptor numbers: fs.nr_open of a default kernel. */
+#define FD_NUMBER_MAX (1 << 20)
+
+/* Nothing of the receiver's may lie at a number that the program wants: moves it away. */
+int fd_clear_number(struct restore *r, int32_t to);
+
 /* True when a descriptor was placed at this number. */
 bool fd_is_placed(struct restore *r, int32_t fd);
 
@@ -139,7 +151,16 @@ int fd_restore_take(struct restore *r, int32_t fd);
 /* Makes the new process open a path, which may be long. Its descriptor, or -errno. */
 int64_t fd_remote_open(struct restore *r, const char *path, uint32_t flags);
 
-/* Moves the streams of the receiver out of the way; done by the first fd_place. */
+/*
+ * Moves the streams of the receiver out of the way and raises the descriptor limit, once. Every
+ * restore of a kind of descriptor calls this before it creates anything.
+ */
 int fd_place_begin(struct restore *r);
+
+/* Last step: closes what is the receiver's, puts the limit back. */
+int fd_place_finish(struct restore *r);
+
+/* Room for CONFIG_MAX_FDS numbers: the memory of the table, which a target does not use. */
+int32_t *fd_placed_room(void);
 
 #endif

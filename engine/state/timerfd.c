@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/* timerfd_create(2): what was left, interval, expirations that were not read yet. */
+#include "engine/state/fd_check.h"
+
+#include "engine/state/timerfd.pb.h"
+#include "lib/kernel.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NS_PER_S 1000000000ull
+/* Seconds beyond this are refused: the kernel's own bound, KTIME_SEC_MAX. */
+#define NS_MAX (INT64_MAX / 2)
+
+bool timerfd_check(struct fd_look *look)
+{
+	fd_say(look, "a timerfd");
+	return true;
+}
+
+static uint64_t to_ns(const struct timespec *ts)
+{
+	return (uint64_t)ts->tv_sec * NS_PER_S + (uint64_t)ts->tv_nsec;
+}
+
+static struct timespec from_ns(uint64_t ns)
+{
+	return (struct timespec){(time_t)(ns / NS_PER_S), (long)(ns % NS_PER_S)};
+}
+
+static bool is_real_time(int clock)
+{
+	return clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_ALARM;
+}
+
+static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+{
+	baton_Timerfd msg = {.fd = entry->fd};
+	struct itimerspec left;
+	struct timespec now;
+	uint64_t clock, flags = 0;
+	int err;
+
+	/* First the time, then the ticks: asking for the time counts what has expired. */
+	err = timerfd_gettime(copy, &left) < 0 ? -errno : 0;
+	if (!err)
+		err = fd_info_u64(table, entry->fd, "clockid:", 10, &clock);
+	if (!err)
+		err = fd_info_u64(table, entry->fd, "ticks:", 10, &msg.ticks);
+	if (!err)
+		err = fd_info_u64(table, entry->fd, "settime flags:", 8, &flags);
+	if (err)
+		return log_fail(err, "cannot read fd %d (a timerfd): %s", entry->fd, strerror(-err));
+	msg.clock = (int32_t)clock;
+	msg.interval_ns = to_ns(&left.it_interval);
+	msg.value_ns = to_ns(&left.it_value);
+	/*
+	 * A date is the same on every device; a point of the monotonic clock is not, so there it
+	 * is what was left that counts.
+	 */
+	if ((flags & TFD_TIMER_ABSTIME) && is_real_time(msg.clock) && msg.value_ns) {
+		clock_gettime(CLOCK_REALTIME, &now);
+		msg.value_ns += to_ns(&now);
+		msg.flags = (uint32_t)flags & (TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET);
+	}
+	return dump_emit(d, &kind_timerfd, &msg);
+}
+
+static int timerfd_dump(struct dump *d, const struct state_kind *kind)
+{
+	(void)kind;
+	return fd_dump_type(d, FD_TIMERFD, dump_one);
+}
+
+/* Kernels without CONFIG_CHECKPOINT_RESTORE cannot set ticks: there a short time makes one. */
+static int arm(const baton_Timerfd *msg, int fd)
+{
+	struct itimerspec spec = {from_ns(msg->interval_ns), from_ns(msg->value_ns)};
+	uint64_t ticks = msg->ticks;
+	int flags = (int)msg->flags;
+
+	if (timerfd_settime(fd, flags, &spec, NULL) < 0)
+		return -errno;
+	if (!ticks || ioctl(fd, _IOW('T', 0, uint64_t), &ticks) == 0)
+		return 0;
+	spec.it_value = from_ns(1);
+	return timerfd_settime(fd, 0, &spec, NULL) < 0 ? -errno : 0;
+}
+
+static int timerfd_restore(struct restore *r, const void *data)
+{
+	const baton_Timerfd *msg = data;
+	int err, copy;
+
+	if (msg->value_ns > NS_MAX || msg->interval_ns > NS_MAX ||
+	    (msg->flags & ~(uint32_t)(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET)))
+		return log_fail(EPROTO, "fd %d: a time that no timerfd can have", msg->fd);
+	err = fd_place_begin(r);
+	if (!err)
+		err = fd_place(r, remote_call(&r->leader, SYS_timerfd_create, (uint64_t)msg->clock,
+					      TFD_CLOEXEC), msg->fd);
+	if (err)
+		return log_fail(err, "cannot restore fd %d (a timerfd of clock %d): %s", msg->fd,
+				msg->clock, strerror(-err));
+	copy = fd_restore_take(r, msg->fd);
+	if (copy < 0)
+		return copy;
+	err = arm(msg, copy);
+	close(copy);
+	return err ? log_fail(err, "cannot arm fd %d (a timerfd): %s", msg->fd, strerror(-err)) : 0;
+}
+
+const struct state_kind kind_timerfd = {
+	.id = KIND_TIMERFD,
+	.name = "timerfd",
+	.fields = &baton_Timerfd_msg,
+	.size = sizeof(baton_Timerfd),
+	.dump = timerfd_dump,
+	.restore = timerfd_restore,
+};
