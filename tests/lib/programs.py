@@ -10,7 +10,7 @@ from devices import TOP, Failure
 COMPILERS = {"musl-static": ["musl-gcc", "-static"], "glibc-static": ["gcc", "-static"],
              "glibc-dynamic": ["gcc"]}
 FLAGS = ["-std=gnu11", "-O2", "-g0", "-Wall", "-Wextra", "-Werror"]
-TOOLS = {"device_init": ["gcc", "-static"], "watch": ["gcc"]}
+TOOLS = {"device_init": ["gcc"]}
 
 
 class Program:
@@ -64,14 +64,18 @@ def kernel_headers(folder):
     return ["-isystem", inc]
 
 
+def build_tools(folder):
+    """What makes the devices: not built with musl, so that a demo needs no more than gcc."""
+    for tool, compiler in TOOLS.items():
+        source = f"{TOP}/tests/lib/{tool}.c"
+        compile_one(compiler + FLAGS + [source], f"{folder}/{tool}", [source])
+
+
 def build(folder):
     """Builds everything into the folder. Returns (programs, helpers), helpers by name."""
     os.makedirs(folder, exist_ok=True)
     headers = kernel_headers(folder)
-    for tool, compiler in TOOLS.items():
-        source = f"{TOP}/tests/lib/{tool}.c"
-        if os.path.exists(source):
-            compile_one(compiler + FLAGS + [source], f"{folder}/{tool}", [source])
+    build_tools(folder)
     shared = glob.glob(f"{TOP}/tests/scenario/*.h")
     programs, helpers = [], {}
     for path in sorted(glob.glob(f"{TOP}/tests/scenario/*.c")):
