@@ -26,12 +26,12 @@ int proc_open(pid_t pid)
 /* The last number of a line such as "NSpid: 812 7"; counts them. */
 static pid_t last_number(const char *text, unsigned int *count)
 {
-	uint64_t value = 0;
+	uint64_t value;
+	pid_t last = 0;
 
-	*count = 0;
-	while (text_take_u64(&text, 10, &value))
-		++*count;
-	return (pid_t)value;
+	for (*count = 0; text_take_u64(&text, 10, &value); ++*count)
+		last = (pid_t)value;
+	return last;
 }
 
 static unsigned int take_u32s(const char *text, uint32_t *out, unsigned int max)

@@ -35,7 +35,7 @@ static pid_t fork_into(pid_t want, uint64_t flags)
 	struct clone_args args = {
 		.flags = flags,
 		.exit_signal = SIGCHLD,
-		.set_tid = (uint64_t)(uintptr_t)&want,
+		.set_tid = want ? (uint64_t)(uintptr_t)&want : 0,
 		.set_tid_size = want ? 1 : 0,
 	};
 	long pid = syscall(SYS_clone3, &args, sizeof(args));

@@ -122,4 +122,8 @@ struct pm_scan_arg {
 #define PIDFD_THREAD O_EXCL
 #endif
 
+/* ---- kcmp(2), linux/kcmp.h: an enum there, so it cannot be asked for by #ifdef ---- */
+
+#define BATON_KCMP_FILE 0
+
 #endif

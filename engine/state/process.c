@@ -167,7 +167,7 @@ static int join_groups(struct restore *r, const baton_Process *msg)
 		ret = remote_call(&r->leader, SYS_setpgid, 0, 0);
 	if (msg->sid != msg->pid && !r->in_session)
 		log_debug("session %d is not to be had here; the process is in ours", msg->sid);
-	return (int)ret;
+	return ret < 0 ? (int)ret : 0;
 }
 
 static int process_restore(struct restore *r, const void *data)
@@ -177,7 +177,7 @@ static int process_restore(struct restore *r, const void *data)
 	int err;
 
 	if (r->pid || msg->pid <= 1 || msg->rlimits_count != NR_RLIMITS)
-		return log_fail(EPROTO, "the peer described no process");
+		return log_fail(EPROTO, "the peer described no process (pid %d, %u limits)", msg->pid, msg->rlimits_count);
 	err = create(r, msg);
 	if (!err)
 		err = space_empty(r, msg);
