@@ -72,7 +72,7 @@ int cmd_usage(const char *argv0, const char *fmt, ...)
 	}
 	if (command)
 		fprintf(stderr, "usage: baton %s %s\n", argv0, command->usage);
-	fprintf(stderr, "See: baton %s--help\n", command ? argv0 : "");
+	fprintf(stderr, "See: baton %s%s--help\n", command ? argv0 : "", command ? " " : "");
 	return OUTCOME_USAGE;
 }
 
