@@ -70,12 +70,19 @@ static int memory_read(struct source *source, uint64_t addr, uint8_t *out, uint6
 	return 0;
 }
 
+/* A body in the queue lies behind headers, so at any multiple of four. */
+struct words {
+	uint64_t word[8];
+} __attribute__((packed, aligned(4), may_alias));
+
 static bool page_is_zero(const uint8_t *page, uint64_t page_bytes)
 {
-	const uint64_t *word = (const uint64_t *)page, *end = word + page_bytes / sizeof(*word);
+	const struct words *at = (const struct words *)page;
+	const struct words *end = (const struct words *)(page + page_bytes);
 
-	for (; word < end; word += 8) {
-		if (word[0] | word[1] | word[2] | word[3] | word[4] | word[5] | word[6] | word[7])
+	for (; at < end; at++) {
+		if (at->word[0] | at->word[1] | at->word[2] | at->word[3] | at->word[4] |
+		    at->word[5] | at->word[6] | at->word[7])
 			return false;
 	}
 	return true;

@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pager and the page server together: a process that forks, moves, discards and unmaps its
+ * memory while it is being filled reads every byte right.
+ * needs: engine/pager*.c engine/todo.c engine/uffd.c engine/histogram.c engine/serve.c
+ * needs: engine/source.c engine/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/frame.c
+ * needs: arch/x86/pagetable.c tests/unit/fake_tls.c tests/unit/pager_world.c
+ * libs: -lpthread
+ */
+#include "tests/unit/pager_world.h"
+
+#include "lib/clock.h"
+#include "lib/kernel.h"
+
+#include <errno.h>
+#include <linux/mman.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+/* Pages that the changing thread leaves alone, for the thread that only reads. */
+#define STEADY_FIRST 5120
+#define CHANGES 3000
+
+/* ---- what the target believes of its memory: plain variables, outside of the window ---- */
+
+enum { UNMAPPED, ZEROS, SOURCE, WRITTEN };
+struct belief {
+	uint8_t kind;
+	uint16_t vma;  /* pages with the same number, side by side, are one mapping */
+	uint64_t from; /* SOURCE: page index; WRITTEN: the value */
+};
+static struct belief beliefs[WORLD_PAGES];
+static uint16_t next_vma;
+static unsigned int seed;
+
+static unsigned int pick(unsigned int below)
+{
+	seed = seed * 1103515245 + 12345;
+	return (seed >> 8) % below;
+}
+
+static void beliefs_init(unsigned int with_seed)
+{
+	seed = with_seed;
+	next_vma = 2;
+	memset(beliefs, 0, sizeof(beliefs));
+	for (unsigned int i = 0; i < WORLD_AREA_PAGES; i++)
+		beliefs[i] = (struct belief){.kind = SOURCE, .vma = 1, .from = i};
+}
+
+/* Reads every byte of a page. 0 when it is as believed. */
+static int page_check(struct world *w, unsigned int i)
+{
+	const uint64_t *page = (const uint64_t *)(w->window + i * w->page);
+	uint64_t expected[8192 / 8];
+	const struct belief *b = &beliefs[i];
+
+	if (b->kind == UNMAPPED)
+		return 0;
+	if (b->kind == SOURCE)
+		world_page_fill(expected, (unsigned int)b->from, w->page);
+	for (uint64_t k = 0; k < w->page / 8; k++) {
+		uint64_t want = b->kind == SOURCE ? expected[k] : b->kind == WRITTEN ? b->from + k : 0;
+
+		if (page[k] == want)
+			continue;
+		fprintf(stderr, "page %u word %d: %#llx instead of %#llx (kind %d from %llu)\n", i,
+			(int)k, (unsigned long long)page[k], (unsigned long long)want, b->kind,
+			(unsigned long long)b->from);
+		return 1;
+	}
+	return 0;
+}
+
+static int check_all(struct world *w)
+{
+	for (unsigned int i = 0; i < WORLD_PAGES; i++) {
+		if (page_check(w, i))
+			return 1;
+	}
+	return 0;
+}
+
+/* Writes without having read: the kernel sees a write fault. */
+static void page_write(struct world *w, unsigned int i)
+{
+	uint64_t *page = (uint64_t *)(w->window + i * w->page);
+	uint64_t value = (uint64_t)pick(1u << 20) << 20;
+
+	if (beliefs[i].kind == UNMAPPED)
+		return;
+	for (uint64_t k = 0; k < w->page / 8; k++)
+		page[k] = value + k;
+	beliefs[i].kind = WRITTEN;
+	beliefs[i].from = value;
+}
+
+/* ---- the changes: [at, at + len) is in the changing part ---- */
+
+static bool is_one_mapping(unsigned int at, unsigned int len)
+{
+	for (unsigned int i = at; i < at + len; i++) {
+		if (beliefs[i].kind == UNMAPPED || beliefs[i].vma != beliefs[at].vma)
+			return false;
+	}
+	return true;
+}
+
+static int change_discard(struct world *w, unsigned int at, unsigned int len)
+{
+	if (!is_one_mapping(at, len))
+		return 0;
+	if (madvise(w->window + at * w->page, len * w->page, MADV_DONTNEED))
+		return 2;
+	for (unsigned int i = at; i < at + len; i++)
+		beliefs[i].kind = ZEROS;
+	return 0;
+}
+
+static int change_unmap(struct world *w, unsigned int at, unsigned int len)
+{
+	if (munmap(w->window + at * w->page, len * w->page))
+		return 3;
+	for (unsigned int i = at; i < at + len; i++)
+		beliefs[i].kind = UNMAPPED;
+	return 0;
+}
+
+static int change_map(struct world *w, unsigned int at, unsigned int len)
+{
+	void *got = mmap(w->window + at * w->page, len * w->page, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	if (got == MAP_FAILED)
+		return 4;
+	for (unsigned int i = at; i < at + len; i++)
+		beliefs[i] = (struct belief){.kind = ZEROS, .vma = next_vma};
+	next_vma++;
+	return 0;
+}
+
+/* Moves; `keep`: the old place stays mapped and empty; less may arrive than is moved. */
+static int change_move(struct world *w, unsigned int at, unsigned int len, unsigned int to,
+		       unsigned int new_len, bool keep)
+{
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED | (keep ? MREMAP_DONTUNMAP : 0);
+	struct belief moved[64];
+
+	if ((to + new_len > at && at + len > to) || !is_one_mapping(at, len))
+		return 0;
+	if (mremap(w->window + at * w->page, len * w->page, new_len * w->page, flags,
+		   w->window + to * w->page) == MAP_FAILED) {
+		fprintf(stderr, "mremap: %s\n", strerror(errno));
+		return 5;
+	}
+	memcpy(moved, &beliefs[at], len * sizeof(*moved));
+	for (unsigned int i = 0; i < len; i++)
+		beliefs[at + i].kind = keep ? ZEROS : UNMAPPED;
+	for (unsigned int i = 0; i < new_len; i++) {
+		beliefs[to + i] = i < len ? moved[i] : (struct belief){.kind = ZEROS};
+		beliefs[to + i].vma = next_vma;
+	}
+	next_vma++;
+	return 0;
+}
+
+/* Grows a mapping in place, where there is nothing behind it. */
+static int change_grow(struct world *w, unsigned int at, unsigned int len)
+{
+	unsigned int last = at;
+
+	if (beliefs[at].kind == UNMAPPED)
+		return 0;
+	while (last + 1 < WORLD_PAGES && beliefs[last + 1].kind != UNMAPPED &&
+	       beliefs[last + 1].vma == beliefs[at].vma)
+		last++;
+	for (unsigned int i = last + 1; i <= last + len; i++) {
+		if (i >= WORLD_PAGES || beliefs[i].kind != UNMAPPED)
+			return 0;
+	}
+	if (mremap(w->window + at * w->page, (last - at + 1) * w->page,
+		   (last - at + 1 + len) * w->page, 0) == MAP_FAILED)
+		return 0; /* what lies there may be the rest of the reservation */
+	for (unsigned int i = last + 1; i <= last + len; i++)
+		beliefs[i] = (struct belief){.kind = ZEROS, .vma = beliefs[at].vma};
+	return 0;
+}
+
+static int play_changes(struct world *w, unsigned int nr, bool may_fork);
+
+/* A child that changes its own copy, one that runs another program, or one that just ends. */
+static int change_fork(struct world *w)
+{
+	unsigned int how = pick(4), child_seed = pick(1u << 30);
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		seed = child_seed;
+		if (how == 0)
+			execl("/bin/true", "true", NULL);
+		if (how == 1)
+			_exit(0);
+		status = play_changes(w, how * 10, how == 3 && pick(2));
+		_exit(status ? status : how == 2 ? check_all(w) : 0);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return 6;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 7;
+}
+
+/* In the part that changes, or above the area. */
+static unsigned int pick_place(unsigned int len)
+{
+	unsigned int at = pick(STEADY_FIRST + WORLD_PAGES - WORLD_AREA_PAGES - 2 * len);
+
+	if (at + len <= STEADY_FIRST)
+		return at;
+	return at + WORLD_AREA_PAGES - STEADY_FIRST + len;
+}
+
+static int change_once(struct world *w, bool may_fork)
+{
+	unsigned int len = 1 + pick(60), at = pick_place(len), to = pick_place(len);
+
+	switch (pick(24)) {
+	case 0:
+	case 1:
+	case 2:
+		return change_discard(w, at, len);
+	case 3:
+		return change_unmap(w, at, 1 + len / 8);
+	case 4:
+		return change_map(w, at, 1 + len / 8);
+	case 5:
+	case 6:
+		return change_move(w, at, len, to, len, false);
+	case 7:
+		return change_move(w, at, len, to, len, beliefs[at].vma == 1);
+	case 8:
+		return change_move(w, at, len, to, 1 + len / 2, false);
+	case 9:
+		return change_grow(w, at, 1 + len / 8);
+	case 10:
+		return may_fork && pick(6) == 0 ? change_fork(w) : 0;
+	case 11:
+	case 12:
+	case 13:
+		page_write(w, at);
+		return 0;
+	default:
+		return page_check(w, at);
+	}
+}
+
+static int play_changes(struct world *w, unsigned int nr, bool may_fork)
+{
+	for (unsigned int i = 0; i < nr; i++) {
+		int err = change_once(w, may_fork);
+
+		if (err) {
+			fprintf(stderr, "change %u: failure %d\n", i, err);
+			return err;
+		}
+	}
+	return 0;
+}
+
+/* Two of these meet at the same pages. */
+static void *read_steadily(void *data)
+{
+	struct world *w = data;
+	unsigned int state = 77;
+
+	for (unsigned int i = 0; i < 3000; i++) {
+		unsigned int span = WORLD_AREA_PAGES - STEADY_FIRST;
+
+		state = state * 1103515245 + 12345;
+		if (page_check(w, STEADY_FIRST + (state >> 8) % span))
+			_exit(40);
+	}
+	return NULL;
+}
+
+static unsigned int play_seed;
+
+static int play_all(struct world *w)
+{
+	pthread_t readers[2];
+	int err;
+
+	beliefs_init(play_seed);
+	for (int i = 0; i < 2; i++)
+		pthread_create(&readers[i], NULL, read_steadily, w);
+	err = play_changes(w, CHANGES, true);
+	for (int i = 0; i < 2; i++)
+		pthread_join(readers[i], NULL);
+	return err ? err : check_all(w);
+}
+
+static void run_all(enum pager_mode mode, unsigned int rate, unsigned int with_seed)
+{
+	struct world w;
+	int err;
+
+	play_seed = with_seed;
+	world_begin(&w);
+	w.rate_mib_s = rate;
+	world_target(&w, play_all);
+	world_connect(&w, false);
+	err = world_run(&w, mode);
+	if (err)
+		print_message("seed %u: %s\n", with_seed, strerror(-err));
+	assert_int_equal(err, 0);
+	world_check_target(&w);
+	world_end(&w);
+}
+
+static void test_lazy_while_changing(void **state)
+{
+	(void)state;
+	for (unsigned int i = 1; i <= 4; i++)
+		run_all(PAGER_LAZY, 12, i);
+	run_all(PAGER_LAZY, 0, 5);
+}
+
+static void test_on_demand_while_changing(void **state)
+{
+	(void)state;
+	for (unsigned int i = 11; i <= 14; i++)
+		run_all(PAGER_ON_DEMAND, 0, i);
+}
+
+/* ---- single things ---- */
+
+static int play_reads(struct world *w)
+{
+	beliefs_init(1);
+	for (int i = 0; i < 300; i++) {
+		if (page_check(w, pick(WORLD_AREA_PAGES)))
+			return 1;
+	}
+	return check_all(w);
+}
+
+static int play_wait_and_read(struct world *w)
+{
+	beliefs_init(1);
+	usleep(300000);
+	return check_all(w);
+}
+
+static void test_eager(void **state)
+{
+	struct pager_counters counters;
+	struct world w;
+
+	(void)state;
+	world_begin(&w);
+	world_target(&w, play_wait_and_read);
+	world_connect(&w, true);
+	assert_int_equal(world_run(&w, PAGER_EAGER), 0);
+	pager_counters(w.pager, &counters);
+	assert_int_equal(counters.todo_bytes, 0);
+	assert_true(counters.pages_sent < WORLD_AREA_PAGES);
+	assert_true(counters.pages_sent > WORLD_AREA_PAGES / 2);
+	world_check_target(&w);
+	world_end(&w);
+}
+
+static int break_soon(void *data, const struct pager_counters *counters)
+{
+	struct world *w = data;
+
+	(void)counters;
+	if (w->server > 0) {
+		kill(w->server, SIGKILL);
+		waitpid(w->server, NULL, 0);
+		w->server = 0;
+	}
+	return 0;
+}
+
+static void test_link_breaks(void **state)
+{
+	struct world w;
+	int err = -1;
+
+	(void)state;
+	world_begin(&w);
+	w.rate_mib_s = 20;
+	world_target(&w, play_reads);
+	assert_int_equal(write(w.target_go, "", 1), 1);
+	close(w.target_go);
+	w.target_go = -1;
+	for (int i = 0; i < 5; i++) {
+		world_connect(&w, i % 2);
+		err = pager_run(w.pager, &w.faults, &w.bulk, PAGER_LAZY, break_soon, &w);
+		assert_true(err == -ECONNRESET || err == -EPIPE);
+		world_disconnect(&w);
+	}
+	world_connect(&w, true);
+	assert_int_equal(world_run(&w, PAGER_LAZY), 0);
+	world_check_target(&w);
+	world_end(&w);
+}
+
+static int play_die(struct world *w)
+{
+	beliefs_init(1);
+	return page_check(w, 7) || page_check(w, 4711);
+}
+
+static void test_process_ends(void **state)
+{
+	struct world w;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		world_begin(&w);
+		w.rate_mib_s = 1;
+		world_target(&w, play_die);
+		world_connect(&w, false);
+		assert_int_equal(world_run(&w, i ? PAGER_ON_DEMAND : PAGER_LAZY), 0);
+		world_check_target(&w);
+		world_end(&w);
+	}
+}
+
+/* More living children than there are spaces. */
+static int play_many_children(struct world *w)
+{
+	pid_t pids[3 * CONFIG_MAX_SPACES];
+	int status, err = 0;
+
+	beliefs_init(1);
+	for (unsigned int i = 0; i < 3 * CONFIG_MAX_SPACES; i++) {
+		/* Each differs from the others, so that nothing is shared. */
+		if (change_discard(w, i * 3, 1))
+			return 2;
+		pids[i] = fork();
+		if (pids[i] == 0) {
+			if (change_discard(w, 1000 + i * 3, 2))
+				_exit(3);
+			_exit(check_all(w));
+		}
+	}
+	err = check_all(w);
+	for (unsigned int i = 0; i < 3 * CONFIG_MAX_SPACES; i++) {
+		if (waitpid(pids[i], &status, 0) != pids[i] || status)
+			err = 4;
+	}
+	return err;
+}
+
+static void test_many_children(void **state)
+{
+	struct world w;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		world_begin(&w);
+		w.rate_mib_s = 30;
+		world_target(&w, play_many_children);
+		world_connect(&w, false);
+		assert_int_equal(world_run(&w, i ? PAGER_ON_DEMAND : PAGER_LAZY), 0);
+		world_check_target(&w);
+		world_end(&w);
+	}
+}
+
+/* More holes than there are nodes. */
+static int play_holes(struct world *w)
+{
+	beliefs_init(1);
+	for (unsigned int i = 0; i + 1 < WORLD_AREA_PAGES; i += 2) {
+		if (change_discard(w, i, 1))
+			return 2;
+	}
+	return check_all(w);
+}
+
+static void test_many_holes(void **state)
+{
+	struct world w;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		world_begin(&w);
+		w.rate_mib_s = 4;
+		world_target(&w, play_holes);
+		world_connect(&w, false);
+		assert_int_equal(world_run(&w, i ? PAGER_ON_DEMAND : PAGER_LAZY), 0);
+		world_check_target(&w);
+		world_end(&w);
+	}
+}
+
+/* ---- requests and answers that make no sense ---- */
+
+static int server_verdict(uint8_t type, uint16_t space, uint64_t addr, uint64_t value, bool on_bulk)
+{
+	struct frame frame = {.type = type, .space = space, .addr = addr, .len = 8};
+	struct world w;
+	uint8_t body[8];
+	int status = -1;
+
+	world_begin(&w);
+	world_connect(&w, false);
+	frame_put_u64(value, body);
+	if (type == FRAME_GO)
+		frame.len = 0;
+	lane_queue(on_bulk ? &w.bulk : &w.faults, &frame, body);
+	assert_int_equal(lane_flush(on_bulk ? &w.bulk : &w.faults), 1);
+	waitpid(w.server, &status, 0);
+	w.server = 0;
+	w.target = 0;
+	world_end(&w);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void test_hostile_requests(void **state)
+{
+	(void)state;
+	assert_int_equal(server_verdict(FRAME_GO, 0, 0, 0, false), 0);
+	assert_int_equal(server_verdict(FRAME_FETCH, 0, 0x1001, 4096, false), EPROTO);
+	assert_int_equal(server_verdict(FRAME_FETCH, 0, 0x1000, 4095, false), EPROTO);
+	assert_int_equal(server_verdict(FRAME_FETCH, 0, 0x1000, 0, false), EPROTO);
+	assert_int_equal(server_verdict(FRAME_FETCH, 0, 0x1000, FRAME_BODY_MAX + 4096, false), EPROTO);
+	assert_int_equal(server_verdict(FRAME_FETCH, 0, ~0xfffull, 8192, false), EPROTO);
+	assert_int_equal(server_verdict(FRAME_FETCH, 0, 1ull << 63, 4096, false), EPROTO);
+	assert_int_equal(server_verdict(FRAME_PUSH, 0, 0x2000, 0x1000, true), EPROTO);
+	assert_int_equal(server_verdict(FRAME_PUSH, 0, 0x2000, ~0xfffull, true), EPROTO);
+	assert_int_equal(server_verdict(FRAME_PUSH, 0, 0x2001, 0x4000, true), EPROTO);
+	assert_int_equal(server_verdict(FRAME_FETCH, 0, 0x1000, 4096, true), EPROTO);
+}
+
+/* The tests' own end plays the source. */
+static void answer_wrongly(uint8_t type, uint64_t addr, uint64_t len, bool on_bulk)
+{
+	struct frame frame = {.type = type, .addr = addr, .len = (uint32_t)len};
+	static uint8_t body[65536];
+	struct lane lane = {.tx_cap = sizeof(body)};
+	static uint8_t tx[sizeof(body) + 64];
+	int faults[2], bulk[2];
+	struct world w;
+
+	world_begin(&w);
+	world_target(&w, play_reads);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, faults), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, bulk), 0);
+	w.faults.fd = faults[0];
+	w.bulk.fd = bulk[0];
+	lane.tx = tx;
+	lane.fd = on_bulk ? bulk[1] : faults[1];
+	if (type == FRAME_ZERO) {
+		frame_put_u64(len, body);
+		frame.len = 8;
+	}
+	assert_int_equal(lane_queue(&lane, &frame, body), 0);
+	assert_int_equal(lane_flush(&lane), 1);
+	assert_int_equal(world_run(&w, PAGER_LAZY), -EPROTO);
+	close(faults[1]);
+	close(bulk[1]);
+	world_end(&w);
+}
+
+static void test_hostile_answers(void **state)
+{
+	(void)state;
+	answer_wrongly(FRAME_PAGES, 0x10000, 4096, false);
+	answer_wrongly(FRAME_PAGES, 0x10000, 4096, true);
+	answer_wrongly(FRAME_PAGES, 0x10001, 4096, true);
+	answer_wrongly(FRAME_ZERO, 0x10000, ~0xfffull, true);
+	answer_wrongly(FRAME_ZERO, 0x10000, 0, true);
+	answer_wrongly(FRAME_REACHED, 0x10000, 0, true);
+	answer_wrongly(FRAME_GO, 0, 0, false);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_eager),
+		cmocka_unit_test(test_process_ends),
+		cmocka_unit_test(test_link_breaks),
+		cmocka_unit_test(test_hostile_requests),
+		cmocka_unit_test(test_hostile_answers),
+		cmocka_unit_test(test_many_children),
+		cmocka_unit_test(test_many_holes),
+		cmocka_unit_test(test_lazy_while_changing),
+		cmocka_unit_test(test_on_demand_while_changing),
+	};
+
+	/* One test alone: its name. */
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
