@@ -101,7 +101,8 @@ endif
 # ---- flags ----------------------------------------------------------------------------------
 
 # fno-strict-aliasing: buffers from the wire and from other processes are read as structures.
-BASE_CFLAGS := -std=gnu11 $(if $(CONFIG_OPTIMIZE_SIZE),-Os,-O2) -g -fno-pie -ffunction-sections -fdata-sections -fno-strict-aliasing \
+# -Os but for the ciphers: the rest waits for them, for the kernel or for the link.
+BASE_CFLAGS := -std=gnu11 -Os -g -fno-pie -ffunction-sections -fdata-sections -fno-strict-aliasing \
 	-fstack-protector-strong -ffile-prefix-map=$(CURDIR)/= -isystem $(B)/linux
 LIB_CFLAGS_x86_64 := -maes -mpclmul -msse4.1
 CONFIG_CFLAGS := -include $(B)/autoconf.h
@@ -143,7 +144,7 @@ $(B)/obj/nanopb/%.o: $(NANOPB_READY) | $(PREPARED)
 
 $(B)/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h tools/mbedtls.mk | $(PREPARED)
 	$(call say,BUILD,mbedtls for $(ARCH))
-	+$(Q)$(MAKE) -f tools/mbedtls.mk SRC='$(MBEDTLS)' OUT='$(B)' CC='$(CC)' AR='$(AR)' FLAGS="$(MBEDTLS_CFLAGS)"
+	+$(Q)$(MAKE) -f tools/mbedtls.mk SRC='$(MBEDTLS)' OUT='$(B)' CC='$(CC)' AR='$(AR)' FLAGS="$(MBEDTLS_CFLAGS)" FAST='$(if $(CONFIG_OPTIMIZE_SIZE),,-O2)'
 	@touch $@
 
 # Compiles everything and links nothing.
