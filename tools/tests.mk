@@ -36,7 +36,7 @@ define test_rule
 $(1): $(3)/$(2:.c=.o) $(sort $(call needed,$(call needs,$(2)),$(3)))
 	$$(call say,LINK,$$@)
 	@mkdir -p $$(@D)
-	$$(Q)$(4) -o $$@ $$^ $(5) $(call libs,$(2))
+	$$(Q)$(4) -o $$@ $$(filter-out %.a,$$^) $$(filter %.a,$$^) $(5) $(call libs,$(2))
 TEST_OBJECTS += $(3)/$(2:.c=.o) $(filter %.o,$(call needed,$(call needs,$(2)),$(3)))
 endef
 
