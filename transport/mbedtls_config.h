@@ -7,6 +7,7 @@
 #define MBEDTLS_PLATFORM_C
 #define MBEDTLS_PLATFORM_MEMORY
 #define MBEDTLS_MEMORY_BUFFER_ALLOC_C
+#define MBEDTLS_MEMORY_ALIGN_MULTIPLE 16 /* 4 unless told, and then structures are misaligned */
 #define MBEDTLS_MEMORY_DEBUG /* its peak is what `status` shows */
 #define MBEDTLS_HAVE_ASM
 /*

@@ -2,9 +2,9 @@
 /*
  * One TLS session: the handshake with a deadline, then bytes in and out without blocking.
  *
- * A TLS 1.3 client has finished before the server has looked at the client's certificate. So the
- * accepting side sends one byte, the welcome, when it has; the dialing side waits for it, and knows
- * that it is trusted before anything is stopped for the move.
+ * The handshake proves that the peer owns the certificate it shows, and no more. Then each side
+ * tells the other in one byte whether it trusts that certificate, and a lane is open when both do:
+ * so both know before anything is stopped for the move, and each can say which side refused.
  */
 #include "transport/tls_context.h"
 
@@ -20,7 +20,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WELCOME 0x01
+#define VERDICT_TRUSTED 0x01
+#define VERDICT_REFUSED 0x02
 
 /* ---- the socket under mbedtls ---- */
 
@@ -60,6 +61,25 @@ static int alert_of(const struct tls_session *session)
 	return record ? record[1] : 0;
 }
 
+static int explain_refused_there(const struct tls_session *session)
+{
+	return log_fail(EKEYREJECTED,
+			"%s does not trust this device's certificate; copy this device's cert.pem there "
+			"and run: baton trust cert.pem",
+			session->peer);
+}
+
+static int explain_refused_here(const struct tls_session *session)
+{
+	char hex[KEYS_FINGERPRINT_TEXT];
+
+	keys_fingerprint_text(session->fingerprint, hex);
+	return log_fail(EKEYREJECTED,
+			"%s shows a certificate that is not trusted here (name %s, SHA-256 %s); "
+			"to trust it run: baton trust CERT.pem",
+			session->peer, session->name[0] ? session->name : "none", hex);
+}
+
 static int explain_alert(const struct tls_session *session)
 {
 	int alert = alert_of(session);
@@ -71,26 +91,10 @@ static int explain_alert(const struct tls_session *session)
 	case MBEDTLS_SSL_ALERT_MSG_UNKNOWN_CA:
 	case MBEDTLS_SSL_ALERT_MSG_ACCESS_DENIED:
 	case MBEDTLS_SSL_ALERT_MSG_CERT_REQUIRED:
-		return log_fail(EKEYREJECTED,
-				"%s does not trust this device's certificate; copy this device's cert.pem "
-				"there and run: baton trust cert.pem",
-				session->peer);
+		return explain_refused_there(session);
 	default:
 		return log_fail(EPROTO, "%s refused the connection (TLS alert %d)", session->peer, alert);
 	}
-}
-
-static int explain_certificate(const struct tls_session *session)
-{
-	char hex[KEYS_FINGERPRINT_TEXT];
-
-	if (!session->shown)
-		return log_fail(EKEYREJECTED, "%s shows no certificate", session->peer);
-	keys_fingerprint_text(session->fingerprint, hex);
-	return log_fail(EKEYREJECTED,
-			"%s shows a certificate that is not trusted here (name %s, SHA-256 %s); "
-			"to trust it run: baton trust CERT.pem",
-			session->peer, session->name[0] ? session->name : "none", hex);
 }
 
 /* Turns mbedtls's error into -errno with its reason. */
@@ -117,8 +121,9 @@ static int explain(struct tls_session *session, int err, bool handshaking)
 					"raise CONFIG_MEMORY_BUDGET_KIB",
 				session->peer);
 	}
-	if (session->refused || err == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED)
-		return explain_certificate(session);
+	if (err == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED)
+		return log_fail(EKEYREJECTED, "%s shows a certificate that is not made for TLS",
+				session->peer);
 	if (handshaking)
 		return log_fail(EPROTO, "%s does not speak TLS 1.3 as baton does (mbedtls -0x%04x)",
 				session->peer, (unsigned int)-err);
@@ -149,31 +154,42 @@ static bool must_wait(int result)
 	return result == MBEDTLS_ERR_SSL_WANT_READ || result == MBEDTLS_ERR_SSL_WANT_WRITE;
 }
 
-/* The step of the handshake after mbedtls's own: says or hears that both have accepted. */
-static int welcome(struct tls_session *session, bool accepting)
-{
-	uint8_t byte = WELCOME;
-	int result = accepting ? mbedtls_ssl_write(&session->ssl, &byte, 1)
-			       : mbedtls_ssl_read(&session->ssl, &byte, 1);
+/*
+ * The handshake's steps, in order; each is called again when it had to wait. 0: done, else an error
+ * of mbedtls.
+ */
+enum step { STEP_TLS, STEP_TELL, STEP_HEAR, STEP_END };
 
+static int take_step(struct tls_session *session, enum step step, uint8_t *heard)
+{
+	uint8_t verdict = session->refused ? VERDICT_REFUSED : VERDICT_TRUSTED;
+	int result;
+
+	if (step == STEP_TLS)
+		return mbedtls_ssl_handshake(&session->ssl);
+	if (step == STEP_TELL)
+		result = mbedtls_ssl_write(&session->ssl, &verdict, 1);
+	else
+		result = mbedtls_ssl_read(&session->ssl, heard, 1);
 	if (result == 1)
-		return byte == WELCOME ? 0 : MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE;
+		return 0;
 	return result == 0 ? MBEDTLS_ERR_SSL_CONN_EOF : result;
 }
 
-static int handshake(struct tls_session *session, bool accepting, int timeout_ms)
+static int handshake(struct tls_session *session, int timeout_ms)
 {
 	int64_t deadline = clock_deadline_ms(timeout_ms);
-	bool shaken = false;
+	enum step step = STEP_TLS;
+	uint8_t heard = 0;
 
-	for (;;) {
-		int result = shaken ? welcome(session, accepting) : mbedtls_ssl_handshake(&session->ssl);
+	while (step != STEP_END) {
+		int result = take_step(session, step, &heard);
 		int err = 0;
 
-		if (result == 0 && shaken)
-			return 0;
-		if (result == 0)
-			shaken = true;
+		if (result == 0 && step == STEP_TELL && session->refused)
+			err = explain_refused_here(session);
+		else if (result == 0)
+			step++;
 		else if (must_wait(result))
 			err = wait_for(session, result, deadline);
 		else if (result != MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
@@ -181,6 +197,11 @@ static int handshake(struct tls_session *session, bool accepting, int timeout_ms
 		if (err)
 			return err;
 	}
+	if (heard == VERDICT_REFUSED)
+		return explain_refused_there(session);
+	if (heard != VERDICT_TRUSTED)
+		return log_fail(EPROTO, "%s speaks TLS, but is no baton", session->peer);
+	return 0;
 }
 
 /*
@@ -214,7 +235,7 @@ static int open_lane(struct lane *lane, int fd, const char *peer, bool accepting
 		return -ENOMEM;
 	}
 	mbedtls_ssl_set_bio(&session->ssl, session, bio_send, bio_recv, NULL);
-	err = handshake(session, accepting, timeout_ms);
+	err = handshake(session, timeout_ms);
 	if (err) {
 		tls_session_free(session);
 		close_softly(fd);

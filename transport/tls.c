@@ -133,27 +133,27 @@ static const int *choose_ciphers(void)
 
 /*
  * Called for each certificate of the peer's chain, the peer's own (depth 0) last. A pinned one is
- * trusted whatever the chain says; without a CA nothing else is.
+ * trusted whatever the chain says; without a CA nothing else is. The verdict is kept for
+ * transport/session.c, which tells the peer: a handshake that fails here ends in an alert that the
+ * other side, one step further in its keys, cannot read.
  */
 static int verify(void *data, mbedtls_x509_crt *cert, int depth, uint32_t *flags)
 {
 	struct tls_session *session = data;
 	int found;
 
+	session->chain_flags |= *flags;
+	*flags = 0;
 	if (depth != 0)
 		return 0;
+	session->refused = true;
 	if (keys_fingerprint(cert, session->fingerprint))
 		return MBEDTLS_ERR_X509_FATAL_ERROR;
 	keys_common_name(cert, session->name);
-	session->shown = true;
 	found = keys_find_peer(tls.keys_fd, session->fingerprint, session->name);
 	if (found < 0)
 		return MBEDTLS_ERR_X509_FATAL_ERROR;
-	if (found)
-		*flags = 0;
-	else if (!tls.has_ca)
-		*flags |= MBEDTLS_X509_BADCERT_NOT_TRUSTED;
-	session->refused = *flags != 0;
+	session->refused = !found && (!tls.has_ca || session->chain_flags != 0);
 	return 0;
 }
 
@@ -242,6 +242,7 @@ struct tls_session *tls_session_make(bool accepting, int fd, const char *peer)
 	}
 	session->fd = fd;
 	session->peer = peer;
+	session->refused = true; /* until verify() finds otherwise */
 	mbedtls_ssl_init(&session->ssl);
 	err = mbedtls_ssl_setup(&session->ssl, &tls.conf[accepting]);
 	/* Peers are known by their certificate alone: no host name is compared. */

@@ -32,7 +32,7 @@ int tls_setup(const char *keys_dir);
 /*
  * The handshake on a connected socket, as the side that accepted or that dialed; `peer` is its
  * address for messages. The whole takes at most `timeout_ms`. When 0 is returned both sides have
- * accepted each other's certificate, the lane is open and owns `fd`. On failure `fd` is closed.
+ * said that they trust each other's certificate, the lane is open and owns `fd`. On failure `fd` is closed.
  * -EKEYREJECTED: the peer is not trusted here, or we are not there; -EPROTO: it does not speak TLS
  * 1.3; -ETIMEDOUT; -ECONNRESET: it closed; -ENOMEM; -EINTR. The reason tells which.
  */

@@ -14,8 +14,8 @@ struct tls_session {
 	int broken;     /* -errno after which nothing more is read or written; 0 */
 	size_t pending; /* bytes of a record that is made but not yet sent */
 
-	bool shown;   /* the peer showed a certificate: the two below are valid */
-	bool refused; /* and it is not trusted here */
+	bool refused;         /* the peer's certificate is not trusted here */
+	uint32_t chain_flags; /* what mbedtls has against the chain */
 	uint8_t fingerprint[TLS_FINGERPRINT_BYTES];
 	char name[TLS_NAME_MAX];
 };

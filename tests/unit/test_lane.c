@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Lanes over real TLS: two processes joined by loopback TCP; trust in every combination, peers that
+ * misbehave, frames of all sizes through a socket that takes little.
+ *
+ * needs: transport/keys.c transport/keymake.c transport/tls.c transport/session.c transport/socket.c
+ * needs: transport/address.c transport/lane.c transport/frame.c transport/message.c transport/wire.pb.c
+ * needs: lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c nanopb mbedtls
+ */
+#include "transport/lane.h"
+
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "tests/unit/unit.h"
+#include "transport/keys.h"
+#include "transport/message.h"
+#include "transport/socket.h"
+#include "transport/tls.h"
+#include "transport/wire.pb.h"
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/baton-test-lane-XXXXXX";
+/* a and b trust each other; a trusts c, which trusts nobody; nobody trusts d, which trusts a. */
+static char dirs[4][64];
+static uint8_t prints[4][32];
+static struct lane lane;
+static int listener;
+static char address[SOCKET_NAME_MAX];
+
+static const char *dir(char who)
+{
+	return dirs[who - 'a'];
+}
+
+static int trust(char who, char whom)
+{
+	char cert[96], name[KEYS_NAME_MAX];
+	uint8_t print[32];
+
+	snprintf(cert, sizeof(cert), "%s/cert.pem", dir(whom));
+	return keys_trust(dir(who), cert, name, print);
+}
+
+static int setup(void **state)
+{
+	char name[2] = "";
+
+	UNUSED(state);
+	if (!mkdtemp(folder) || arena_init() || tls_init() || lane_init(&lane))
+		return -1;
+	for (int i = 0; i < 4; i++) {
+		snprintf(dirs[i], sizeof(dirs[i]), "%s/%c", folder, 'a' + i);
+		name[0] = (char)('a' + i);
+		if (keys_create(dirs[i], name, prints[i]))
+			return -1;
+	}
+	if (trust('a', 'b') || trust('b', 'a') || trust('a', 'c') || trust('d', 'a'))
+		return -1;
+	listener = socket_listen("127.0.0.1:0", 0, address, NULL);
+	return listener < 0 ? -1 : 0;
+}
+
+static int teardown(void **state)
+{
+	char command[128];
+
+	UNUSED(state);
+	close(listener);
+	snprintf(command, sizeof(command), "rm -rf '%s'", folder);
+	return system(command);
+}
+
+static int clear(void **state)
+{
+	UNUSED(state);
+	log_reason_clear();
+	return 0;
+}
+
+static void reason_has(const char *text)
+{
+	if (!strstr(log_reason(), text))
+		fail_msg("'%s' is not in the reason: %s", text, log_reason());
+}
+
+/* ---- the other process ---- */
+
+static int take_connection(char *peer)
+{
+	struct pollfd pfd = {.fd = listener, .events = POLLIN};
+
+	if (poll(&pfd, 1, 5000) != 1)
+		_exit(90);
+	return socket_accept(listener, peer);
+}
+
+/* Answers every frame with itself until the peer closes. The exit code is the -errno of accepting. */
+static int run_echo(const char *keys, int delay_ms)
+{
+	char peer[SOCKET_NAME_MAX];
+	int fd = take_connection(peer), err, small = 4096;
+
+	if (tls_setup(keys))
+		return 91;
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+	err = tls_accept(&lane, fd, peer, 5000);
+	if (err)
+		return -err;
+	while (lane_receive_wait(&lane, 10000) == 0) {
+		struct frame frame = lane.rx;
+
+		if (delay_ms)
+			usleep((useconds_t)delay_ms * 1000);
+		if (lane_queue_wait(&lane, &frame, lane.rx_body, 10000))
+			return 92;
+		lane_receive_done(&lane);
+	}
+	lane_close(&lane);
+	return 0;
+}
+
+enum stranger { GARBAGE, SILENT, CLOSES };
+
+static int run_stranger(enum stranger kind)
+{
+	static const char garbage[] = "HTTP/1.1 200 OK\r\nServer: something else altogether\r\n\r\n";
+	char peer[SOCKET_NAME_MAX];
+	int fd = take_connection(peer);
+
+	if (kind == GARBAGE)
+		send(fd, garbage, sizeof(garbage), MSG_NOSIGNAL);
+	if (kind != CLOSES)
+		usleep(600000);
+	close(fd);
+	return 0;
+}
+
+static pid_t start(int (*run)(const char *, int), const char *keys, int number)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(run(keys, number));
+	return pid;
+}
+
+static int run_stranger_thunk(const char *keys, int number)
+{
+	UNUSED(keys);
+	return run_stranger((enum stranger)number);
+}
+
+static int exit_code(pid_t pid)
+{
+	int status = 0;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static int dial(char who, int timeout_ms)
+{
+	char peer[SOCKET_NAME_MAX];
+	int fd;
+
+	assert_int_equal(tls_setup(dir(who)), 0);
+	fd = socket_dial(address, 0, 1000, peer);
+	assert_true(fd >= 0);
+	return tls_connect(&lane, fd, peer, timeout_ms);
+}
+
+/* ---- trust ---- */
+
+static void test_trusted(void **state)
+{
+	pid_t pid = start(run_echo, dir('a'), 0);
+	uint8_t print[32];
+
+	UNUSED(state);
+	assert_int_equal(dial('b', 5000), 0);
+	assert_int_equal(tls_fingerprint(&lane, print), 0);
+	assert_memory_equal(print, prints[0], 32);
+	assert_string_equal(tls_peer_name(&lane), "a");
+	assert_string_equal(lane.peer, address);
+	lane_close(&lane);
+	lane_close(&lane);
+	assert_int_equal(lane.fd, -1);
+	assert_int_equal(tls_fingerprint(&lane, print), -ENOTCONN);
+	assert_int_equal(exit_code(pid), 0);
+}
+
+static void test_server_not_trusted_here(void **state)
+{
+	pid_t pid = start(run_echo, dir('a'), 0);
+
+	UNUSED(state);
+	assert_int_equal(dial('c', 5000), -EKEYREJECTED);
+	reason_has("shows a certificate that is not trusted here");
+	reason_has("name a");
+	reason_has("baton trust");
+	reason_has(address);
+	assert_int_equal(lane.fd, -1);
+	/* And the other side knows that it was turned away. */
+	assert_int_equal(exit_code(pid), EKEYREJECTED);
+}
+
+static void test_client_not_trusted_there(void **state)
+{
+	pid_t pid = start(run_echo, dir('a'), 0);
+
+	UNUSED(state);
+	assert_int_equal(dial('d', 5000), -EKEYREJECTED);
+	reason_has("does not trust this device's certificate");
+	assert_int_equal(exit_code(pid), EKEYREJECTED);
+}
+
+/* ---- strangers ---- */
+
+static void test_garbage(void **state)
+{
+	pid_t pid = start(run_stranger_thunk, NULL, GARBAGE);
+
+	UNUSED(state);
+	assert_int_equal(dial('b', 5000), -EPROTO);
+	reason_has("does not speak TLS 1.3");
+	exit_code(pid);
+}
+
+static void test_silent(void **state)
+{
+	pid_t pid = start(run_stranger_thunk, NULL, SILENT);
+	int64_t begin = clock_now_ms();
+
+	UNUSED(state);
+	assert_int_equal(dial('b', 300), -ETIMEDOUT);
+	assert_true(clock_now_ms() - begin < 2000);
+	reason_has("in time");
+	exit_code(pid);
+}
+
+static void test_closes(void **state)
+{
+	pid_t pid = start(run_stranger_thunk, NULL, CLOSES);
+
+	UNUSED(state);
+	assert_int_equal(dial('b', 5000), -ECONNRESET);
+	exit_code(pid);
+}
+
+/* ---- frames ---- */
+
+static uint8_t pattern(uint64_t seed, uint32_t at)
+{
+	return (uint8_t)((seed * 0x9e3779b97f4a7c15ULL + at * 2654435761U) >> 13);
+}
+
+/* Sizes from nothing to the largest, in an order that makes records of every kind. */
+static uint32_t size_of(int i)
+{
+	static const uint32_t sizes[] = {0, 1, 8, 100, 4096, 16368, 16384, 16385, 40000, FRAME_BODY_MAX};
+
+	return sizes[i % 10] <= FRAME_BODY_MAX ? sizes[i % 10] : FRAME_BODY_MAX;
+}
+
+static void fill(uint8_t *body, uint64_t seed, uint32_t len)
+{
+	for (uint32_t at = 0; at < len; at++)
+		body[at] = pattern(seed, at);
+}
+
+static void check_received(uint64_t seed, uint32_t len)
+{
+	assert_int_equal(lane.rx.type, FRAME_STATE);
+	assert_int_equal(lane.rx.addr, seed);
+	assert_int_equal(lane.rx.len, len);
+	for (uint32_t at = 0; at < len; at++)
+		if (lane.rx_body[at] != pattern(seed, at))
+			fail_msg("frame %d differs at byte %u", (int)seed, at);
+}
+
+/* Sends and receives at once, so that both directions block on full sockets. */
+static void exchange(int count)
+{
+	int sent = 0, received = 0;
+
+	while (received < count) {
+		struct pollfd pfd = {.fd = lane.fd, .events = POLLIN};
+		struct frame frame = {.type = FRAME_STATE, .addr = (uint64_t)sent, .len = size_of(sent)};
+		int flushed, got;
+
+		while (sent < count && lane_has_room(&lane, frame.len)) {
+			fill(lane_body(&lane, frame.len), frame.addr, frame.len);
+			assert_int_equal(lane_queue(&lane, &frame, NULL), 0);
+			sent++;
+			frame.addr = (uint64_t)sent;
+			frame.len = size_of(sent);
+		}
+		flushed = lane_flush(&lane);
+		assert_true(flushed >= 0);
+		got = lane_receive(&lane);
+		assert_true(got >= 0);
+		if (got == 1) {
+			check_received((uint64_t)received, size_of(received));
+			lane_receive_done(&lane);
+			received++;
+			continue;
+		}
+		assert_false(lane_has_pending(&lane));
+		if (flushed == 0)
+			pfd.events |= POLLOUT;
+		if (flushed == 0 || sent == count)
+			assert_int_equal(poll(&pfd, 1, 20000), 1);
+	}
+}
+
+static void test_frames(void **state)
+{
+	pid_t pid = start(run_echo, dir('a'), 0);
+	uint64_t bytes = 0;
+
+	UNUSED(state);
+	lane.bytes_tx = 0;
+	lane.bytes_rx = 0;
+	assert_int_equal(dial('b', 5000), 0);
+	exchange(200);
+	for (int i = 0; i < 200; i++)
+		bytes += FRAME_HEADER_BYTES + size_of(i);
+	assert_int_equal(lane.bytes_tx, bytes);
+	assert_int_equal(lane.bytes_rx, bytes);
+	lane_close(&lane);
+	assert_int_equal(exit_code(pid), 0);
+}
+
+static void test_slow_reader(void **state)
+{
+	pid_t pid = start(run_echo, dir('a'), 2);
+	int small = 4096;
+
+	UNUSED(state);
+	assert_int_equal(dial('b', 5000), 0);
+	setsockopt(lane.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	exchange(60);
+	lane_close(&lane);
+	assert_int_equal(exit_code(pid), 0);
+}
+
+static void test_room(void **state)
+{
+	struct frame frame = {.type = FRAME_STATE, .len = FRAME_BODY_MAX};
+
+	UNUSED(state);
+	assert_true(lane_has_room(&lane, FRAME_BODY_MAX));
+	assert_false(lane_has_room(&lane, FRAME_BODY_MAX + 1));
+	assert_false(lane_has_room(&lane, UINT32_MAX));
+	assert_int_equal(lane_queue(&lane, &frame, NULL), 0);
+	assert_false(lane_has_room(&lane, FRAME_BODY_MAX));
+	assert_true(lane_has_room(&lane, 8)); /* small frames still fit beside it */
+	assert_null(lane_body(&lane, FRAME_BODY_MAX));
+	assert_int_equal(lane_queue(&lane, &frame, NULL), -ENOBUFS);
+	assert_int_equal(lane_flush(&lane), -ENOTCONN);
+	assert_int_equal(lane_receive(&lane), -ENOTCONN);
+	lane.tx_len = 0;
+}
+
+static void test_bad_frame(void **state)
+{
+	pid_t pid = start(run_echo, dir('a'), 0);
+	struct frame frame = {.type = FRAME_TYPE_END, .len = 0};
+
+	UNUSED(state);
+	assert_int_equal(dial('b', 5000), 0);
+	/* The echo refuses it and closes. */
+	assert_int_equal(lane_queue(&lane, &frame, NULL), 0);
+	assert_int_equal(lane_receive_wait(&lane, 5000), -ECONNRESET);
+	reason_has("closed the connection");
+	assert_int_equal(lane_receive(&lane), -ECONNRESET);
+	assert_int_equal(lane_queue(&lane, &frame, NULL), 0);
+	assert_true(lane_flush(&lane) < 0);
+	lane_close(&lane);
+	assert_int_equal(exit_code(pid), 0);
+}
+
+static void test_receive_times_out(void **state)
+{
+	pid_t pid = start(run_echo, dir('a'), 0);
+
+	UNUSED(state);
+	assert_int_equal(dial('b', 5000), 0);
+	assert_int_equal(lane_receive_wait(&lane, 50), -ETIMEDOUT);
+	assert_int_equal(lane_receive_wait(&lane, 0), -ETIMEDOUT);
+	lane_close(&lane);
+	exit_code(pid);
+}
+
+static void test_messages(void **state)
+{
+	pid_t pid = start(run_echo, dir('a'), 0);
+	baton_Hello hello = {.version_major = 1, .role = baton_Role_ROLE_SOURCE, .body_max = FRAME_BODY_MAX};
+	baton_Hello back = baton_Hello_init_zero;
+	struct frame frame = {.type = FRAME_HELLO};
+
+	UNUSED(state);
+	strcpy(hello.software, "0.1");
+	assert_int_equal(dial('b', 5000), 0);
+	for (int i = 0; i < 1000; i++)
+		assert_int_equal(message_queue(&lane, &frame, baton_Hello_fields, &hello, 5000), 0);
+	for (int i = 0; i < 1000; i++) {
+		assert_int_equal(lane_receive_wait(&lane, 5000), 0);
+		assert_int_equal(message_decode(&lane, baton_Hello_fields, &back), 0);
+		assert_int_equal(back.role, baton_Role_ROLE_SOURCE);
+		assert_string_equal(back.software, "0.1");
+		lane_receive_done(&lane);
+	}
+	/* A string longer than its bound, and a field cut short. */
+	lane.rx = (struct frame){.type = FRAME_HELLO, .len = 80};
+	memset(lane.rx_body, 'x', 80);
+	memcpy(lane.rx_body, "\x22\x4e", 2);
+	assert_int_equal(message_decode(&lane, baton_Hello_fields, &back), -EPROTO);
+	lane.rx.len = 3;
+	assert_int_equal(message_decode(&lane, baton_Hello_fields, &back), -EPROTO);
+	lane_close(&lane);
+	assert_int_equal(exit_code(pid), 0);
+}
+
+static void test_memory_of_two(void **state)
+{
+	struct arena_usage usage;
+
+	UNUSED(state);
+	arena_usage(ARENA_TLS, &usage);
+	/* All sessions of this file, one after the other: nothing may leak, two must fit. */
+	assert_in_range(usage.used_bytes, 0, 4096);
+	assert_true(2 * usage.peak_bytes < usage.size_bytes + 8192);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_trusted, clear),
+		cmocka_unit_test_setup(test_server_not_trusted_here, clear),
+		cmocka_unit_test_setup(test_client_not_trusted_there, clear),
+		cmocka_unit_test_setup(test_garbage, clear),
+		cmocka_unit_test_setup(test_silent, clear),
+		cmocka_unit_test_setup(test_closes, clear),
+		cmocka_unit_test_setup(test_room, clear),
+		cmocka_unit_test_setup(test_bad_frame, clear),
+		cmocka_unit_test_setup(test_receive_times_out, clear),
+		cmocka_unit_test_setup(test_messages, clear),
+		cmocka_unit_test_setup(test_frames, clear),
+		cmocka_unit_test_setup(test_slow_reader, clear),
+		cmocka_unit_test_setup(test_memory_of_two, clear),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
