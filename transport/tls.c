@@ -134,7 +134,7 @@ static const int *choose_ciphers(void)
 /*
  * Called for each certificate of the peer's chain, the peer's own (depth 0) last. A pinned one is
  * trusted whatever the chain says; without a CA nothing else is. The verdict is kept for
- * transport/session.c, which tells the peer: a handshake that fails here ends in an alert that the
+ * transport/tls_session.c, which tells the peer: a handshake that fails here ends in an alert that the
  * other side, one step further in its keys, cannot read.
  */
 static int verify(void *data, mbedtls_x509_crt *cert, int depth, uint32_t *flags)

@@ -2,7 +2,7 @@
 /*
  * The keys folder: making keys, trusting, what is refused and how it is named.
  *
- * needs: transport/keys.c transport/keymake.c transport/tls.c transport/session.c transport/socket.c
+ * needs: transport/keys.c transport/keymake.c transport/tls.c transport/tls_session.c transport/socket.c
  * needs: transport/address.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c mbedtls
  */
 #include "transport/keys.h"

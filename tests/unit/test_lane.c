@@ -3,7 +3,7 @@
  * Lanes over real TLS: two processes joined by loopback TCP; trust in every combination, peers that
  * misbehave, frames of all sizes through a socket that takes little.
  *
- * needs: transport/keys.c transport/keymake.c transport/tls.c transport/session.c transport/socket.c
+ * needs: transport/keys.c transport/keymake.c transport/tls.c transport/tls_session.c transport/socket.c
  * needs: transport/address.c transport/lane.c transport/frame.c transport/message.c transport/wire.pb.c
  * needs: lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c nanopb mbedtls
  */
@@ -166,15 +166,20 @@ static int exit_code(pid_t pid)
 	return WEXITSTATUS(status);
 }
 
-static int dial(char who, int timeout_ms)
+static int dial_with(const char *keys, int timeout_ms)
 {
 	char peer[SOCKET_NAME_MAX];
 	int fd;
 
-	assert_int_equal(tls_setup(dir(who)), 0);
+	assert_int_equal(tls_setup(keys), 0);
 	fd = socket_dial(address, 0, 1000, peer);
 	assert_true(fd >= 0);
 	return tls_connect(&lane, fd, peer, timeout_ms);
+}
+
+static int dial(char who, int timeout_ms)
+{
+	return dial_with(dir(who), timeout_ms);
 }
 
 /* ---- trust ---- */
@@ -219,6 +224,48 @@ static void test_client_not_trusted_there(void **state)
 	UNUSED(state);
 	assert_int_equal(dial('d', 5000), -EKEYREJECTED);
 	reason_has("does not trust this device's certificate");
+	assert_int_equal(exit_code(pid), EKEYREJECTED);
+}
+
+/* A folder whose certificate is signed by the CA in folder/ca. False without openssl(1). */
+static int make_signed(const char *name)
+{
+	char script[1024];
+
+	snprintf(script, sizeof(script),
+		 "cd %s && umask 077 && mkdir %s && exec 2>/dev/null && "
+		 "{ test -f ca.key || { openssl ecparam -name prime256v1 -genkey -noout -out ca.key && "
+		 "openssl req -x509 -new -key ca.key -sha256 -subj /CN=fleet -days 30 -out ca.pem; }; } && "
+		 "openssl ecparam -name prime256v1 -genkey -noout -out %s/key.pem && "
+		 "openssl req -new -key %s/key.pem -sha256 -subj /CN=%s -out %s/csr && "
+		 "openssl x509 -req -in %s/csr -CA ca.pem -CAkey ca.key -CAcreateserial -sha256 -days 30 "
+		 "-out %s/cert.pem && cp ca.pem %s/",
+		 folder, name, name, name, name, name, name, name, name);
+	return system(script) == 0;
+}
+
+static void test_signed_by_ca(void **state)
+{
+	char dir_e[64], dir_f[64];
+	pid_t pid;
+
+	UNUSED(state);
+	if (!make_signed("e") || !make_signed("f"))
+		skip();
+	snprintf(dir_e, sizeof(dir_e), "%s/e", folder);
+	snprintf(dir_f, sizeof(dir_f), "%s/f", folder);
+	pid = start(run_echo, dir_e, 0);
+	assert_int_equal(dial_with(dir_f, 5000), 0);
+	assert_string_equal(tls_peer_name(&lane), "e");
+	lane_close(&lane);
+	assert_int_equal(exit_code(pid), 0);
+
+	/* Neither pinned nor signed: refused by the side with a CA, and the other way round. */
+	pid = start(run_echo, dir_e, 0);
+	assert_int_equal(dial('a', 5000), -EKEYREJECTED);
+	assert_int_equal(exit_code(pid), EKEYREJECTED);
+	pid = start(run_echo, dir('a'), 0);
+	assert_int_equal(dial_with(dir_f, 5000), -EKEYREJECTED);
 	assert_int_equal(exit_code(pid), EKEYREJECTED);
 }
 
@@ -447,6 +494,7 @@ int main(void)
 		cmocka_unit_test_setup(test_trusted, clear),
 		cmocka_unit_test_setup(test_server_not_trusted_here, clear),
 		cmocka_unit_test_setup(test_client_not_trusted_there, clear),
+		cmocka_unit_test_setup(test_signed_by_ca, clear),
 		cmocka_unit_test_setup(test_garbage, clear),
 		cmocka_unit_test_setup(test_silent, clear),
 		cmocka_unit_test_setup(test_closes, clear),
