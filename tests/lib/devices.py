@@ -229,6 +229,15 @@ class Pair:
         argv += ["--state", device.state] if state else []
         return device.start(argv + list(args), name=f"baton-{command}", **kw)
 
+    def separate(self, folder):
+        """Gives device b a copy of a folder of its own, as two real devices have. Returns its path."""
+        own = folder + ".b"
+        subprocess.run(["cp", "-a", folder, own], check=True, timeout=60)
+        done = self.b.run(["mount", "--bind", own, folder])
+        if done.code:
+            raise Failure(f"bind mount: {done.tail()}")
+        return own
+
     def close(self):
         for device in self.devices:
             device.close()

@@ -83,13 +83,17 @@ class Move:
             raise Failure(f"{output.name} ended at once, exit {output.code}: {output.tail()}")
 
     def wait_started(self):
-        """Until the process runs on b."""
+        """Until the process runs on b: stopped or gone on a, and free on b for a while."""
+        a, b, seen = self.pair.a, self.pair.b, []
+
         def started():
             if self.source.code not in (None, 0) or self.target.code not in (None, 0):
                 return True
-            b = self.pair.b
-            return (b.alive(self.pid) and b.status(self.pid, "TracerPid") == "0"
+            free = (a.status(self.pid, "TracerPid") != "0" and b.alive(self.pid)
+                    and b.status(self.pid, "TracerPid") == "0"
                     and b.status(self.pid, "State")[0] in "RSD")
+            seen.append(free)
+            return seen[-4:] == [True] * 4
         wait_for(started, self.timeout, "the process starts on the target")
         self.expect_no_failure()
 

@@ -27,6 +27,7 @@ class Program:
         self.modes = self.field("modes", "").split()
         self.settle = float(self.field("settle", "0"))
         self.rate = self.field("rate", "") or None
+        self.private = bool(self.field("private", ""))
         self.helper = bool(self.field("helper", ""))
 
     def field(self, key, default):

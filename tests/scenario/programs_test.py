@@ -59,6 +59,8 @@ def run_moved(ctx, program, build, arg, mode):
     with ctx.pair() as pair:
         output, pid, folder = prepared(pair, program, program.binary(ctx.tools, build), arg)
         time.sleep(program.settle)
+        if program.private:
+            folder = pair.separate(folder)
         same_code = arg not in ("exec",)
         rate = program.rate if mode in ("lazy", "pull") else None
         m = Move(pair, pid, mode, rate=rate).begin()

@@ -57,6 +57,7 @@ def python_program(ctx, script, mode):
             return read(f"{folder}/ready")
         pid = int(wait_for(ready, 20, "the program is ready"))
         time.sleep(0.1)
+        folder = pair.separate(folder)
         m = begin(pair, pid, mode)
         settle(m, mode)
         touch(f"{folder}/go")
@@ -166,14 +167,16 @@ def sqlite_shell(ctx, mode):
     """The sqlite3 program itself, fed through a FIFO that it holds open."""
     program = need("sqlite3")[0]
     with ctx.pair() as pair:
-        base, fifo, done = (f"{pair.folder}/{n}" for n in ("base.db", "fifo", "done"))
+        folder = f"{pair.folder}/d"
+        os.mkdir(folder)
+        base, fifo, done = (f"{folder}/{n}" for n in ("base.db", "fifo", "done"))
         os.mkfifo(fifo)
         # It has both ends itself: no one else needs to keep it open.
         out = pair.a.start(["sh", "-c", f"exec {program} {base} 0<>{fifo}"])
         pid = pair.a.pid_of(out)
 
-        def tell(text):
-            fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        def tell(text, folder=folder):
+            fd = os.open(f"{folder}/fifo", os.O_WRONLY | os.O_NONBLOCK)
             os.write(fd, text.encode())
             os.close(fd)
         wait_for(lambda: read(f"/proc/{pair.a.init}/root/proc/{pid}/comm").strip() == "sqlite3", 5,
@@ -183,10 +186,11 @@ def sqlite_shell(ctx, mode):
              f"insert into t select n from c;\n.once {done}1\nselect sum(n) from t;\n")
         wait_for(lambda: read(done + "1").strip() == "1250025000", 10, "the transaction is open")
         time.sleep(0.1)
+        own = pair.separate(folder)
         m = begin(pair, pid, mode)
         settle(m, mode)
-        tell(f"insert into t values(1);\n.once {done}2\nselect sum(n) from t;\ncommit;\n.exit\n")
-        wait_for(lambda: read(done + "2").strip() == "1250025001", 10, "sqlite3 goes on")
+        tell(f"insert into t values(1);\n.once {done}2\nselect sum(n) from t;\ncommit;\n.exit\n", own)
+        wait_for(lambda: read(own + "/done2").strip() == "1250025001", 10, "sqlite3 goes on")
         wait_for(lambda: not pair.b.alive(pid), 5, "sqlite3 ends when told")
         check = pair.b.run([program, base, "select sum(n), count(*) from t; pragma integrity_check;"])
         if check.stdout.split() != ["1250025001|50001", "ok"]:

@@ -95,7 +95,11 @@ static inline void region_unmap(struct region *r, size_t page, size_t n)
 	region_replace(r, page, n);
 }
 
-/* Moves pages within the region; the old place is unmapped, or left (DONTUNMAP), and reads zeros. */
+/*
+ * Moves pages within the region; the old place is unmapped, or left (DONTUNMAP), and reads
+ * zeros. All in one VMA: mremap(2) of several is new in Linux 6.17, and never for those that have
+ * a userfaultfd.
+ */
 static inline void region_move(struct region *r, size_t from, size_t to, size_t n, bool dontunmap)
 {
 	int flags = MREMAP_MAYMOVE | MREMAP_FIXED | (dontunmap ? 4 /* MREMAP_DONTUNMAP */ : 0);
@@ -137,7 +141,8 @@ static inline void region_step(struct region *r)
 	case 3:
 	case 4:
 		if (a + n <= b || b + n <= a)
-			region_move(r, a, b, n, region_random(r, 2));
+			for (bool dontunmap = region_random(r, 2); n--;) /* whose VMAs nobody knows */
+				region_move(r, a + n, b + n, 1, dontunmap);
 		break;
 	case 5:
 		region_protect(r, a, n);

@@ -5,6 +5,7 @@
  * build: musl-static
  * libs: -lpthread
  * settle: 2.0
+ * private: yes
  */
 #include "scenario.h"
 #include <linux/futex.h>
