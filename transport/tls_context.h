@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What transport/tls.c and transport/session.c share; nobody else includes it. */
+/* What transport/tls.c and transport/tls_session.c share; nobody else includes it. */
 #ifndef BATON_TLS_CONTEXT_H
 #define BATON_TLS_CONTEXT_H
 
