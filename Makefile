@@ -97,14 +97,18 @@ ifneq ($(filter-out $(PLAIN_GOALS),$(GOALS)),)
 $(call write,$(B)/objects.list,$(OBJECTS) $(PB_OBJECTS))
 $(call write,$(B)/version.h,#define BATON_VERSION "$(VERSION)")
 endif
+# The same for flags, which the shell must not touch: other flags, and everything is built anew.
+same = $(and $(findstring $(1),$(2)),$(findstring $(2),$(1)))
+remember = $(shell mkdir -p $(B))$(if $(call same,$(strip $(file <$(1))),$(strip $(2))),,$(file >$(1),$(strip $(2))))
 
 # ---- flags ----------------------------------------------------------------------------------
 
 # fno-strict-aliasing: buffers from the wire and from other processes are read as structures.
 # -Os but for the ciphers: the rest waits for them, for the kernel or for the link.
 BASE_CFLAGS := -std=gnu11 -Os -g -fno-pie -ffunction-sections -fdata-sections -fno-strict-aliasing \
-	-fstack-protector-strong -ffile-prefix-map=$(CURDIR)/= -isystem $(B)/linux
+	-fno-asynchronous-unwind-tables -fno-unwind-tables -fstack-protector-strong -ffile-prefix-map=$(CURDIR)/= -isystem $(B)/linux
 LIB_CFLAGS_x86_64 := -maes -mpclmul -msse4.1
+CIPHER_CFLAGS := $(if $(CONFIG_OPTIMIZE_SIZE),,-O2)
 CONFIG_CFLAGS := -include $(B)/autoconf.h
 
 OUR_CFLAGS = $(BASE_CFLAGS) $(CONFIG_CFLAGS) -Wall -Wextra $(WERROR) -D_GNU_SOURCE \
@@ -113,6 +117,9 @@ OUR_CFLAGS = $(BASE_CFLAGS) $(CONFIG_CFLAGS) -Wall -Wextra $(WERROR) -D_GNU_SOUR
 MBEDTLS_CFLAGS = $(BASE_CFLAGS) $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS)
 NANOPB_CFLAGS = $(BASE_CFLAGS) -I$(B)/gen -I$(NANOPB)
 LINK_FLAGS := -static -no-pie -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack
+ifneq ($(filter-out $(PLAIN_GOALS),$(GOALS)),)
+$(call remember,$(B)/flags,$(CC) $(OUR_CFLAGS) : $(MBEDTLS_CFLAGS) $(CIPHER_CFLAGS))
+endif
 
 # ---- the binary -----------------------------------------------------------------------------
 
@@ -127,24 +134,24 @@ $(B)/baton: $(OBJECTS) $(PB_OBJECTS) $(B)/libmbedtls.a $(B)/objects.list tools/c
 # The limit holds for what is built without a say of the user.
 SIZE_LIMIT_KIB = $(if $(wildcard $(B)/.config.is_default),512,)
 
-$(OBJECTS): $(B)/obj/%.o: %.c | $(PREPARED)
+$(OBJECTS): $(B)/obj/%.o: %.c $(B)/flags | $(PREPARED)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(OUR_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(B)/obj/gen/%.o: $(B)/gen/%.c | $(PREPARED)
+$(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/flags | $(PREPARED)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(NANOPB_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(B)/obj/nanopb/%.o: $(NANOPB_READY) | $(PREPARED)
+$(B)/obj/nanopb/%.o: $(NANOPB_READY) $(B)/flags | $(PREPARED)
 	$(call say,CC,nanopb/$*.c)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(NANOPB_CFLAGS) -MMD -MP -c -o $@ $(NANOPB)/$*.c
 
-$(B)/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h tools/mbedtls.mk | $(PREPARED)
+$(B)/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h $(B)/flags tools/mbedtls.mk | $(PREPARED)
 	$(call say,BUILD,mbedtls for $(ARCH))
-	+$(Q)$(MAKE) -f tools/mbedtls.mk SRC='$(MBEDTLS)' OUT='$(B)' CC='$(CC)' AR='$(AR)' FLAGS="$(MBEDTLS_CFLAGS)" FAST='$(if $(CONFIG_OPTIMIZE_SIZE),,-O2)'
+	+$(Q)$(MAKE) -f tools/mbedtls.mk SRC='$(MBEDTLS)' OUT='$(B)' CC='$(CC)' AR='$(AR)' FLAGS="$(MBEDTLS_CFLAGS)" FAST='$(CIPHER_CFLAGS)' STAMP='$(B)/flags'
 	@touch $@
 
 # Compiles everything and links nothing.

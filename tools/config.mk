@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: MIT
 # The configuration: $(B)/.config, edited by people; auto.conf and autoconf.h, made from it.
 
-$(B)/auto.conf $(B)/autoconf.h &: $(B)/.config Kconfig
+# kconfiglib leaves autoconf.h alone when nothing in it changes, so that nothing is built anew; hence
+# make must not compare its time with Kconfig's.
+$(B)/autoconf.h: | $(B)/auto.conf
+	$(Q)$(KCONFIG) genconfig --header-path $@ --config-out $(B)/auto.conf Kconfig
+
+$(B)/auto.conf: $(B)/.config Kconfig
 	$(Q)$(PYTHON) -c 'import kconfiglib' 2>/dev/null || \
 		{ echo "python3-kconfiglib is missing; run 'make setup'" >&2; exit 1; }
 	$(Q)$(KCONFIG) genconfig --header-path $(B)/autoconf.h --config-out $(B)/auto.conf Kconfig

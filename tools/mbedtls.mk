@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
-# Builds mbedtls with our configuration: make -f tools/mbedtls.mk SRC= OUT= CC= AR= FLAGS= CONFIG=
+# Builds mbedtls with our configuration: make -f tools/mbedtls.mk SRC= OUT= CC= AR= FLAGS= FAST= STAMP=
 # A makefile of its own, since its list of files is known only once the source is unpacked.
 
 sources := $(wildcard $(SRC)/library/*.c)
 objects := $(patsubst $(SRC)/library/%.c,$(OUT)/mbedtls/%.o,$(sources))
 
 # What every byte of a stream goes through; FAST is how it is optimised.
-$(patsubst %,$(OUT)/mbedtls/%.o,aes aesni aesce gcm chacha20 poly1305 chachapoly sha256 platform_util): FLAGS += $(FAST)
+fast := aes aesni aesce gcm chacha20 poly1305 chachapoly sha256 platform_util
 
 $(OUT)/libmbedtls.a: $(objects)
 	@rm -f $@
 	@$(AR) rcs $@ $^
 
-$(OUT)/mbedtls/%.o: $(SRC)/library/%.c | $(OUT)/mbedtls
-	@$(CC) $(FLAGS) -DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' -I. -I$(SRC)/include -I$(SRC)/library -MMD -MP -c -o $@ $<
+$(OUT)/mbedtls/%.o: $(SRC)/library/%.c $(STAMP) | $(OUT)/mbedtls
+	@$(CC) $(FLAGS) $(if $(filter $(fast),$*),$(FAST)) -DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' -I. -I$(SRC)/include -I$(SRC)/library -MMD -MP -c -o $@ $<
 
 $(OUT)/mbedtls:
 	@mkdir -p $@
