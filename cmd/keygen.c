@@ -49,7 +49,8 @@ int cmd_keygen(int argc, char **argv)
 		}
 	}
 	if (optind < argc)
-		return cmd_usage(argv[0], "'%s' is too much: keygen takes options only", argv[optind]);
+		return cmd_usage(argv[0], "'%s' is too much: keygen takes options only",
+				 argv[optind]);
 	if (!name)
 		name = default_name(host, sizeof(host));
 
@@ -60,7 +61,8 @@ int cmd_keygen(int argc, char **argv)
 		return cmd_fail(OUTCOME_SYSTEM, "the memory budget is too small");
 	err = keys_create(dir, name, fingerprint);
 	if (err)
-		return cmd_fail(err == -EINVAL ? OUTCOME_USAGE : OUTCOME_FAILED, "the key cannot be made");
+		return cmd_fail(err == -EINVAL ? OUTCOME_USAGE : OUTCOME_FAILED,
+				"the key cannot be made");
 	keys_fingerprint_text(fingerprint, hex);
 	printf("certificate %s/cert.pem\nname        %s\nSHA-256     %s\n", dir, name, hex);
 	return OUTCOME_DONE;

@@ -42,8 +42,8 @@ static void print_text(void)
 {
 	struct arena_usage usage;
 
-	printf("baton %s\narchitecture %s\npage size    %u bytes\ntls          1.3, mbedtls\n", BATON_VERSION,
-	       arch_name(), 1U << arch_page_shift());
+	printf("baton %s\narchitecture %s\npage size    %u bytes\ntls          1.3, mbedtls\n",
+	       BATON_VERSION, arch_name(), 1U << arch_page_shift());
 	printf("memory       %d KiB:\n", CONFIG_MEMORY_BUDGET_KIB);
 	for (int i = 0; i < ARENA_NR; i++) {
 		arena_usage((enum arena_region)i, &usage);
@@ -64,7 +64,8 @@ static void print_json(void)
 	struct arena_usage usage;
 	const char *comma = "";
 
-	printf("{\"version\": \"%s\", \"architecture\": \"%s\", \"page_size\": %u, \"tls\": \"mbedtls\", "
+	printf("{\"version\": \"%s\", \"architecture\": \"%s\", \"page_size\": %u, \"tls\": "
+	       "\"mbedtls\", "
 	       "\"memory_budget_kib\": %d, \"regions_kib\": {",
 	       BATON_VERSION, arch_name(), 1U << arch_page_shift(), CONFIG_MEMORY_BUDGET_KIB);
 	for (int i = 0; i < ARENA_NR; i++, comma = ", ") {
@@ -108,7 +109,8 @@ int cmd_version(int argc, char **argv)
 		}
 	}
 	if (optind < argc)
-		return cmd_usage(argv[0], "'%s' is too much: version takes options only", argv[optind]);
+		return cmd_usage(argv[0], "'%s' is too much: version takes options only",
+				 argv[optind]);
 	if (arena_init())
 		return cmd_fail(OUTCOME_SYSTEM, "the memory budget cannot hold the fixed parts");
 	if (json)

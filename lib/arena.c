@@ -58,7 +58,7 @@ int arena_init(void)
 
 	if (FIXED_BYTES + 2 * SCRATCH_MIN_BYTES > ARENA_BYTES)
 		return -ENOMEM;
-	/* What the fixed parts leave is shared by tables and scratch: tables get the bigger half. */
+	/* Tables and scratch share what the fixed parts leave. */
 	rest = ARENA_BYTES - FIXED_BYTES;
 	sizes[ARENA_SCRATCH] = (rest / 2) & ~(ARENA_ALIGN_MAX - 1);
 	sizes[ARENA_TABLES] = rest - sizes[ARENA_SCRATCH];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Time for deadlines and measurements: the monotonic clock (stands still while the device sleeps). */
+/* Time for deadlines and measurements: the monotonic clock, still while the device sleeps. */
 #ifndef BATON_CLOCK_H
 #define BATON_CLOCK_H
 

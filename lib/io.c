@@ -110,7 +110,7 @@ ssize_t io_read_file(int dir_fd, const char *path, void *buf, size_t cap)
 
 	if (fd < 0)
 		return -errno;
-	/* One byte more than fits is asked for: a file of exactly cap bytes has no room for the NUL. */
+	/* All of cap is asked for, so that a file without room for its NUL is noticed. */
 	len = read_to_end(fd, buf, cap);
 	close(fd);
 	if (len < 0)

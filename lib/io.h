@@ -37,7 +37,7 @@ int io_replace_file(int dir_fd, const char *name, mode_t mode, const void *buf, 
 /* Makes a folder and its missing parents. 0 also when it is there; -errno of mkdir(2). */
 int io_make_dirs(const char *path, mode_t mode);
 
-/* Reads the target of a symbolic link and puts a NUL behind it. -ENAMETOOLONG when it does not fit. */
+/* Target of a symbolic link, with a NUL behind it. -ENAMETOOLONG when it does not fit. */
 ssize_t io_read_link(int dir_fd, const char *path, char *buf, size_t cap);
 
 /* Lines of a file. The buffer is the caller's and bounds the length of a line. */
@@ -52,7 +52,8 @@ struct line_reader {
 void line_reader_init(struct line_reader *reader, int fd, char *buf, size_t cap);
 
 /* The same on a path relative to `dir_fd`; line_reader_close closes the descriptor. -errno. */
-int line_reader_open(struct line_reader *reader, int dir_fd, const char *path, char *buf, size_t cap);
+int line_reader_open(struct line_reader *reader, int dir_fd, const char *path, char *buf,
+		     size_t cap);
 void line_reader_close(struct line_reader *reader);
 
 /*

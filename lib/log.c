@@ -26,8 +26,9 @@ void log_context(const char *stage, int pid)
 
 void log_level_set(enum log_level level)
 {
-	log_state.level = level <= (enum log_level)CONFIG_LOG_LEVEL ? level
-								   : (enum log_level)CONFIG_LOG_LEVEL;
+	log_state.level = level <= (enum log_level)CONFIG_LOG_LEVEL
+				  ? level
+				  : (enum log_level)CONFIG_LOG_LEVEL;
 }
 
 /* Names that a peer or a program chose must not steer the terminal or forge a second line. */

@@ -13,7 +13,8 @@ void line_reader_init(struct line_reader *reader, int fd, char *buf, size_t cap)
 	*reader = (struct line_reader){.fd = fd, .buf = buf, .cap = cap};
 }
 
-int line_reader_open(struct line_reader *reader, int dir_fd, const char *path, char *buf, size_t cap)
+int line_reader_open(struct line_reader *reader, int dir_fd, const char *path, char *buf,
+		     size_t cap)
 {
 	int fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC);
 
@@ -107,7 +108,8 @@ int dir_reader_next(struct dir_reader *reader, const char **name, uint8_t *type)
 		const struct linux_dirent64 *entry;
 
 		if (reader->pos >= reader->len) {
-			long got = syscall(SYS_getdents64, reader->fd, reader->buf, sizeof(reader->buf));
+			long got = syscall(SYS_getdents64, reader->fd, reader->buf,
+					   sizeof(reader->buf));
 
 			if (got <= 0)
 				return got < 0 ? -errno : 0;

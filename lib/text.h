@@ -25,7 +25,7 @@ bool text_take_i64(const char **cursor, unsigned int base, int64_t *value);
 /* Takes one character. False when another one is there. */
 bool text_take_char(const char **cursor, char wanted);
 
-/* Takes a word up to the next space, tab or end into `word`. False when none, or cap is too small. */
+/* Takes a word up to the next blank or end into `word`. False when none, or cap is too small. */
 bool text_take_word(const char **cursor, char *word, size_t cap);
 
 /* When `line` begins with `key`: what follows it, without leading spaces and tabs. Else NULL. */
@@ -34,7 +34,7 @@ const char *text_after(const char *line, const char *key);
 /* Copies and terminates; false when it does not fit (then cut to fit). */
 bool text_copy(char *out, size_t cap, const char *text);
 
-/* Lower case hexadecimal, with `separator` between bytes unless it is '\0'. `out` holds 3 * len + 1. */
+/* Lower case hexadecimal, `separator` between bytes unless it is '\0'; at most 3 * len + 1 bytes. */
 void text_put_hex(char *out, const uint8_t *bytes, size_t len, char separator);
 
 /* 2 * len hexadecimal digits and nothing else. -EINVAL. */

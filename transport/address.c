@@ -77,7 +77,7 @@ static int parse_numeric(const char *host, struct sockaddr_storage *addr)
 	return 0;
 }
 
-/* Looks a name up in /etc/hosts; IPv4 first, since such files often name ::1 for the device itself. */
+/* Looks a name up in /etc/hosts; IPv4 first, since such files often name ::1 for the device. */
 static int find_name(const char *host, struct sockaddr_storage *addr)
 {
 	struct sockaddr_storage candidate;
@@ -97,7 +97,8 @@ static int find_name(const char *host, struct sockaddr_storage *addr)
 		while (text_take_word(&at, word, sizeof(word))) {
 			if (strcasecmp(word, host) != 0)
 				continue;
-			if (!found || (candidate.ss_family == AF_INET && addr->ss_family != AF_INET))
+			if (!found ||
+			    (candidate.ss_family == AF_INET && addr->ss_family != AF_INET))
 				*addr = candidate;
 			found = true;
 		}
@@ -121,8 +122,9 @@ int socket_parse(const char *text, uint16_t port, int listening, struct sockaddr
 	if (err == -ENOENT)
 		err = find_name(host, addr);
 	if (err == -ENOENT)
-		return log_fail(ENOENT, "nobody is known as '%s': give a numeric address, or put the name "
-					"into /etc/hosts (DNS is not asked)",
+		return log_fail(ENOENT,
+				"nobody is known as '%s': give a numeric address, or put the name "
+				"into /etc/hosts (DNS is not asked)",
 				host);
 	if (err)
 		return err;

@@ -22,11 +22,13 @@
 /* A name becomes a file name and a part of a certificate: plain characters only. */
 static int check_name(const char *name)
 {
-	size_t plain = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+	size_t plain =
+		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
 
 	if (name[0] == '\0' || name[0] == '.' || name[plain] != '\0' || plain >= KEYS_NAME_MAX)
-		return log_fail(EINVAL, "'%s' is no name for a device: 1 to %d letters, digits, dots, "
-					"dashes and underscores; choose one with --name",
+		return log_fail(EINVAL,
+				"'%s' is no name for a device: 1 to %d letters, digits, dots, "
+				"dashes and underscores; choose one with --name",
 				name, KEYS_NAME_MAX - 1);
 	return 0;
 }
@@ -130,8 +132,9 @@ static int create_in(int fd, const char *dir, const char *name, uint8_t *fingerp
 	int err;
 
 	if (faccessat(fd, "key.pem", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-		return log_fail(EEXIST, "%s/key.pem is there already and stays as it is; remove it first "
-					"if this device shall get a new identity",
+		return log_fail(EEXIST,
+				"%s/key.pem is there already and stays as it is; remove it first "
+				"if this device shall get a new identity",
 				dir);
 	mbedtls_pk_init(&key);
 	err = make_key(&key);
@@ -153,7 +156,8 @@ static int create_in(int fd, const char *dir, const char *name, uint8_t *fingerp
 	return err;
 }
 
-int keys_create(const char *dir, const char *name, uint8_t fingerprint[static KEYS_FINGERPRINT_BYTES])
+int keys_create(const char *dir, const char *name,
+		uint8_t fingerprint[static KEYS_FINGERPRINT_BYTES])
 {
 	int err = check_name(name);
 	int fd;

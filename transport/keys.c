@@ -30,10 +30,11 @@ static int check_folder(int fd, const char *dir, const char *sub)
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if ((st.st_uid != geteuid() && st.st_uid != 0) || (st.st_mode & 022) != 0)
-		return log_fail(EACCES,
-				"%s%s can be written by others (owner %u, mode %04o); run: chown %u %s%s; "
-				"chmod go-w %s%s",
-				dir, sub, st.st_uid, st.st_mode & 07777, geteuid(), dir, sub, dir, sub);
+		return log_fail(
+			EACCES,
+			"%s%s can be written by others (owner %u, mode %04o); run: chown %u %s%s; "
+			"chmod go-w %s%s",
+			dir, sub, st.st_uid, st.st_mode & 07777, geteuid(), dir, sub, dir, sub);
 	return 0;
 }
 
@@ -59,15 +60,17 @@ static int check_private(int dir_fd, const char *dir)
 	struct stat st;
 
 	if (fstatat(dir_fd, "key.pem", &st, 0) < 0)
-		return log_fail(errno, "%s/key.pem: %s; run: baton keygen --keys %s", dir, strerror(errno),
-				dir);
+		return log_fail(errno, "%s/key.pem: %s; run: baton keygen --keys %s", dir,
+				strerror(errno), dir);
 	if (st.st_uid != geteuid())
-		return log_fail(EACCES, "%s/key.pem belongs to uid %u, not to uid %u that runs baton; "
-					"run: chown %u %s/key.pem",
+		return log_fail(EACCES,
+				"%s/key.pem belongs to uid %u, not to uid %u that runs baton; "
+				"run: chown %u %s/key.pem",
 				dir, st.st_uid, geteuid(), geteuid(), dir);
 	if ((st.st_mode & 077) != 0)
-		return log_fail(EACCES, "%s/key.pem can be read by others (mode %04o); "
-					"run: chmod 600 %s/key.pem",
+		return log_fail(EACCES,
+				"%s/key.pem can be read by others (mode %04o); "
+				"run: chmod 600 %s/key.pem",
 				dir, st.st_mode & 07777, dir);
 	return 0;
 }
@@ -82,8 +85,8 @@ static ssize_t read_pem(int dir_fd, const char *dir, const char *name, uint8_t *
 		return log_fail(ENOMEM, "no memory left to read %s/%s", dir, name);
 	len = io_read_file(dir_fd, name, *text, KEYS_FILE_MAX);
 	if (len == -EFBIG)
-		return log_fail(EFBIG, "%s/%s is larger than %d bytes: no certificate or key", dir, name,
-				KEYS_FILE_MAX);
+		return log_fail(EFBIG, "%s/%s is larger than %d bytes: no certificate or key", dir,
+				name, KEYS_FILE_MAX);
 	if (len < 0)
 		return log_fail((int)-len, "%s/%s: %s", dir, name, strerror((int)-len));
 	return len;
@@ -103,11 +106,13 @@ static int load_key(int dir_fd, const char *dir, mbedtls_pk_context *key)
 	if (len < 0) {
 		err = (int)len;
 	} else {
-		err = mbedtls_pk_parse_key(key, text, (size_t)len + 1, NULL, 0, mbedtls_psa_get_random,
-					   MBEDTLS_PSA_RANDOM_STATE);
-		if (err || !mbedtls_pk_can_do(key, MBEDTLS_PK_ECKEY) || mbedtls_pk_get_bitlen(key) != 256)
-			err = log_fail(EINVAL, "%s/key.pem is no ECDSA P-256 key without a password "
-					       "(mbedtls -0x%04x); make one with: baton keygen",
+		err = mbedtls_pk_parse_key(key, text, (size_t)len + 1, NULL, 0,
+					   mbedtls_psa_get_random, MBEDTLS_PSA_RANDOM_STATE);
+		if (err || !mbedtls_pk_can_do(key, MBEDTLS_PK_ECKEY) ||
+		    mbedtls_pk_get_bitlen(key) != 256)
+			err = log_fail(EINVAL,
+				       "%s/key.pem is no ECDSA P-256 key without a password "
+				       "(mbedtls -0x%04x); make one with: baton keygen",
 				       dir, (unsigned int)-err);
 	}
 	arena_reset(mark); /* wipes the text */
@@ -137,8 +142,10 @@ int keys_load(int dir_fd, const char *dir, mbedtls_pk_context *key, mbedtls_x509
 
 	if (!err)
 		err = load_certificate(dir_fd, dir, "cert.pem", cert);
-	if (!err && mbedtls_pk_check_pair(&cert->pk, key, mbedtls_psa_get_random, MBEDTLS_PSA_RANDOM_STATE))
-		err = log_fail(EINVAL, "%s/cert.pem is not the certificate of %s/key.pem", dir, dir);
+	if (!err &&
+	    mbedtls_pk_check_pair(&cert->pk, key, mbedtls_psa_get_random, MBEDTLS_PSA_RANDOM_STATE))
+		err = log_fail(EINVAL, "%s/cert.pem is not the certificate of %s/key.pem", dir,
+			       dir);
 	if (!err && faccessat(dir_fd, "ca.pem", F_OK, 0) == 0)
 		err = load_certificate(dir_fd, dir, "ca.pem", ca);
 	return err;
@@ -149,16 +156,19 @@ int keys_parse_certificate(const char *what, const uint8_t *pem, size_t len, mbe
 	int err;
 
 	if (memmem(pem, len, "PRIVATE KEY-----", 16))
-		return log_fail(EINVAL, "%s is a private key, which should never leave its device; "
-					"give the other device's cert.pem",
+		return log_fail(EINVAL,
+				"%s is a private key, which should never leave its device; "
+				"give the other device's cert.pem",
 				what);
 	if (!memmem(pem, len, pem_begin, sizeof(pem_begin) - 1))
 		return log_fail(EINVAL, "%s is no certificate in PEM form", what);
 	err = mbedtls_x509_crt_parse(cert, pem, len + 1);
 	if (err)
-		return log_fail(EINVAL, "%s is no certificate with an ECDSA P-256 key (mbedtls -0x%04x)", what,
-				(unsigned int)-err);
-	if (!mbedtls_pk_can_do(&cert->pk, MBEDTLS_PK_ECKEY) || mbedtls_pk_get_bitlen(&cert->pk) != 256)
+		return log_fail(EINVAL,
+				"%s is no certificate with an ECDSA P-256 key (mbedtls -0x%04x)",
+				what, (unsigned int)-err);
+	if (!mbedtls_pk_can_do(&cert->pk, MBEDTLS_PK_ECKEY) ||
+	    mbedtls_pk_get_bitlen(&cert->pk) != 256)
 		return log_fail(EINVAL, "%s has another key than ECDSA P-256", what);
 	return 0;
 }
@@ -184,7 +194,8 @@ void keys_common_name(const mbedtls_x509_crt *cert, char name[static KEYS_NAME_M
 		for (; len < part->val.len && len < KEYS_NAME_MAX - 1; len++) {
 			char c = (char)part->val.p[len];
 			bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
-				     (c >= 'A' && c <= 'Z') || c == '_' || c == '-' || (c == '.' && len > 0);
+				     (c >= 'A' && c <= 'Z') || c == '_' || c == '-' ||
+				     (c == '.' && len > 0);
 
 			name[len] = plain ? c : '_';
 		}
@@ -231,7 +242,8 @@ int keys_find_peer(int dir_fd, const uint8_t fingerprint[static KEYS_FINGERPRINT
 	if (err == -ENOENT)
 		return 0;
 	if (err)
-		return log_fail(-err, "the folder of trusted peers cannot be read: %s", strerror(-err));
+		return log_fail(-err, "the folder of trusted peers cannot be read: %s",
+				strerror(-err));
 	err = check_folder(dir.fd, "the folder of trusted peers, ", "peers");
 	while (!err && !found) {
 		size_t len;

@@ -34,7 +34,8 @@ int keys_find_peer(int dir_fd, const uint8_t fingerprint[static KEYS_FINGERPRINT
  * Makes a key and a self-signed certificate for `name` in `dir`, which is made when missing.
  * -EEXIST when there is a key already; -EINVAL for a name that cannot stand in a certificate.
  */
-int keys_create(const char *dir, const char *name, uint8_t fingerprint[static KEYS_FINGERPRINT_BYTES]);
+int keys_create(const char *dir, const char *name,
+		uint8_t fingerprint[static KEYS_FINGERPRINT_BYTES]);
 
 /*
  * Puts the certificate in the file `path` under peers/. `name` becomes what it is kept under.
@@ -44,8 +45,9 @@ int keys_create(const char *dir, const char *name, uint8_t fingerprint[static KE
 int keys_trust(const char *dir, const char *path, char name[static KEYS_NAME_MAX],
 	       uint8_t fingerprint[static KEYS_FINGERPRINT_BYTES]);
 
-/* The certificate in a PEM text of `len` bytes and a NUL. -EINVAL with its reason; `what` names it. */
-int keys_parse_certificate(const char *what, const uint8_t *pem, size_t len, mbedtls_x509_crt *cert);
+/* The certificate in a PEM text of `len` bytes and a NUL; `what` names it. -EINVAL. */
+int keys_parse_certificate(const char *what, const uint8_t *pem, size_t len,
+			   mbedtls_x509_crt *cert);
 
 /* SHA-256 of a certificate's DER form; and as text. */
 int keys_fingerprint(const mbedtls_x509_crt *cert, uint8_t out[static KEYS_FINGERPRINT_BYTES]);

@@ -76,7 +76,8 @@ int lane_flush(struct lane *lane)
 	if (lane->fd < 0)
 		return -ENOTCONN;
 	while (lane->tx_sent < lane->tx_len) {
-		ssize_t put = tls_write(lane, lane->tx + lane->tx_sent, lane->tx_len - lane->tx_sent);
+		ssize_t put =
+			tls_write(lane, lane->tx + lane->tx_sent, lane->tx_len - lane->tx_sent);
 
 		if (put <= 0)
 			return (int)put;
@@ -96,9 +97,9 @@ static int check_header(struct lane *lane)
 		return 0;
 	/* A length that failed its check must not be met again by a caller that goes on. */
 	lane->rx_got = 0;
-	return log_fail(-err, "%s sent a frame that does not fit: type %u (%s), flags 0x%x, %u bytes",
-			lane->peer, lane->rx.type, frame_name(lane->rx.type), lane->rx.flags,
-			lane->rx.len);
+	return log_fail(
+		-err, "%s sent a frame that does not fit: type %u (%s), flags 0x%x, %u bytes",
+		lane->peer, lane->rx.type, frame_name(lane->rx.type), lane->rx.flags, lane->rx.len);
 }
 
 int lane_receive(struct lane *lane)

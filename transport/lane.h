@@ -19,12 +19,12 @@ struct lane {
 
 	/* Receiving: header, then body into `body`. Complete when lane_receive says 1. */
 	uint8_t rx_raw[FRAME_HEADER_BYTES];
-	uint32_t rx_got;     /* bytes of header + body received */
-	struct frame rx;     /* valid once 16 bytes are there */
-	uint8_t *rx_body;    /* page-aligned, FRAME_BODY_MAX bytes */
+	uint32_t rx_got;  /* bytes of header + body received */
+	struct frame rx;  /* valid once 16 bytes are there */
+	uint8_t *rx_body; /* page-aligned, FRAME_BODY_MAX bytes */
 
 	/* Sending: whole frames, back to back. */
-	uint8_t *tx;         /* tx_cap bytes: FRAME_BODY_MAX + room for headers */
+	uint8_t *tx; /* tx_cap bytes: FRAME_BODY_MAX + room for headers */
 	uint32_t tx_len, tx_sent, tx_cap;
 
 	uint64_t bytes_rx, bytes_tx; /* plaintext counted in frames, headers included */

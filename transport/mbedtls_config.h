@@ -8,7 +8,7 @@
 #define MBEDTLS_PLATFORM_MEMORY
 #define MBEDTLS_MEMORY_BUFFER_ALLOC_C
 #define MBEDTLS_MEMORY_ALIGN_MULTIPLE 16 /* 4 unless told, and then structures are misaligned */
-#define MBEDTLS_MEMORY_DEBUG /* its peak is what `status` shows */
+#define MBEDTLS_MEMORY_DEBUG             /* its peak is what `status` shows */
 #define MBEDTLS_HAVE_ASM
 /*
  * No clock: many gateways have none that is right, so a certificate's dates are not looked at. To
@@ -20,7 +20,7 @@
 /* Primitives. */
 #define MBEDTLS_PSA_CRYPTO_C
 #define MBEDTLS_USE_PSA_CRYPTO
-#define MBEDTLS_PSA_ASSUME_EXCLUSIVE_BUFFERS /* no copies of arguments: nobody else writes to them */
+#define MBEDTLS_PSA_ASSUME_EXCLUSIVE_BUFFERS /* nobody else writes to arguments: no copies */
 #define MBEDTLS_MD_C
 #define MBEDTLS_SHA256_C
 #define MBEDTLS_HKDF_C
@@ -65,7 +65,8 @@
 #define MBEDTLS_SSL_KEEP_PEER_CERTIFICATE
 /* Two devices built with different record sizes tell each other what they can take. */
 #define MBEDTLS_SSL_RECORD_SIZE_LIMIT
-#define MBEDTLS_SSL_CID_TLS1_3_PADDING_GRANULARITY 1 /* pages have known sizes: padding hides nothing */
+#define MBEDTLS_SSL_CID_TLS1_3_PADDING_GRANULARITY                                                 \
+	1 /* pages have known sizes: padding hides nothing */
 #define MBEDTLS_SSL_IN_CONTENT_LEN (CONFIG_TLS_RECORD_KIB * 1024)
 #define MBEDTLS_SSL_OUT_CONTENT_LEN (CONFIG_TLS_RECORD_KIB * 1024)
 

@@ -7,8 +7,8 @@
 #include <pb_decode.h>
 #include <pb_encode.h>
 
-int message_queue(struct lane *lane, struct frame *frame, const pb_msgdesc_t *fields, const void *msg,
-		  int timeout_ms)
+int message_queue(struct lane *lane, struct frame *frame, const pb_msgdesc_t *fields,
+		  const void *msg, int timeout_ms)
 {
 	pb_ostream_t stream;
 	size_t size;
@@ -27,8 +27,8 @@ int message_queue(struct lane *lane, struct frame *frame, const pb_msgdesc_t *fi
 		return -ENOBUFS;
 	stream = pb_ostream_from_buffer(body, size);
 	if (!pb_encode(&stream, fields, msg) || stream.bytes_written != size)
-		return log_fail(EMSGSIZE, "a %s message cannot be encoded: %s", frame_name(frame->type),
-				PB_GET_ERROR(&stream));
+		return log_fail(EMSGSIZE, "a %s message cannot be encoded: %s",
+				frame_name(frame->type), PB_GET_ERROR(&stream));
 	return lane_queue(lane, frame, NULL);
 }
 

@@ -15,7 +15,8 @@
 
 static socklen_t addr_len(const struct sockaddr_storage *addr)
 {
-	return addr->ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+	return addr->ss_family == AF_INET ? sizeof(struct sockaddr_in)
+					  : sizeof(struct sockaddr_in6);
 }
 
 static void set_option(int fd, int level, int option, int value)
@@ -68,7 +69,7 @@ int socket_listen(const char *text, uint16_t default_port, char *name, uint16_t 
 	fd = socket(addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return log_fail(errno, "no socket to listen on %s: %s", text, strerror(errno));
-	/* A receiver that is started again must not wait for connections of the old one to expire. */
+	/* A receiver started again must not wait for connections of the old one to expire. */
 	set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (bind(fd, (struct sockaddr *)&addr, addr_len(&addr)) < 0 || listen(fd, 64) < 0)
 		err = log_fail(errno, "cannot listen on %s: %s", text, strerror(errno));
@@ -89,7 +90,7 @@ int socket_accept(int listen_fd, char name[static SOCKET_NAME_MAX])
 	int err;
 
 	if (fd < 0) {
-		/* Errors of a connection that died in the queue are not errors of ours (accept(2)). */
+		/* Errors of a connection that died in the queue are none of ours (accept(2)). */
 		bool passing = errno == ECONNABORTED || errno == EINTR || errno == EPROTO ||
 			       errno == ENETDOWN || errno == EHOSTUNREACH || errno == ENETUNREACH;
 
@@ -121,7 +122,8 @@ static int finish_connect(int fd, int timeout_ms)
 	return -err;
 }
 
-int socket_dial(const char *text, uint16_t default_port, int timeout_ms, char name[static SOCKET_NAME_MAX])
+int socket_dial(const char *text, uint16_t default_port, int timeout_ms,
+		char name[static SOCKET_NAME_MAX])
 {
 	struct sockaddr_storage addr;
 	int err = socket_parse(text, default_port, false, &addr);

@@ -37,7 +37,8 @@ int socket_accept(int listen_fd, char name[static SOCKET_NAME_MAX]);
  * Dials. Returns a non-blocking descriptor with socket_prepare done, and the address in `name`.
  * -ECONNREFUSED, -EHOSTUNREACH, -ENETUNREACH, -ETIMEDOUT, ... with the reason; -EINTR.
  */
-int socket_dial(const char *text, uint16_t default_port, int timeout_ms, char name[static SOCKET_NAME_MAX]);
+int socket_dial(const char *text, uint16_t default_port, int timeout_ms,
+		char name[static SOCKET_NAME_MAX]);
 
 /*
  * What every lane's socket needs: non-blocking, no delay of small frames, a dead peer noticed

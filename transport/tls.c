@@ -29,8 +29,10 @@ static struct {
 	mbedtls_ssl_config conf[2]; /* [0] dialing, [1] accepting */
 } tls;
 
-static const uint16_t groups[] = {MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1, MBEDTLS_SSL_IANA_TLS_GROUP_NONE};
-static const uint16_t signatures[] = {MBEDTLS_TLS1_3_SIG_ECDSA_SECP256R1_SHA256, MBEDTLS_TLS1_3_SIG_NONE};
+static const uint16_t groups[] = {MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1,
+				  MBEDTLS_SSL_IANA_TLS_GROUP_NONE};
+static const uint16_t signatures[] = {MBEDTLS_TLS1_3_SIG_ECDSA_SECP256R1_SHA256,
+				      MBEDTLS_TLS1_3_SIG_NONE};
 
 /* The side that dials lists the ciphers in its order, and the other takes the first. */
 static const int aes_first[] = {MBEDTLS_TLS1_3_AES_128_GCM_SHA256,
@@ -39,8 +41,8 @@ static const int chacha_first[] = {MBEDTLS_TLS1_3_CHACHA20_POLY1305_SHA256,
 				   MBEDTLS_TLS1_3_AES_128_GCM_SHA256, 0};
 
 /* mbedtls calls it by this name for all its randomness (MBEDTLS_PSA_CRYPTO_EXTERNAL_RNG). */
-psa_status_t mbedtls_psa_external_get_random(mbedtls_psa_external_random_context_t *context, uint8_t *out,
-					     size_t size, size_t *filled)
+psa_status_t mbedtls_psa_external_get_random(mbedtls_psa_external_random_context_t *context,
+					     uint8_t *out, size_t size, size_t *filled)
 {
 	(void)context;
 	*filled = 0;
@@ -75,8 +77,9 @@ int tls_init(void)
 	region = arena_alloc(ARENA_TLS, usage.size_bytes, 16);
 	/* mbedtls says nothing when its buffer is too small and then has no memory at all. */
 	if (!region || usage.size_bytes < 16384)
-		return log_fail(ENOMEM, "the memory budget leaves %zu bytes for TLS, which is too little; "
-					"raise CONFIG_MEMORY_BUDGET_KIB",
+		return log_fail(ENOMEM,
+				"the memory budget leaves %zu bytes for TLS, which is too little; "
+				"raise CONFIG_MEMORY_BUDGET_KIB",
 				usage.size_bytes);
 	mbedtls_memory_buffer_alloc_init(region, usage.size_bytes);
 	arena_usage_ask(ARENA_TLS, ask_usage);
@@ -107,9 +110,11 @@ static int64_t time_cipher_ns(bool aes, uint8_t *buf, size_t len)
 	for (int i = 0; i < 3 && !err; i++) {
 		int64_t begin = clock_now_ns(), taken;
 
-		err = aes ? mbedtls_gcm_crypt_and_tag(&gcm, MBEDTLS_GCM_ENCRYPT, len, nonce, sizeof(nonce),
-						      NULL, 0, buf, buf, sizeof(tag), tag)
-			  : mbedtls_chachapoly_encrypt_and_tag(&chacha, len, nonce, NULL, 0, buf, buf, tag);
+		err = aes ? mbedtls_gcm_crypt_and_tag(&gcm, MBEDTLS_GCM_ENCRYPT, len, nonce,
+						      sizeof(nonce), NULL, 0, buf, buf, sizeof(tag),
+						      tag)
+			  : mbedtls_chachapoly_encrypt_and_tag(&chacha, len, nonce, NULL, 0, buf,
+							       buf, tag);
 		taken = clock_now_ns() - begin;
 		if (!err && taken < best)
 			best = taken;
@@ -134,8 +139,8 @@ static const int *choose_ciphers(void)
 /*
  * Called for each certificate of the peer's chain, the peer's own (depth 0) last. A pinned one is
  * trusted whatever the chain says; without a CA nothing else is. The verdict is kept for
- * transport/tls_session.c, which tells the peer: a handshake that fails here ends in an alert that the
- * other side, one step further in its keys, cannot read.
+ * transport/tls_session.c, which tells the peer: a handshake that fails here ends in an alert
+ * that the other side, one step further in its keys, cannot read.
  */
 static int verify(void *data, mbedtls_x509_crt *cert, int depth, uint32_t *flags)
 {
@@ -186,8 +191,9 @@ static int make_config(mbedtls_ssl_config *conf, int end, const int *ciphers)
 	mbedtls_ssl_conf_ciphersuites(conf, ciphers);
 	mbedtls_ssl_conf_groups(conf, groups);
 	mbedtls_ssl_conf_sig_algs(conf, signatures);
-	mbedtls_ssl_conf_tls13_key_exchange_modes(conf, MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_EPHEMERAL);
-	/* mbedtls wants some anchor. Without a CA it is our own certificate, and verify() decides. */
+	mbedtls_ssl_conf_tls13_key_exchange_modes(conf,
+						  MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_EPHEMERAL);
+	/* mbedtls wants an anchor. Without a CA it is our own certificate; verify() decides. */
 	mbedtls_ssl_conf_ca_chain(conf, tls.has_ca ? &tls.ca : &tls.cert, NULL);
 	return mbedtls_ssl_conf_own_cert(conf, &tls.cert, &tls.key);
 }

@@ -32,7 +32,8 @@ int tls_setup(const char *keys_dir);
 /*
  * The handshake on a connected socket, as the side that accepted or that dialed; `peer` is its
  * address for messages. The whole takes at most `timeout_ms`. When 0 is returned both sides have
- * said that they trust each other's certificate, the lane is open and owns `fd`. On failure `fd` is closed.
+ * said that they trust each other's certificate, the lane is open and owns `fd`. On failure `fd`
+ * is closed.
  * -EKEYREJECTED: the peer is not trusted here, or we are not there; -EPROTO: it does not speak TLS
  * 1.3; -ETIMEDOUT; -ECONNRESET: it closed; -ENOMEM; -EINTR. The reason tells which.
  */
@@ -44,8 +45,10 @@ int tls_connect(struct lane *lane, int fd, const char *peer, int timeout_ms);
 int tls_fingerprint(const struct lane *lane, uint8_t out[static TLS_FINGERPRINT_BYTES]);
 const char *tls_peer_name(const struct lane *lane);
 
-/* For transport/lane.c: bytes moved, 0 when it would block, -errno with the reason. After 0 tls_write
- * must be called again with at least the same bytes. */
+/*
+ * For transport/lane.c: bytes moved, 0 when it would block, -errno with the reason. After 0
+ * tls_write must be called again with at least the same bytes.
+ */
 ssize_t tls_write(struct lane *lane, const void *buf, size_t len);
 ssize_t tls_read(struct lane *lane, void *buf, size_t len);
 bool tls_has_pending(const struct lane *lane);

@@ -8,7 +8,8 @@
 
 struct tls_session {
 	mbedtls_ssl_context ssl;
-	const char *peer; /* address for messages: the lane's, or the caller's during the handshake */
+	const char
+		*peer; /* address for messages: the lane's, or the caller's during the handshake */
 	int fd;
 	int sys_errno;  /* of the socket call that failed; 0 */
 	int broken;     /* -errno after which nothing more is read or written; 0 */

@@ -63,10 +63,11 @@ static int alert_of(const struct tls_session *session)
 
 static int explain_refused_there(const struct tls_session *session)
 {
-	return log_fail(EKEYREJECTED,
-			"%s does not trust this device's certificate; copy this device's cert.pem there "
-			"and run: baton trust cert.pem",
-			session->peer);
+	return log_fail(
+		EKEYREJECTED,
+		"%s does not trust this device's certificate; copy this device's cert.pem there "
+		"and run: baton trust cert.pem",
+		session->peer);
 }
 
 static int explain_refused_here(const struct tls_session *session)
@@ -93,7 +94,8 @@ static int explain_alert(const struct tls_session *session)
 	case MBEDTLS_SSL_ALERT_MSG_CERT_REQUIRED:
 		return explain_refused_there(session);
 	default:
-		return log_fail(EPROTO, "%s refused the connection (TLS alert %d)", session->peer, alert);
+		return log_fail(EPROTO, "%s refused the connection (TLS alert %d)", session->peer,
+				alert);
 	}
 }
 
@@ -103,8 +105,8 @@ static int explain(struct tls_session *session, int err, bool handshaking)
 	const char *when = handshaking ? " during the TLS handshake" : "";
 
 	if (session->sys_errno)
-		return log_fail(session->sys_errno, "the connection with %s broke%s: %s", session->peer, when,
-				strerror(session->sys_errno));
+		return log_fail(session->sys_errno, "the connection with %s broke%s: %s",
+				session->peer, when, strerror(session->sys_errno));
 	switch (err) {
 	case 0:
 	case MBEDTLS_ERR_SSL_CONN_EOF:
@@ -117,8 +119,9 @@ static int explain(struct tls_session *session, int err, bool handshaking)
 	case MBEDTLS_ERR_SSL_ALLOC_FAILED:
 	case MBEDTLS_ERR_X509_ALLOC_FAILED:
 	case (int)PSA_ERROR_INSUFFICIENT_MEMORY:
-		return log_fail(ENOMEM, "no memory left for the connection with %s; "
-					"raise CONFIG_MEMORY_BUDGET_KIB",
+		return log_fail(ENOMEM,
+				"no memory left for the connection with %s; "
+				"raise CONFIG_MEMORY_BUDGET_KIB",
 				session->peer);
 	}
 	if (err == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED)
@@ -145,7 +148,8 @@ static int wait_for(struct tls_session *session, int want, int64_t deadline)
 	if (ready < 0)
 		return log_fail(errno, "the TLS handshake with %s was interrupted", session->peer);
 	if (ready == 0)
-		return log_fail(ETIMEDOUT, "%s did not finish the TLS handshake in time", session->peer);
+		return log_fail(ETIMEDOUT, "%s did not finish the TLS handshake in time",
+				session->peer);
 	return 0;
 }
 
@@ -215,7 +219,8 @@ static void close_softly(int fd)
 	char junk[512];
 
 	shutdown(fd, SHUT_WR);
-	while (poll(&pfd, 1, clock_left_ms(deadline)) > 0 && recv(fd, junk, sizeof(junk), MSG_DONTWAIT) > 0)
+	while (poll(&pfd, 1, clock_left_ms(deadline)) > 0 &&
+	       recv(fd, junk, sizeof(junk), MSG_DONTWAIT) > 0)
 		continue;
 	close(fd);
 }
@@ -227,7 +232,8 @@ static int open_lane(struct lane *lane, int fd, const char *peer, bool accepting
 
 	if (err) {
 		close(fd);
-		return log_fail(-err, "the connection with %s cannot be used: %s", peer, strerror(-err));
+		return log_fail(-err, "the connection with %s cannot be used: %s", peer,
+				strerror(-err));
 	}
 	session = tls_session_make(accepting, fd, peer);
 	if (!session) {
@@ -284,8 +290,8 @@ ssize_t tls_write(struct lane *lane, const void *buf, size_t len)
 	if (session->broken)
 		return session->broken;
 	/*
-	 * A record that could not be sent is kept by mbedtls, which reports as written, when it is at
-	 * last sent, what the call asks for: ask for no more than is in the record.
+	 * A record that could not be sent is kept by mbedtls, which reports as written, when it is
+	 * sent at last, what the call asks for: ask for no more than is in the record.
 	 */
 	if (session->pending)
 		len = session->pending;

@@ -27,8 +27,9 @@ static union {
 } message;
 
 static const pb_msgdesc_t *const kinds[] = {
-	baton_Hello_fields,     baton_MoveOffer_fields,    baton_MoveFile_fields, baton_MoveAnswer_fields,
-	baton_MoveAbort_fields, baton_MoveComplete_fields, baton_MoveDone_fields,
+	baton_Hello_fields,      baton_MoveOffer_fields, baton_MoveFile_fields,
+	baton_MoveAnswer_fields, baton_MoveAbort_fields, baton_MoveComplete_fields,
+	baton_MoveDone_fields,
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

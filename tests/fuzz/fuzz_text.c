@@ -29,7 +29,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text_parse_u64(text, 10, &number);
 	text_parse_i64(text, 16, &with_sign);
 	while (*cursor != '\0') {
-		if (!text_take_u64(&cursor, 16, &number) && !text_take_i64(&cursor, 10, &with_sign) &&
+		if (!text_take_u64(&cursor, 16, &number) &&
+		    !text_take_i64(&cursor, 10, &with_sign) &&
 		    !text_take_word(&cursor, word, sizeof(word)))
 			cursor++;
 	}

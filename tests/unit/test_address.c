@@ -43,9 +43,15 @@ static void test_refused(void **state)
 		const char *text;
 		int err;
 	} cases[] = {
-		{"10.0.0.2:65536", -EINVAL}, {"10.0.0.2:", -EINVAL},    {"10.0.0.2:-1", -EINVAL},
-		{"[fe80::1", -EINVAL},       {"[fe80::1]x", -EINVAL},   {":99", -EINVAL},
-		{"", -EINVAL},               {"fe80::1%none", -EINVAL}, {"no.such.host.invalid", -ENOENT},
+		{"10.0.0.2:65536", -EINVAL},
+		{"10.0.0.2:", -EINVAL},
+		{"10.0.0.2:-1", -EINVAL},
+		{"[fe80::1", -EINVAL},
+		{"[fe80::1]x", -EINVAL},
+		{":99", -EINVAL},
+		{"", -EINVAL},
+		{"fe80::1%none", -EINVAL},
+		{"no.such.host.invalid", -ENOENT},
 		{"1.2.3.4.5", -ENOENT},
 	};
 	struct sockaddr_storage addr;

@@ -13,7 +13,10 @@
 
 static int decode(uint8_t type, uint8_t flags, uint32_t len, struct frame *out)
 {
-	const struct frame frame = {.type = type, .flags = flags, .len = len, .space = 0x1234,
+	const struct frame frame = {.type = type,
+				    .flags = flags,
+				    .len = len,
+				    .space = 0x1234,
 				    .addr = 0x8877665544332211};
 	uint8_t raw[FRAME_HEADER_BYTES];
 

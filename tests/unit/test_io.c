@@ -246,11 +246,11 @@ static void test_copy(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_read_file), cmocka_unit_test(test_replace_file),
+		cmocka_unit_test(test_read_file),  cmocka_unit_test(test_replace_file),
 		cmocka_unit_test(test_full_reads), cmocka_unit_test(test_lines),
-		cmocka_unit_test(test_folder),    cmocka_unit_test(test_make_dirs),
-		cmocka_unit_test(test_numbers),   cmocka_unit_test(test_cursor),
-		cmocka_unit_test(test_hex),       cmocka_unit_test(test_copy),
+		cmocka_unit_test(test_folder),     cmocka_unit_test(test_make_dirs),
+		cmocka_unit_test(test_numbers),    cmocka_unit_test(test_cursor),
+		cmocka_unit_test(test_hex),        cmocka_unit_test(test_copy),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -2,7 +2,8 @@
 /*
  * The keys folder: making keys, trusting, what is refused and how it is named.
  *
- * needs: transport/keys.c transport/keymake.c transport/tls.c transport/tls_session.c transport/socket.c
+ * needs: transport/keys.c transport/keymake.c transport/tls.c transport/tls_session.c
+ * needs: transport/socket.c
  * needs: transport/address.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c mbedtls
  */
 #include "transport/keys.h"
@@ -91,8 +92,14 @@ static void test_no_overwriting(void **state)
 
 static void test_names(void **state)
 {
-	static const char *const bad[] = {"", "a b", "../x", "a,O=x", ".hidden", "\xc3\xa4",
-					  "a-name-of-sixty-four-characters-is-one-too-many-for-this-program"};
+	static const char *const bad[] = {
+		"",
+		"a b",
+		"../x",
+		"a,O=x",
+		".hidden",
+		"\xc3\xa4",
+		"a-name-of-sixty-four-characters-is-one-too-many-for-this-program"};
 	uint8_t print[32];
 
 	UNUSED(state);
@@ -215,13 +222,15 @@ static void test_trust_refuses(void **state)
 
 static void test_broken_pem(void **state)
 {
-	static const char broken[] = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+	static const char broken[] =
+		"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 	mbedtls_x509_crt cert;
 
 	UNUSED(state);
 	mbedtls_x509_crt_init(&cert);
-	assert_int_equal(keys_parse_certificate("x.pem", (const uint8_t *)broken, sizeof(broken) - 1, &cert),
-			 -EINVAL);
+	assert_int_equal(
+		keys_parse_certificate("x.pem", (const uint8_t *)broken, sizeof(broken) - 1, &cert),
+		-EINVAL);
 	reason_has("x.pem");
 	mbedtls_x509_crt_free(&cert);
 }

@@ -3,8 +3,10 @@
  * Lanes over real TLS: two processes joined by loopback TCP; trust in every combination, peers that
  * misbehave, frames of all sizes through a socket that takes little.
  *
- * needs: transport/keys.c transport/keymake.c transport/tls.c transport/tls_session.c transport/socket.c
- * needs: transport/address.c transport/lane.c transport/frame.c transport/message.c transport/wire.pb.c
+ * needs: transport/keys.c transport/keymake.c transport/tls.c transport/tls_session.c
+ * needs: transport/socket.c
+ * needs: transport/address.c transport/lane.c transport/frame.c transport/message.c
+ * needs: transport/wire.pb.c
  * needs: lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c nanopb mbedtls
  */
 #include "transport/lane.h"
@@ -101,7 +103,7 @@ static int take_connection(char *peer)
 	return socket_accept(listener, peer);
 }
 
-/* Answers every frame with itself until the peer closes. The exit code is the -errno of accepting. */
+/* Answers every frame with itself until the peer closes. Exits with the errno of accepting. */
 static int run_echo(const char *keys, int delay_ms)
 {
 	char peer[SOCKET_NAME_MAX];
@@ -130,7 +132,8 @@ enum stranger { GARBAGE, SILENT, CLOSES };
 
 static int run_stranger(enum stranger kind)
 {
-	static const char garbage[] = "HTTP/1.1 200 OK\r\nServer: something else altogether\r\n\r\n";
+	static const char garbage[] =
+		"HTTP/1.1 200 OK\r\nServer: something else altogether\r\n\r\n";
 	char peer[SOCKET_NAME_MAX];
 	int fd = take_connection(peer);
 
@@ -234,11 +237,14 @@ static int make_signed(const char *name)
 
 	snprintf(script, sizeof(script),
 		 "cd %s && umask 077 && mkdir %s && exec 2>/dev/null && "
-		 "{ test -f ca.key || { openssl ecparam -name prime256v1 -genkey -noout -out ca.key && "
-		 "openssl req -x509 -new -key ca.key -sha256 -subj /CN=fleet -days 30 -out ca.pem; }; } && "
+		 "{ test -f ca.key || { openssl ecparam -name prime256v1 -genkey -noout -out "
+		 "ca.key && "
+		 "openssl req -x509 -new -key ca.key -sha256 -subj /CN=fleet -days 30 -out ca.pem; "
+		 "}; } && "
 		 "openssl ecparam -name prime256v1 -genkey -noout -out %s/key.pem && "
 		 "openssl req -new -key %s/key.pem -sha256 -subj /CN=%s -out %s/csr && "
-		 "openssl x509 -req -in %s/csr -CA ca.pem -CAkey ca.key -CAcreateserial -sha256 -days 30 "
+		 "openssl x509 -req -in %s/csr -CA ca.pem -CAkey ca.key -CAcreateserial -sha256 "
+		 "-days 30 "
 		 "-out %s/cert.pem && cp ca.pem %s/",
 		 folder, name, name, name, name, name, name, name, name);
 	return system(script) == 0;
@@ -312,7 +318,8 @@ static uint8_t pattern(uint64_t seed, uint32_t at)
 /* Sizes from nothing to the largest, in an order that makes records of every kind. */
 static uint32_t size_of(int i)
 {
-	static const uint32_t sizes[] = {0, 1, 8, 100, 4096, 16368, 16384, 16385, 40000, FRAME_BODY_MAX};
+	static const uint32_t sizes[] = {0,     1,     8,     100,   4096,
+					 16368, 16384, 16385, 40000, FRAME_BODY_MAX};
 
 	return sizes[i % 10] <= FRAME_BODY_MAX ? sizes[i % 10] : FRAME_BODY_MAX;
 }
@@ -340,7 +347,8 @@ static void exchange(int count)
 
 	while (received < count) {
 		struct pollfd pfd = {.fd = lane.fd, .events = POLLIN};
-		struct frame frame = {.type = FRAME_STATE, .addr = (uint64_t)sent, .len = size_of(sent)};
+		struct frame frame = {
+			.type = FRAME_STATE, .addr = (uint64_t)sent, .len = size_of(sent)};
 		int flushed, got;
 
 		while (sent < count && lane_has_room(&lane, frame.len)) {
@@ -450,7 +458,8 @@ static void test_receive_times_out(void **state)
 static void test_messages(void **state)
 {
 	pid_t pid = start(run_echo, dir('a'), 0);
-	baton_Hello hello = {.version_major = 1, .role = baton_Role_ROLE_SOURCE, .body_max = FRAME_BODY_MAX};
+	baton_Hello hello = {
+		.version_major = 1, .role = baton_Role_ROLE_SOURCE, .body_max = FRAME_BODY_MAX};
 	baton_Hello back = baton_Hello_init_zero;
 	struct frame frame = {.type = FRAME_HELLO};
 
