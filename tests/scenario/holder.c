@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Holds one thing that cannot be moved, or a lot of memory, and counts on in DIR/beat: "COUNT
- * LONGEST_GAP_MS". What the tests of refusals and of memory move, or try to.
+ * Holds one thing that cannot be moved, or a lot of memory, and counts on: the size of
+ * DIR/beat is the count, that of DIR/gap the longest pause in ms. (Sizes, because a file that is
+ * held open and changes could not be moved.) What the tests of refusals and of memory move, or try to.
  *	holder DIR KIND [ARG]
  * build: musl-static
  * libs: -lpthread
@@ -16,8 +17,6 @@
 #include <sys/ptrace.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
-
-static int beat_fd;
 
 static int need(int ret, const char *what)
 {
@@ -187,19 +186,20 @@ static const struct {
 static void beat(void)
 {
 	int64_t last_ms = scenario_now_ms(), longest_ms = 0;
-	char text[64];
+	char beat_path[320], gap_path[320];
+
+	scenario_path("beat", beat_path, sizeof(beat_path));
+	scenario_path("gap", gap_path, sizeof(gap_path));
 
 	for (unsigned long n = 1; !scenario_exists("end"); n++) {
 		int64_t now_ms;
-		int len;
 
 		scenario_sleep_ms(2);
 		now_ms = scenario_now_ms();
 		if (now_ms - last_ms > longest_ms)
 			longest_ms = now_ms - last_ms;
 		last_ms = now_ms;
-		len = snprintf(text, sizeof(text), "%lu %ld        \n", n, (long)longest_ms);
-		if (pwrite(beat_fd, text, (size_t)len, 0) != len)
+		if (truncate(gap_path, longest_ms) || truncate(beat_path, (off_t)n))
 			scenario_fail("beat");
 		if (scenario_exists("go") && !scenario_exists("result")) {
 			if (filled.base)
@@ -211,11 +211,9 @@ static void beat(void)
 
 int main(int argc, char **argv)
 {
-	char path[320];
-
 	scenario_init(argc, argv);
-	beat_fd = need(open(scenario_path("beat", path, sizeof(path)), O_WRONLY | O_CREAT | O_CLOEXEC,
-			    0644), "beat");
+	scenario_write("beat", "");
+	scenario_write("gap", "");
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		if (strcmp(kinds[i].kind, scenario_arg(0)))
 			continue;

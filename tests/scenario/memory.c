@@ -48,7 +48,7 @@ static const char *flags_of(const char *line, char *out, size_t len)
 	f += 8;
 	end = strchr(f, '\n');
 	snprintf(out, len, "%.*s", (int)(end - f), f);
-	/* sd (soft-dirty) and the engine's own registrations say nothing about the mapping. */
+	/* sd (soft-dirty), ac (commit accounting) and the engine's own registrations say nothing about the mapping. */
 	for (char *sd; (sd = strstr(out, " sd"));)
 		memmove(sd, sd + 3, strlen(sd + 3) + 1);
 	return out;

@@ -25,8 +25,11 @@ class Victim:
         self.pid = int(wait_for(ready, 30, "the victim is ready"))
 
     def beat(self):
-        words = read(f"{self.folder}/beat").split()
-        return (int(words[0]), int(words[1])) if len(words) == 2 else (0, 0)
+        """(count, longest pause in ms)"""
+        try:
+            return os.stat(f"{self.folder}/beat").st_size, os.stat(f"{self.folder}/gap").st_size
+        except OSError:
+            return 0, 0
 
     def check_unharmed(self, gap_ms=GAP_MS):
         """It runs, here, untraced, and its heart goes on."""
