@@ -184,25 +184,31 @@ int restart_plan(const struct remote *thread, struct arch_regs *regs, int64_t wa
 	return 0;
 }
 
-unsigned int restart_reads(const struct arch_regs *regs, const struct restart_timed *timed,
-			   struct restart_range *ranges, unsigned int max)
+bool restart_touches(const struct arch_regs *regs, const struct restart_timed *timed,
+		     struct restart_range *range)
 {
 	uint64_t args[6];
 
 	arch_restart_call(regs, args);
-	if (!timed->nr || max == 0)
-		return 0;
-	if (timed->nr == SYS_futex) {
-		ranges[0] = (struct restart_range){args[0], sizeof(uint32_t)};
-		return 1;
-	}
+	switch (timed->nr) {
+	case SYS_futex:
+		*range = (struct restart_range){args[0], sizeof(uint32_t)};
+		break;
+	case SYS_nanosleep:
+		*range = (struct restart_range){args[1], sizeof(struct timespec)};
+		break;
+	case SYS_clock_nanosleep:
+		*range = (struct restart_range){args[3], sizeof(struct timespec)};
+		break;
 #ifdef SYS_poll
-	if (timed->nr == SYS_poll) {
-		ranges[0] = (struct restart_range){args[0], args[1] * sizeof(struct pollfd)};
-		return args[1] > 0 && args[1] < 65536;
-	}
+	case SYS_poll:
+		*range = (struct restart_range){args[0], args[1] * sizeof(struct pollfd)};
+		break;
 #endif
-	return 0;
+	default:
+		return false;
+	}
+	return range->addr != 0 && range->len != 0;
 }
 
 int restart_arm(struct remote *thread, struct arch_regs *regs, const struct restart_timed *timed)

@@ -33,11 +33,14 @@ int restart_arm(struct remote *thread, struct arch_regs *regs, const struct rest
 /* Source, move undone: an EINTR that only the stop caused becomes a repeated call. */
 void restart_undo(pid_t tid);
 
-/* Memory that restart_arm's call reads, to be there before: up to `max` ranges, their number. */
+/*
+ * Memory that restart_arm's call reads or writes (a futex, a poll set, what is left of a sleep): its
+ * pages must be there before. False when there is none.
+ */
 struct restart_range {
 	uint64_t addr, len;
 };
-unsigned int restart_reads(const struct arch_regs *regs, const struct restart_timed *timed,
-			   struct restart_range *ranges, unsigned int max);
+bool restart_touches(const struct arch_regs *regs, const struct restart_timed *timed,
+		     struct restart_range *range);
 
 #endif

@@ -39,14 +39,14 @@ static int leave_sequence(const struct remote *thread, struct arch_regs *regs, u
 	return 0;
 }
 
-/* What the continued call reads must be there when it is made again. */
-static int dump_read_pages(struct dump *d, const struct arch_regs *regs,
+/* What the continued call touches must be there when it is made again. */
+static int dump_touched_pages(struct dump *d, const struct arch_regs *regs,
 			   const struct restart_timed *timed)
 {
 	uint64_t page = 1ULL << arch_page_shift();
 	struct restart_range range;
 
-	if (restart_reads(regs, timed, &range, 1) == 0)
+	if (!restart_touches(regs, timed, &range))
 		return 0;
 	return dump_emit_pages(d, range.addr & ~(page - 1),
 			       (range.addr + range.len + page - 1) & ~(page - 1));
@@ -63,7 +63,7 @@ static int fill(struct dump *d, const struct freeze_thread *thread, baton_Regist
 	if (!err)
 		err = restart_plan(&d->thread, &regs, thread->waited_ns, &timed);
 	if (!err)
-		err = dump_read_pages(d, &regs, &timed);
+		err = dump_touched_pages(d, &regs, &timed);
 	if (err)
 		return err;
 	msg->timed_call = timed.nr;
