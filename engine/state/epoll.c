@@ -144,7 +144,7 @@ static int epoll_restore(struct restore *r, const void *data)
 	int err = fd_place_begin(r);
 
 	if (!err)
-		err = fd_place(r, remote_call(&r->leader, SYS_epoll_create1, EPOLL_CLOEXEC), msg->fd);
+		err = fd_place(r, remote_call(&r->leader, SYS_epoll_create1, 0), msg->fd);
 	return err ? log_fail(err, "cannot restore fd %d (epoll): %s", msg->fd, strerror(-err)) : 0;
 }
 

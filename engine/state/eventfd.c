@@ -83,7 +83,7 @@ static int eventfd_restore(struct restore *r, const void *data)
 	if (err)
 		return err;
 	err = fd_place(r, remote_call(&r->leader, SYS_eventfd2, (uint32_t)msg->count,
-				      EFD_CLOEXEC | (msg->semaphore ? EFD_SEMAPHORE : 0)), msg->fd);
+				      msg->semaphore ? EFD_SEMAPHORE : 0), msg->fd);
 	if (err)
 		return log_fail(err, "cannot restore fd %d (an eventfd): %s", msg->fd, strerror(-err));
 	if (msg->count >> 32) {

@@ -130,7 +130,7 @@ int fd_find_memfd(struct dump *d, uint64_t dev, uint64_t ino);
 
 /*
  * Moves descriptor `from` of the new process to number `to`. Every open file of the program is put
- * in place by this. -EPROTO when something was placed there before.
+ * in place by this, without close-on-exec, which kind_fd sets (so create without it). -EPROTO when something was placed there before.
  */
 int fd_place(struct restore *r, int64_t from, int32_t to);
 /* The same, but `from` stays where it is, too. */

@@ -152,7 +152,7 @@ static int file_restore(struct restore *r, const void *data)
 	err = fd_place_begin(r);
 	if (err)
 		return err;
-	fd = fd_remote_open(r, msg->path, flags | O_NOCTTY | O_CLOEXEC);
+	fd = fd_remote_open(r, msg->path, flags | O_NOCTTY);
 	if (fd < 0)
 		return log_fail((int)fd, "cannot open %s for fd %d: %s", msg->path, msg->fd,
 				strerror((int)-fd));

@@ -347,7 +347,7 @@ static int inet_restore(struct restore *r, const void *data)
 	err = fd_place_begin(r);
 	if (!err)
 		err = fd_place(r, remote_call(&r->leader, SYS_socket, (uint64_t)msg->domain,
-					      (uint64_t)(msg->type | SOCK_CLOEXEC), (uint64_t)msg->protocol),
+					      (uint64_t)msg->type, (uint64_t)msg->protocol),
 			       msg->fd);
 	if (err)
 		return log_fail(err, "cannot restore fd %d (a network socket): %s", msg->fd, strerror(-err));

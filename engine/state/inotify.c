@@ -279,7 +279,7 @@ static int inotify_restore(struct restore *r, const void *data)
 	int err = fd_place_begin(r), copy;
 
 	if (!err && !msg->watch)
-		err = fd_place(r, remote_call(&r->leader, SYS_inotify_init1, IN_CLOEXEC), msg->fd);
+		err = fd_place(r, remote_call(&r->leader, SYS_inotify_init1, 0), msg->fd);
 	if (err || !msg->watch)
 		return err ? log_fail(err, "cannot restore fd %d (inotify): %s", msg->fd, strerror(-err)) : 0;
 	if (msg->watch < 0 || msg->watch > WATCH_MAX || msg->path[0] != '/')

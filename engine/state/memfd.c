@@ -190,7 +190,7 @@ static int open_writable(int copy)
 static int64_t remote_memfd(struct restore *r, const char *name)
 {
 	uint64_t addr = remote_push_str(&r->leader, name);
-	int64_t fd = addr ? remote_call(&r->leader, SYS_memfd_create, addr, MFD_ALLOW_SEALING | MFD_CLOEXEC)
+	int64_t fd = addr ? remote_call(&r->leader, SYS_memfd_create, addr, MFD_ALLOW_SEALING)
 			  : -EFAULT;
 
 	remote_reset(&r->leader);
@@ -211,7 +211,7 @@ static int make_open_file(struct restore *r, const baton_Memfd *msg)
 	if (!msg->again && (msg->flags & OPEN_FLAGS) == (O_RDWR | (msg->flags & O_LARGEFILE)))
 		return fd_place(r, made, msg->fd);
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", (int)made);
-	fd = fd_remote_open(r, link, (msg->flags & OPEN_FLAGS) | O_CLOEXEC);
+	fd = fd_remote_open(r, link, msg->flags & OPEN_FLAGS);
 	if (!msg->again)
 		remote_call(&r->leader, SYS_close, (uint64_t)made);
 	return fd_place(r, fd, msg->fd);

@@ -224,7 +224,7 @@ static int open_again(struct restore *r, const baton_Pipe *msg, const baton_Pipe
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", known);
 	/* Never waits: we hold both ends, or it is not blocking. */
 	fd = fd_remote_open(r, msg->path[0] ? msg->path : link,
-			    (end->flags & END_FLAGS) | O_NONBLOCK | O_CLOEXEC);
+			    (end->flags & O_ACCMODE) | O_NONBLOCK);
 	return fd_place(r, fd, end->fd);
 }
 
@@ -237,7 +237,7 @@ static int move_above(struct restore *r, const baton_Pipe *msg, int32_t *fd)
 	for (pb_size_t i = 0; i < msg->ends_count; i++)
 		if (msg->ends[i].fd >= base && msg->ends[i].fd < FD_NUMBER_MAX)
 			base = msg->ends[i].fd + 1;
-	got = remote_call(&r->leader, SYS_fcntl, (uint64_t)*fd, F_DUPFD_CLOEXEC, (uint64_t)base);
+	got = remote_call(&r->leader, SYS_fcntl, (uint64_t)*fd, F_DUPFD, (uint64_t)base);
 	if (got < 0)
 		return (int)got;
 	remote_call(&r->leader, SYS_close, (uint64_t)*fd);
@@ -252,7 +252,7 @@ static int create_pipe(struct restore *r, const baton_Pipe *msg)
 	int32_t fds[2];
 	bool used[2] = {false, false};
 	uint64_t addr = remote_room(p, sizeof(fds));
-	int64_t ret = addr ? remote_call(p, SYS_pipe2, addr, O_CLOEXEC) : -EFAULT;
+	int64_t ret = addr ? remote_call(p, SYS_pipe2, addr, 0) : -EFAULT;
 	int err;
 
 	if (ret < 0 || (err = remote_read(p, addr, fds, sizeof(fds))) != 0)
@@ -362,10 +362,12 @@ static int fill(const baton_Pipe *msg)
 	if (held_write < 0)
 		return -EPROTO;
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", held_write);
-	fd = open(link, O_WRONLY | O_NONBLOCK | O_CLOEXEC | (msg->packets ? O_DIRECT : 0));
+	fd = open(link, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	n = write(fd, msg->data.bytes, msg->data.size);
+	/* open(2) would refuse O_DIRECT of a pipe; fcntl(2) takes it. */
+	n = !msg->packets || fcntl(fd, F_SETFL, O_NONBLOCK | O_DIRECT) == 0 ?
+		    write(fd, msg->data.bytes, msg->data.size) : -1;
 	close(fd);
 	if (n < 0)
 		return -errno;

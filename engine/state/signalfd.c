@@ -44,7 +44,7 @@ static int signalfd_restore(struct restore *r, const void *data)
 		return err;
 	mask = remote_push(&r->leader, &msg->mask, sizeof(msg->mask));
 	err = fd_place(r, mask ? remote_call(&r->leader, SYS_signalfd4, (uint64_t)-1, mask,
-					     sizeof(msg->mask), SFD_CLOEXEC) : -EFAULT, msg->fd);
+					     sizeof(msg->mask), 0) : -EFAULT, msg->fd);
 	remote_reset(&r->leader);
 	if (err)
 		return log_fail(err, "cannot restore fd %d (a signalfd): %s", msg->fd, strerror(-err));

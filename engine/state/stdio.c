@@ -62,7 +62,7 @@ static int64_t open_file(struct restore *r, const baton_Stdio *msg)
 	int ours;
 
 	if (msg->fd == 0)
-		return fd_remote_open(r, path, O_RDONLY | O_CLOEXEC);
+		return fd_remote_open(r, path, O_RDONLY);
 	/* The process may have another current folder by now. */
 	if (r->stdio[0] != '/' && !getcwd(path, PATH_MAX))
 		return -errno;
@@ -73,8 +73,8 @@ static int64_t open_file(struct restore *r, const baton_Stdio *msg)
 	if (ours < 0)
 		return -errno;
 	close(ours);
-	fd = fd_remote_open(r, path, O_RDWR | O_APPEND | O_NOCTTY | O_CLOEXEC);
-	return fd == -EACCES ? fd_remote_open(r, path, O_WRONLY | O_APPEND | O_NOCTTY | O_CLOEXEC) : fd;
+	fd = fd_remote_open(r, path, O_RDWR | O_APPEND | O_NOCTTY);
+	return fd == -EACCES ? fd_remote_open(r, path, O_WRONLY | O_APPEND | O_NOCTTY) : fd;
 }
 
 /*
@@ -88,14 +88,14 @@ static int64_t take_receivers(struct restore *r, const baton_Stdio *msg)
 	int64_t fd;
 
 	if (stream < 0)
-		return fd_remote_open(r, "/dev/null", (msg->fd ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+		return fd_remote_open(r, "/dev/null", msg->fd ? O_WRONLY : O_RDONLY);
 	if (msg->flags & O_NONBLOCK) {
 		snprintf(link, sizeof(link), "/proc/self/fd/%d", stream);
-		fd = fd_remote_open(r, link, msg->flags | O_NOCTTY | O_CLOEXEC);
+		fd = fd_remote_open(r, link, msg->flags | O_NOCTTY);
 		if (fd >= 0)
 			return fd;
 	}
-	return remote_call(&r->leader, SYS_fcntl, (uint64_t)stream, F_DUPFD_CLOEXEC, 0);
+	return remote_call(&r->leader, SYS_fcntl, (uint64_t)stream, F_DUPFD, 0);
 }
 
 static int stdio_restore(struct restore *r, const void *data)

@@ -103,8 +103,7 @@ static int timerfd_restore(struct restore *r, const void *data)
 		return log_fail(EPROTO, "fd %d: a time that no timerfd can have", msg->fd);
 	err = fd_place_begin(r);
 	if (!err)
-		err = fd_place(r, remote_call(&r->leader, SYS_timerfd_create, (uint64_t)msg->clock,
-					      TFD_CLOEXEC), msg->fd);
+		err = fd_place(r, remote_call(&r->leader, SYS_timerfd_create, (uint64_t)msg->clock, 0), msg->fd);
 	if (err)
 		return log_fail(err, "cannot restore fd %d (a timerfd of clock %d): %s", msg->fd,
 				msg->clock, strerror(-err));

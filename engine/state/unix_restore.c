@@ -157,7 +157,7 @@ static int make_socket(struct restore *r, const baton_Unix *msg)
 
 	if (!is_type(msg->type) || msg->backlog > INT32_MAX)
 		return -EPROTO;
-	err = fd_place(r, remote_call(&r->leader, SYS_socket, AF_UNIX, (uint64_t)(msg->type | SOCK_CLOEXEC), 0),
+	err = fd_place(r, remote_call(&r->leader, SYS_socket, AF_UNIX, (uint64_t)msg->type, 0),
 		       msg->fd);
 	if (err)
 		return err;
@@ -184,12 +184,12 @@ static int make_pair(struct restore *r, const baton_Unix *msg)
 
 	if (!addr || !is_type(msg->type) || top < 0 || top >= FD_NUMBER_MAX)
 		return addr ? -EPROTO : -EFAULT;
-	ret = remote_call(p, SYS_socketpair, AF_UNIX, (uint64_t)(msg->type | SOCK_CLOEXEC), 0, addr);
+	ret = remote_call(p, SYS_socketpair, AF_UNIX, (uint64_t)msg->type, 0, addr);
 	if (ret < 0 || (err = remote_read(p, addr, fds, sizeof(fds))) != 0)
 		return ret < 0 ? (int)ret : err;
 	remote_reset(p);
 	/* The second one out of the way of the first one's number. */
-	ret = remote_call(p, SYS_fcntl, (uint64_t)fds[1], F_DUPFD_CLOEXEC, (uint64_t)top + 1);
+	ret = remote_call(p, SYS_fcntl, (uint64_t)fds[1], F_DUPFD, (uint64_t)top + 1);
 	if (ret < 0)
 		return (int)ret;
 	remote_call(p, SYS_close, (uint64_t)fds[1]);
