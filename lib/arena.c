@@ -22,10 +22,7 @@
 /* Two lanes: a body received, a body and the small frames around it sent; page-aligned. */
 #define FRAMES_BYTES (2 * (2 * CONFIG_RUN_KIB + 8) * KIB)
 
-/* Two runs: one read or filled while the other waits. */
-#define PAGES_BYTES (2 * CONFIG_RUN_KIB * KIB)
-
-#define FIXED_BYTES (TLS_BYTES + FRAMES_BYTES + PAGES_BYTES)
+#define FIXED_BYTES (TLS_BYTES + FRAMES_BYTES)
 
 /* A state message decodes into at most 40 KiB, and the text beside it. */
 #define SCRATCH_MIN_BYTES (44 * KIB)
@@ -52,7 +49,6 @@ int arena_init(void)
 	size_t sizes[ARENA_NR] = {
 		[ARENA_TLS] = TLS_BYTES,
 		[ARENA_FRAMES] = FRAMES_BYTES,
-		[ARENA_PAGES] = PAGES_BYTES,
 	};
 	size_t rest, at = 0;
 
@@ -121,8 +117,10 @@ void arena_usage_ask(enum arena_region which, void (*ask)(size_t *used_bytes, si
 void arena_usage(enum arena_region which, struct arena_usage *usage)
 {
 	static const char *const names[ARENA_NR] = {
-		[ARENA_TLS] = "tls",       [ARENA_FRAMES] = "frames",   [ARENA_PAGES] = "pages",
-		[ARENA_TABLES] = "tables", [ARENA_SCRATCH] = "scratch",
+		[ARENA_TLS] = "tls",
+		[ARENA_FRAMES] = "frames",
+		[ARENA_TABLES] = "tables",
+		[ARENA_SCRATCH] = "scratch",
 	};
 	const struct region *region = &regions[which];
 
@@ -137,5 +135,5 @@ void arena_usage(enum arena_region which, struct arena_usage *usage)
 }
 
 /* Each fixed size above is a multiple of 4 KiB for every value Kconfig allows. */
-_Static_assert(TLS_BYTES % 4096 == 0 && FRAMES_BYTES % 4096 == 0 && PAGES_BYTES % 4096 == 0,
+_Static_assert(TLS_BYTES % 4096 == 0 && FRAMES_BYTES % 4096 == 0,
 	       "regions start on a page");

@@ -10,8 +10,7 @@
 
 enum arena_region {
 	ARENA_TLS,     /* mbedtls: all that it allocates */
-	ARENA_FRAMES,  /* receive and send buffers of the lanes */
-	ARENA_PAGES,   /* page windows: runs being read or filled */
+	ARENA_FRAMES,  /* buffers of the lanes; pages are read into and filled from them in place */
 	ARENA_TABLES,  /* todo list, threads, descriptors */
 	ARENA_SCRATCH, /* messages being encoded or decoded, text being parsed: mark and reset */
 	ARENA_NR,

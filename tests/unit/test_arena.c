@@ -49,13 +49,13 @@ static void test_full(void **state)
 	struct arena_usage usage;
 
 	UNUSED(state);
-	arena_usage(ARENA_PAGES, &usage);
-	assert_null(arena_alloc(ARENA_PAGES, usage.size_bytes + 1, 16));
-	assert_null(arena_alloc(ARENA_PAGES, SIZE_MAX, 16));
-	assert_null(arena_alloc(ARENA_PAGES, SIZE_MAX - 15, 4096));
-	assert_non_null(arena_alloc(ARENA_PAGES, usage.size_bytes, 16));
-	assert_null(arena_alloc(ARENA_PAGES, 1, 16));
-	arena_usage(ARENA_PAGES, &usage);
+	arena_usage(ARENA_FRAMES, &usage);
+	assert_null(arena_alloc(ARENA_FRAMES, usage.size_bytes + 1, 16));
+	assert_null(arena_alloc(ARENA_FRAMES, SIZE_MAX, 16));
+	assert_null(arena_alloc(ARENA_FRAMES, SIZE_MAX - 15, 4096));
+	assert_non_null(arena_alloc(ARENA_FRAMES, usage.size_bytes, 16));
+	assert_null(arena_alloc(ARENA_FRAMES, 1, 16));
+	arena_usage(ARENA_FRAMES, &usage);
 	assert_int_equal(usage.used_bytes, usage.size_bytes);
 }
 
