@@ -12,19 +12,26 @@ int cmd_dump(int argc, char **argv)
 {
 	static struct session session;
 	struct options options;
+	pid_t pid;
 	int outcome = options_parse(argc, argv, ALLOWED, &options);
 
 	if (outcome >= 0)
 		return outcome;
+	if (!options.serve && options.nr_args == 0)
+		return cmd_usage(argv[0], "--serve ADDR:PORT and a process id are wanted");
 	if (!options.serve || options.leave_running) {
 		log_error("dump into a file is not built in; use --serve ADDR:PORT");
 		return OUTCOME_SYSTEM;
 	}
 	if (options.nr_args != 1)
 		return cmd_usage(argv[0], "one process id is wanted");
+	if (options_pid(options.args[0], &pid))
+		return cmd_usage(argv[0], "%s is no process id", options.args[0]);
+	if (options_address(options.serve, true))
+		return cmd_usage(argv[0], "%s", log_reason());
 	outcome = session_begin(&session, &options, MOVE_SOURCE);
 	if (!outcome)
-		outcome = session_claim(&session, options.args[0], argv[0]);
+		outcome = session_claim(&session, pid);
 	if (outcome)
 		return outcome;
 	outcome = session_listen(&session, &options, options.serve, true);

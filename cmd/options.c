@@ -8,6 +8,7 @@
 #include "cmd/options.h"
 #include "lib/log.h"
 #include "lib/text.h"
+#include "transport/socket.h"
 
 struct option_row {
 	const char *name;
@@ -34,6 +35,8 @@ static const struct option_row rows[OPTION_END] = {
 	[OPTION_FROM] = {"from", "HOST:PORT", "take the process from dump --serve there"},
 	[OPTION_LEAVE_RUNNING] = {"leave-running", NULL, "the process goes on here"},
 	[OPTION_WATCH] = {"watch", NULL, "show it again every second"},
+	[OPTION_PID] = {"pid", "PID", "look at this process, too"},
+	[OPTION_PEER] = {"peer", "HOST[:PORT]", "compare with the device that receives there"},
 };
 
 #define ALWAYS (OPTION_BIT(OPTION_HELP) | OPTION_BIT(OPTION_VERBOSE))
@@ -123,6 +126,10 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 		options->serve = value;
 	else if (id == OPTION_FROM)
 		options->from = value;
+	else if (id == OPTION_PID)
+		options->pid = value;
+	else if (id == OPTION_PEER)
+		options->peer = value;
 	return -1;
 }
 
@@ -158,5 +165,16 @@ int options_pid(const char *text, pid_t *pid)
 	if (text_parse_int(text, 1, INT_MAX, &value))
 		return -EINVAL;
 	*pid = value;
+	return 0;
+}
+
+int options_address(const char *text, bool listening)
+{
+	struct sockaddr_storage address;
+	int err = socket_parse(text, CMD_PORT_DEFAULT, listening, &address);
+
+	if (err == -EINVAL)
+		return err;
+	log_reason_clear();
 	return 0;
 }

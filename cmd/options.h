@@ -25,6 +25,8 @@ enum option_id {
 	OPTION_FROM,
 	OPTION_LEAVE_RUNNING,
 	OPTION_WATCH,
+	OPTION_PID,
+	OPTION_PEER,
 	OPTION_END,
 };
 #define OPTION_BIT(id) (1u << (id))
@@ -32,7 +34,7 @@ enum option_id {
 struct options {
 	const char *keys, *state;
 	bool json, once, pidns, leave_running, watch;
-	const char *listen, *port_file, *stdio, *serve, *from;
+	const char *listen, *port_file, *stdio, *serve, *from, *pid, *peer;
 	enum move_mode mode;
 	unsigned int max_rate_mib_s;
 	char **args; /* what is no option */
@@ -47,6 +49,9 @@ int options_parse(int argc, char **argv, unsigned int allowed, struct options *o
 
 /* A process id from the command line. -EINVAL. */
 int options_pid(const char *text, pid_t *pid);
+
+/* An address from the command line. -EINVAL with its reason; a name that is not known is none yet. */
+int options_address(const char *text, bool listening);
 
 /* The help lines of the options in `allowed`, on standard output. */
 void options_help(unsigned int allowed);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* baton receive: take processes that other devices send. */
 #include "cmd/session.h"
+#include "lib/log.h"
 
 #define ALLOWED                                                                                    \
 	(OPTION_BIT(OPTION_KEYS) | OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_JSON) |            \
@@ -17,6 +18,8 @@ int cmd_receive(int argc, char **argv)
 		return outcome;
 	if (options.nr_args)
 		return cmd_usage(argv[0], "%s: no argument is wanted", options.args[0]);
+	if (options.listen && options_address(options.listen, true))
+		return cmd_usage(argv[0], "%s", log_reason());
 	outcome = session_begin(&session, &options, MOVE_TARGET);
 	if (outcome)
 		return outcome;

@@ -37,15 +37,17 @@ static void progress_terminal(const struct move_progress *progress)
 static void progress_plain(const struct move_progress *progress)
 {
 	static int64_t last_ms;
+	static uint64_t last_pages;
 	int64_t now_ms = clock_now_ms();
 
 	if (!progress->pages_done && !progress->pages_left)
 		return;
 	if (!last_ms)
 		last_ms = now_ms;
-	if (now_ms - last_ms < PLAIN_EVERY_MS)
+	if (now_ms - last_ms < PLAIN_EVERY_MS || progress->pages_done == last_pages)
 		return;
 	last_ms = now_ms;
+	last_pages = progress->pages_done;
 	log_info("%s: %u%%, %.1f MiB/s, %llu pages left", progress->stage, percent(progress),
 		 (double)progress->rate_kib_s / 1024, (unsigned long long)progress->pages_left);
 }
@@ -62,7 +64,7 @@ void report_progress(const struct move_progress *progress)
 		progress_plain(progress);
 }
 
-static const char *outcome_name(enum outcome outcome)
+const char *report_outcome_name(enum outcome outcome)
 {
 	static const char *const names[] = {
 		[OUTCOME_DONE] = "done",       [OUTCOME_FAILED] = "failed",
@@ -80,7 +82,7 @@ static void print_json(const struct move_report *r, enum outcome outcome)
 	       "\"freeze_us\": %llu, \"total_us\": %llu, \"pages_total\": %llu, \"pages_sent\": %llu, "
 	       "\"pages_zero\": %llu, \"bytes_wire\": %llu, \"faults\": %llu, \"fault_p50_us\": %u, "
 	       "\"fault_p99_us\": %u, \"reconnects\": %u, \"peak_rss_kib\": %llu}\n",
-	       r->id, r->pid, outcome_name(outcome), (unsigned long long)r->downtime_us,
+	       r->id, r->pid, report_outcome_name(outcome), (unsigned long long)r->downtime_us,
 	       (unsigned long long)r->freeze_us, (unsigned long long)r->total_us,
 	       (unsigned long long)r->pages_total, (unsigned long long)r->pages_sent,
 	       (unsigned long long)r->pages_zero, (unsigned long long)r->bytes_wire,

@@ -16,12 +16,16 @@ int cmd_restore(int argc, char **argv)
 
 	if (outcome >= 0)
 		return outcome;
+	if (!options.from && options.nr_args == 0)
+		return cmd_usage(argv[0], "--from HOST:PORT is wanted");
 	if (!options.from) {
 		log_error("restore from a file is not built in; use --from HOST:PORT");
 		return OUTCOME_SYSTEM;
 	}
 	if (options.nr_args)
 		return cmd_usage(argv[0], "%s: no argument is wanted", options.args[0]);
+	if (options_address(options.from, false))
+		return cmd_usage(argv[0], "%s", log_reason());
 	outcome = session_begin(&session, &options, MOVE_TARGET);
 	if (outcome)
 		return outcome;

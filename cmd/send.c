@@ -12,17 +12,22 @@ int cmd_send(int argc, char **argv)
 {
 	static struct session session;
 	struct options options;
+	pid_t pid;
 	int outcome = options_parse(argc, argv, ALLOWED, &options);
 
 	if (outcome >= 0)
 		return outcome;
 	if (options.nr_args != 2)
 		return cmd_usage(argv[0], "a process id and a host are wanted");
+	if (options_pid(options.args[0], &pid))
+		return cmd_usage(argv[0], "%s is no process id", options.args[0]);
+	if (options_address(options.args[1], false))
+		return cmd_usage(argv[0], "%s", log_reason());
 	if (options.mode == MOVE_ANY)
 		options.mode = MOVE_LAZY;
 	outcome = session_begin(&session, &options, MOVE_SOURCE);
 	if (!outcome)
-		outcome = session_claim(&session, options.args[0], argv[0]);
+		outcome = session_claim(&session, pid);
 	if (outcome)
 		return outcome;
 	if (link_dial(&session.link, options.args[1]))

@@ -51,12 +51,10 @@ int session_begin(struct session *session, const struct options *options, enum m
 	return OUTCOME_DONE;
 }
 
-int session_claim(struct session *session, const char *pid_text, const char *argv0)
+int session_claim(struct session *session, pid_t pid)
 {
-	pid_t pid;
+	int err;
 
-	if (options_pid(pid_text, &pid))
-		return cmd_usage(argv0, "%s is no process id", pid_text);
 	session->move.pid = pid;
 	if (offer_check_pid(pid))
 		return cmd_fail(OUTCOME_REFUSED, "the process cannot be moved");
@@ -64,8 +62,9 @@ int session_claim(struct session *session, const char *pid_text, const char *arg
 		return cmd_fail(OUTCOME_REFUSED, "the process is being moved");
 	if (movestate_lock_pid(pid))
 		return cmd_fail(OUTCOME_REFUSED, "the process is being moved");
-	if (move_probe(pid))
-		return cmd_fail(OUTCOME_REFUSED, "the process cannot be moved");
+	err = move_probe(pid);
+	if (err)
+		return cmd_fail(move_probe_outcome(err), "the process cannot be moved");
 	return OUTCOME_DONE;
 }
 
@@ -76,7 +75,8 @@ enum outcome session_move(struct session *session)
 
 	outcome = session->role == MOVE_SOURCE ? move_source(&session->link, &session->move, &report)
 					       : move_target(&session->link, &session->move, &report);
-	report_print(&report, outcome, session->role, session->json);
+	if (!report.check_only)
+		report_print(&report, outcome, session->role, session->json);
 	if (outcome != OUTCOME_DONE && outcome != OUTCOME_HELD)
 		cmd_fail(outcome, "the move failed");
 	return outcome;

@@ -29,6 +29,6 @@ enum outcome session_work(struct link *link, void *data);
 int session_listen(struct session *session, const struct options *options, const char *listen, bool once);
 
 /* Source: the process can be moved, nobody else moves it, and nobody will until we end. */
-int session_claim(struct session *session, const char *pid_text, const char *argv0);
+int session_claim(struct session *session, pid_t pid);
 
 #endif

@@ -11,6 +11,7 @@
 #define FILEID_TEXT_MAX 96
 
 enum fileid_kind {
+	FILEID_PRESENT = 0,  /* only that there is one: it changes too fast to be compared */
 	FILEID_BUILD_ID = 1, /* GNU build-id of an ELF file */
 	FILEID_SHA256,       /* of the whole content */
 	FILEID_SAMPLED,      /* SHA-256 of evenly spaced samples: files above FILEID_WHOLE_MAX */

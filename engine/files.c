@@ -20,6 +20,9 @@
 /* A file that changed this short before it was read may change again within the same time stamp. */
 #define SETTLED_NS 1000000000ll
 
+/* What the process may do to a file. */
+enum file_use { USE_READ, USE_WRITE, USE_MAP_SHARED };
+
 /* What was told of one file. Beyond the table's end files are told each time they are met. */
 struct told {
 	uint64_t dev, ino, size;
@@ -38,6 +41,7 @@ struct round {
 	struct lane *lane;
 	int proc_fd;
 	pid_t pid;
+	bool frozen;
 	int timeout_ms;
 	int nr_sent;
 	uint64_t last_dev, last_ino; /* of the mapping before: neighbours are mostly the same file */
@@ -59,24 +63,24 @@ static int64_t time_ns(const struct timespec *time)
 	return (int64_t)time->tv_sec * 1000000000 + time->tv_nsec;
 }
 
-static bool is_unsteady(const struct stat *st, bool mapped_shared)
+static bool is_unsteady(const struct stat *st, enum file_use use)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	/* Writes through a shared mapping change the time only when a page becomes dirty. */
-	return mapped_shared || time_ns(&now) - time_ns(&st->st_mtim) < SETTLED_NS;
+	return use == USE_MAP_SHARED || time_ns(&now) - time_ns(&st->st_mtim) < SETTLED_NS;
 }
 
 /* True when this file was told as it is now. Else the table says from here on that it is told. */
-static bool already_told(const struct stat *st, bool mapped_shared)
+static bool already_told(const struct stat *st, enum file_use use)
 {
 	struct told now = {.dev = st->st_dev,
 			   .ino = st->st_ino,
 			   .size = (uint64_t)st->st_size,
 			   .mtime_ns = time_ns(&st->st_mtim),
 			   .ctime_ns = time_ns(&st->st_ctim),
-			   .unsteady = is_unsteady(st, mapped_shared),
+			   .unsteady = is_unsteady(st, use),
 			   .again = true};
 	struct told *old = NULL;
 
@@ -93,15 +97,16 @@ static bool already_told(const struct stat *st, bool mapped_shared)
 	return false;
 }
 
-static int send_identity(struct round *round, int fd, const struct stat *st, const char *path)
+static int send_identity(struct round *round, int fd, const struct stat *st, const char *path, bool steady)
 {
 	struct frame frame = {.type = FRAME_FILE};
+	struct fileid id = {.kind = FILEID_PRESENT};
 	baton_MoveFile *msg;
-	struct fileid id;
 	size_t mark;
-	int err;
+	int err = 0;
 
-	err = fileid_collect(fd, (uint64_t)st->st_size, &id);
+	if (steady)
+		err = fileid_collect(fd, (uint64_t)st->st_size, &id);
 	if (err)
 		return log_fail(-err, "file %s: cannot be read: %s", path, strerror(-err));
 	mark = arena_mark();
@@ -124,11 +129,11 @@ static int send_identity(struct round *round, int fd, const struct stat *st, con
 }
 
 /* Tells the file that `fd` is, unless it is told or none. `path` must still lead to it. */
-static int tell_file(struct round *round, int fd, const char *path, bool mapped_shared)
+static int tell_file(struct round *round, int fd, const char *path, enum file_use use)
 {
 	struct stat st, there;
 
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || already_told(&st, mapped_shared))
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || already_told(&st, use))
 		return 0;
 	if (stat(path, &there))
 		return log_fail(errno, "file %s: %s, though pid %d uses it", path, strerror(errno),
@@ -138,19 +143,21 @@ static int tell_file(struct round *round, int fd, const char *path, bool mapped_
 				"file %s was replaced since pid %d opened it, and the old one cannot be "
 				"found by its name; restart the program",
 				path, round->pid);
-	return send_identity(round, fd, &st, path);
+	/* What is being written as we read it would never be equal on both sides. */
+	return send_identity(round, fd, &st, path,
+			     round->frozen || use == USE_READ || !is_unsteady(&st, use));
 }
 
 static int tell_mapping(struct round *round, const struct proc_map *map)
 {
 	uint64_t dev = (uint64_t)map->dev_major << 32 | map->dev_minor;
-	bool mapped_shared = map->shared && map->write;
+	enum file_use use = map->shared && map->write ? USE_MAP_SHARED : USE_READ;
 	char link[64];
 	int fd, err;
 
 	if (map->name[0] != '/' || !map->inode)
 		return 0;
-	if (!mapped_shared && dev == round->last_dev && map->inode == round->last_ino)
+	if (use == USE_READ && dev == round->last_dev && map->inode == round->last_ino)
 		return 0;
 	round->last_dev = dev;
 	round->last_ino = map->inode;
@@ -172,7 +179,7 @@ static int tell_mapping(struct round *round, const struct proc_map *map)
 	if (fd < 0)
 		return log_fail(errno, "file %s (mapped by pid %d): %s", map->name, round->pid,
 				strerror(errno));
-	err = tell_file(round, fd, map->name, mapped_shared);
+	err = tell_file(round, fd, map->name, use);
 	close(fd);
 	return err;
 }
@@ -213,14 +220,14 @@ static int tell_opened(void *data, const char *path, unsigned int open_flags)
 	if (fd < 0)
 		return log_fail(errno, "file %s (opened by pid %d): %s", path, round->pid,
 				strerror(errno));
-	err = tell_file(round, fd, path, false);
+	err = tell_file(round, fd, path, (open_flags & O_ACCMODE) == O_RDONLY ? USE_READ : USE_WRITE);
 	close(fd);
 	return err;
 }
 
-int files_send(struct lane *lane, pid_t pid, int timeout_ms)
+int files_send(struct lane *lane, pid_t pid, bool frozen, int timeout_ms)
 {
-	struct round round = {.lane = lane, .pid = pid, .timeout_ms = timeout_ms};
+	struct round round = {.lane = lane, .pid = pid, .frozen = frozen, .timeout_ms = timeout_ms};
 	int err;
 
 	for (unsigned int i = 0; i < table.nr; i++)
@@ -276,6 +283,10 @@ int files_check(const baton_MoveFile *file)
 	if (fd < 0) {
 		err = errno;
 		return log_fail(err, "file %s: %s at the target", file->path, strerror(err));
+	}
+	if (file->kind == FILEID_PRESENT) {
+		close(fd);
+		return 0;
 	}
 	/* Of a file of another size the identity is told all the same: people compare versions. */
 	err = fileid_collect(fd, (uint64_t)st.st_size, &here);

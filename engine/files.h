@@ -16,10 +16,11 @@ void files_begin(void);
 
 /*
  * Sends a FILE frame for each distinct mapped or opened regular file of the process that was not
- * told yet, or has changed since. The process may run (before the freeze) or be frozen. Returns the
- * number of frames, or -errno: of the lane, or -ESTALE, -EACCES, ... of a file, with the reason.
+ * told yet, or has changed since. While the process runs, of files that are being written only
+ * their presence is told; once it is frozen, they are told in full. Returns the number of frames,
+ * or -errno: of the lane, or -ESTALE, -EACCES, ... of a file, with the reason.
  */
-int files_send(struct lane *lane, pid_t pid, int timeout_ms);
+int files_send(struct lane *lane, pid_t pid, bool frozen, int timeout_ms);
 
 /* Target: 0 when the same file is here; -ENOENT, -ESTALE (it differs), ... with the reason. */
 int files_check(const baton_MoveFile *file);

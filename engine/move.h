@@ -48,6 +48,7 @@ struct move_report {
 	uint64_t pages_total, pages_sent, pages_zero, bytes_wire, faults;
 	uint32_t fault_p50_us, fault_p99_us;
 	uint32_t reconnects;
+	bool check_only; /* the peer only wanted to know: no move was asked for */
 };
 
 /* Takes what the role needs from the arena; before arena_seal. -ENOMEM. */
@@ -56,10 +57,11 @@ int move_source_init(void);
 int move_target_init(void);
 
 /*
- * Whether the process can be moved at all; nothing is stopped. Each reason is logged. 0; -EPERM,
- * -ESRCH, -EINVAL: it cannot.
+ * Whether the process can be moved at all; nothing is stopped. Each reason is logged. 0;
+ * -EOPNOTSUPP, -ESRCH, -EINVAL: it cannot; -EPERM, -EACCES: we have no right to look.
  */
 int move_probe(pid_t pid);
+enum outcome move_probe_outcome(int err);
 
 /* One move from beginning to end, on a link that is ready for link_open. The reason of what is not
  * OUTCOME_DONE is in log_reason(). */

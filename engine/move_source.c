@@ -92,8 +92,13 @@ int move_probe(pid_t pid)
 		return err;
 	if (!probe.nr_refused)
 		return 0;
-	return log_fail(EPERM, "pid %d holds %u thing%s that cannot be moved; it was not touched", pid,
+	return log_fail(EOPNOTSUPP, "pid %d holds %u thing%s that cannot be moved; it was not touched", pid,
 			probe.nr_refused, probe.nr_refused == 1 ? "" : "s");
+}
+
+enum outcome move_probe_outcome(int err)
+{
+	return err == -EPERM || err == -EACCES ? OUTCOME_SYSTEM : OUTCOME_REFUSED;
 }
 
 /* Why the link failed is a failure; why the process or its files do not fit is a refusal. */
@@ -191,7 +196,7 @@ static enum outcome offer_process(struct source_move *m)
 	read_start_time(&move->state);
 	err = move_probe(move->state.pid);
 	if (err)
-		return OUTCOME_REFUSED;
+		return move_probe_outcome(err);
 	/* Also finds out, while nothing is stopped, whether the state folder can be written. */
 	err = movestate_write(&move->state, STAGE_OFFERED);
 	if (err)
@@ -200,7 +205,7 @@ static enum outcome offer_process(struct source_move *m)
 	if (err)
 		return outcome_of(err);
 	files_begin();
-	err = files_send(&move->link->fast, move->state.pid, SEND_TIMEOUT_MS);
+	err = files_send(&move->link->fast, move->state.pid, false, SEND_TIMEOUT_MS);
 	if (err < 0)
 		return outcome_of(link_last_words(move->link, err));
 	err = ask_answer(m, ANSWER_TIMEOUT_MS);
@@ -245,7 +250,7 @@ static int serve_until(struct source_move *m, uint8_t type)
 /* Files that were mapped, opened or changed after the answer. */
 static int check_files_again(struct source_move *m)
 {
-	int sent = files_send(&m->move.link->fast, m->move.state.pid, SEND_TIMEOUT_MS);
+	int sent = files_send(&m->move.link->fast, m->move.state.pid, true, SEND_TIMEOUT_MS);
 
 	if (sent <= 0)
 		return sent;
