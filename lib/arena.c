@@ -19,8 +19,8 @@
  */
 #define TLS_BYTES ((2 * (2 * CONFIG_TLS_RECORD_KIB + 8) + 12) * KIB)
 
-/* Two lanes: a body received, a body and the small frames around it sent; page-aligned. */
-#define FRAMES_BYTES (2 * (2 * CONFIG_RUN_KIB + 8) * KIB)
+/* Two lanes (transport/lane.c): a body received, a body and small frames beside it sent. */
+#define FRAMES_BYTES (2 * (2 * CONFIG_RUN_KIB + 4) * KIB)
 
 #define FIXED_BYTES (TLS_BYTES + FRAMES_BYTES)
 
@@ -134,6 +134,6 @@ void arena_usage(enum arena_region which, struct arena_usage *usage)
 		region->ask(&usage->used_bytes, &usage->peak_bytes);
 }
 
-/* Each fixed size above is a multiple of 4 KiB for every value Kconfig allows. */
-_Static_assert(TLS_BYTES % 4096 == 0 && FRAMES_BYTES % 4096 == 0,
+_Static_assert(CONFIG_RUN_KIB % 4 == 0, "CONFIG_RUN_KIB is a multiple of 4");
+_Static_assert(TLS_BYTES % ARENA_ALIGN_MAX == 0 && FRAMES_BYTES % ARENA_ALIGN_MAX == 0,
 	       "regions start on a page");
