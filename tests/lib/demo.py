@@ -25,7 +25,7 @@ def step(text):
 
 
 def row(name, value):
-    say(f"    {name:<44} {value}")
+    say(f"    {name:<54} {value}")
 
 
 def cli(device, *args):

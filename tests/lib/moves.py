@@ -154,6 +154,8 @@ class Move:
             link = os.readlink(b.proc(pid, f"fd/{fd}"))
             if "userfaultfd" in link:
                 raise Failure(f"fd {fd} of the process is a userfaultfd")
+        if any(" um" in line for line in open(b.proc(pid, "smaps")) if line.startswith("VmFlags:")):
+            raise Failure("memory of the process still waits for pages (VmFlags um)")
         if same_code:
             now = executable_maps(b, pid)
             if now - self.maps_before:

@@ -48,9 +48,15 @@ static const char *flags_of(const char *line, char *out, size_t len)
 	f += 8;
 	end = strchr(f, '\n');
 	snprintf(out, len, "%.*s", (int)(end - f), f);
-	/* sd (soft-dirty), ac (commit accounting) and the engine's own registrations say nothing about the mapping. */
-	for (char *sd; (sd = strstr(out, " sd"));)
-		memmove(sd, sd + 3, strlen(sd + 3) + 1);
+	/*
+	 * Soft-dirty and commit accounting say nothing about the mapping, and whether a userfaultfd
+	 * is still there is seen from outside. Locked memory that is filled
+	 * lazily is locked on fault (lf): once all is there that is the same.
+	 */
+	static const char *const ignored[] = {" sd", " ac", " lf", " um"};
+	for (int i = 0; i < 4; i++)
+		for (char *at; (at = strstr(out, ignored[i]));)
+			memmove(at, at + 3, strlen(at + 3) + 1);
 	return out;
 }
 

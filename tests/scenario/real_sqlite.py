@@ -34,7 +34,9 @@ def locked():
 db = sqlite3.connect(base, isolation_level=None)
 db.execute("pragma cache_size = 20")  # so that changed pages are spilled, and the journal is real
 db.execute("create table t (n integer primary key, s text)")
+db.execute("begin")
 db.executemany("insert into t values (?, ?)", ((i, f"committed {i}") for i in range(2000)))
+db.execute("commit")
 db.execute("begin immediate")
 db.executemany("insert into t values (?, ?)", ((i, f"pending {i}") for i in range(2000, 6000)))
 db.execute("update t set s = 'changed' where n % 7 = 0")
