@@ -109,7 +109,7 @@ static int find_name(const char *host, struct sockaddr_storage *addr)
 
 int socket_parse(const char *text, uint16_t port, int listening, struct sockaddr_storage *addr)
 {
-	char host[HOST_MAX];
+	char host[HOST_MAX] = "";
 	int err = split(text, host, &port);
 
 	if (err)

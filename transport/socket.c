@@ -60,7 +60,7 @@ static int own_address(int fd, char *name, uint16_t *port)
 
 int socket_listen(const char *text, uint16_t default_port, char *name, uint16_t *port)
 {
-	struct sockaddr_storage addr;
+	struct sockaddr_storage addr = {0};
 	int err = socket_parse(text, default_port, true, &addr);
 	int fd;
 
@@ -125,7 +125,7 @@ static int finish_connect(int fd, int timeout_ms)
 int socket_dial(const char *text, uint16_t default_port, int timeout_ms,
 		char name[static SOCKET_NAME_MAX])
 {
-	struct sockaddr_storage addr;
+	struct sockaddr_storage addr = {0};
 	int err = socket_parse(text, default_port, false, &addr);
 	int fd;
 
