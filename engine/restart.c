@@ -17,6 +17,8 @@
 #define NS_PER_MS 1000000ULL
 /* A timeout that has run out while the process was on its way ends at once, but through the kernel. */
 #define LEFT_MIN_NS 1000ULL
+/* Below what the ABI lets a function use under its stack pointer (128 bytes on x86-64). */
+#define BELOW_STACK 160
 #ifndef TIMER_ABSTIME
 #define TIMER_ABSTIME 1
 #endif
@@ -53,46 +55,6 @@ static bool may_repeat(long nr)
 	}
 }
 
-/* Shortens the millisecond timeout of an epoll wait, which lives in a register only. */
-static void shorten_epoll(struct arch_regs *regs, long nr, const uint64_t *args, int64_t waited_ns)
-{
-	int32_t timeout_ms = (int32_t)args[3];
-	int64_t left;
-
-#ifdef SYS_epoll_wait
-	if (nr != SYS_epoll_wait && nr != SYS_epoll_pwait)
-		return;
-#else
-	if (nr != SYS_epoll_pwait)
-		return;
-#endif
-	if (timeout_ms <= 0 || waited_ns < 0)
-		return;
-	left = timeout_ms - waited_ns / (int64_t)NS_PER_MS;
-	arch_restart_set_arg(regs, 3, left > 0 ? (uint64_t)left : 0);
-}
-
-static bool repeat_if_ours(pid_t tid, struct arch_regs *regs, int64_t waited_ns)
-{
-	uint64_t args[6];
-	long nr = arch_restart_call(regs, args);
-
-	if (!may_repeat(nr) || freeze_signal_deliverable(tid))
-		return false;
-	shorten_epoll(regs, nr, args, waited_ns);
-	arch_restart_rewind(regs);
-	return true;
-}
-
-void restart_undo(pid_t tid)
-{
-	struct arch_regs regs;
-
-	if (arch_regs_get(tid, &regs) == 0 && arch_restart_kind(&regs) == ARCH_RESTART_EINTR &&
-	    repeat_if_ours(tid, &regs, -1))
-		arch_regs_set(tid, &regs);
-}
-
 static int read_timespec(const struct remote *thread, uint64_t addr, uint64_t *ns)
 {
 	struct timespec ts;
@@ -107,6 +69,86 @@ static int read_timespec(const struct remote *thread, uint64_t addr, uint64_t *n
 	else
 		*ns = (uint64_t)ts.tv_sec * NS_PER_SEC + (uint64_t)ts.tv_nsec;
 	return 0;
+}
+
+static struct timespec to_timespec(uint64_t ns)
+{
+	return (struct timespec){(time_t)(ns / NS_PER_SEC), (long)(ns % NS_PER_SEC)};
+}
+
+static uint64_t left_of(uint64_t timeout_ns, int64_t waited_ns)
+{
+	uint64_t left = timeout_ns;
+
+	if (waited_ns > 0)
+		left = left > (uint64_t)waited_ns ? left - (uint64_t)waited_ns : 0;
+	return left < LEFT_MIN_NS ? LEFT_MIN_NS : left;
+}
+
+/* Index of the argument that is a millisecond timeout (*ms) or points to a timespec; -1: none. */
+static int timeout_arg(long nr, bool *ms)
+{
+	*ms = false;
+	switch (nr) {
+#ifdef SYS_epoll_wait
+	case SYS_epoll_wait:
+#endif
+	case SYS_epoll_pwait:
+		*ms = true;
+		return 3;
+	case SYS_epoll_pwait2:
+	case SYS_semtimedop:
+		return 3;
+	case SYS_rt_sigtimedwait:
+		return 2;
+	case SYS_io_getevents:
+	case SYS_recvmmsg:
+		return 4;
+	default:
+		return -1;
+	}
+}
+
+/*
+ * Shortens the timeout of a call that is repeated: no restart block keeps it. One in memory is the
+ * program's own and stays; what is left goes below the stack, where the call reads it once.
+ */
+static void shorten(const struct remote *thread, struct arch_regs *regs, long nr,
+		    const uint64_t *args, int64_t waited_ns)
+{
+	uint64_t ns, where = (arch_regs_sp(regs) - BELOW_STACK) & ~15ULL;
+	struct timespec left;
+	bool ms;
+	int index = timeout_arg(nr, &ms);
+
+	if (index < 0 || waited_ns <= 0)
+		return;
+	if (ms && (int32_t)args[index] > 0) {
+		ns = left_of((uint64_t)(int32_t)args[index] * NS_PER_MS, waited_ns);
+		arch_restart_set_arg(regs, index, (ns + NS_PER_MS - 1) / NS_PER_MS);
+	} else if (!ms && args[index] && read_timespec(thread, args[index], &ns) == 0) {
+		left = to_timespec(left_of(ns, waited_ns));
+		if (remote_write(thread, where, &left, sizeof(left)) == 0)
+			arch_restart_set_arg(regs, index, where);
+	}
+}
+
+static bool is_ours(pid_t tid, const struct arch_regs *regs)
+{
+	uint64_t args[6];
+
+	return may_repeat(arch_restart_call(regs, args)) && !freeze_signal_deliverable(tid);
+}
+
+void restart_undo(pid_t tid)
+{
+	struct arch_regs regs;
+
+	if (arch_regs_get(tid, &regs) || arch_restart_kind(&regs) != ARCH_RESTART_EINTR ||
+	    !is_ours(tid, &regs))
+		return;
+	arch_restart_rewind(&regs);
+	arch_regs_set(tid, &regs);
 }
 
 /*
@@ -159,7 +201,10 @@ int restart_plan(const struct remote *thread, struct arch_regs *regs, int64_t wa
 	case ARCH_RESTART_NONE:
 		return 0;
 	case ARCH_RESTART_EINTR:
-		repeat_if_ours(thread->tid, regs, waited_ns);
+		if (is_ours(thread->tid, regs)) {
+			shorten(thread, regs, nr, args, waited_ns);
+			arch_restart_rewind(regs);
+		}
 		return 0;
 	case ARCH_RESTART_REWIND:
 		/* The kernel does it, and knows whether a handler comes first. */
@@ -177,10 +222,8 @@ int restart_plan(const struct remote *thread, struct arch_regs *regs, int64_t wa
 		arch_restart_rewind(regs);
 		return 0;
 	}
-	if (waited_ns > 0)
-		ns = ns > (uint64_t)waited_ns ? ns - (uint64_t)waited_ns : 0;
 	timed->nr = (uint32_t)nr;
-	timed->left_ns = ns < LEFT_MIN_NS ? LEFT_MIN_NS : ns;
+	timed->left_ns = left_of(ns, waited_ns);
 	return 0;
 }
 
@@ -213,8 +256,7 @@ bool restart_touches(const struct arch_regs *regs, const struct restart_timed *t
 
 int restart_arm(struct remote *thread, struct arch_regs *regs, const struct restart_timed *timed)
 {
-	const struct timespec left = {(time_t)(timed->left_ns / NS_PER_SEC),
-				      (long)(timed->left_ns % NS_PER_SEC)};
+	const struct timespec left = to_timespec(timed->left_ns);
 	uint64_t args[6], where;
 	int64_t result;
 	long nr = arch_restart_call(regs, args);

@@ -227,7 +227,7 @@ int restore_finish(struct restore *r, int *uffd)
 	*uffd = -1;
 	if (!r->pid || !r->leader_done)
 		return log_fail(EPROTO, "the description ended before the process was complete");
-	for (i = 0; i < state_nr_kinds && !err; i++)
+	for (i = state_nr_kinds; i-- > 0 && !err;)
 		if (state_kinds[i]->finish)
 			err = state_kinds[i]->finish(r);
 	if (!err)

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #define NR_RLIMITS 16
+#define LIMIT_NAME_COLUMNS 26
 #define PERSONALITY_QUERY 0xffffffff
 
 /* ---- dump ---- */
@@ -37,21 +38,41 @@ static int dump_links(struct dump *d, baton_Process *msg)
 		     : 0;
 }
 
+/* "unlimited" or a number. */
+static bool take_limit(const char **c, uint64_t *limit)
+{
+	char word[24];
+
+	*limit = UINT64_MAX;
+	return text_take_word(c, word, sizeof(word)) &&
+	       (strcmp(word, "unlimited") == 0 || text_parse_u64(word, 10, limit) == 0);
+}
+
+/*
+ * From /proc: prlimit(2) on a process of another user needs CAP_SYS_RESOURCE. The lines come in the
+ * order of the numbers, below a headline, and the names are 26 columns wide (fs/proc/base.c).
+ */
 static int dump_rlimits(struct dump *d, baton_Process *msg)
 {
-	int i;
+	struct line_reader reader;
+	char buf[256], *line;
+	int err = line_reader_open(&reader, d->proc_fd, "limits", buf, sizeof(buf));
+	int got = err ? err : line_reader_next(&reader, &line);
 
-	for (i = 0; i < NR_RLIMITS; i++) {
-		struct rlimit64 {
-			uint64_t cur, max;
-		} limit;
+	while (got > 0 && msg->rlimits_count < NR_RLIMITS &&
+	       (got = line_reader_next(&reader, &line)) > 0) {
+		const char *c = line + LIMIT_NAME_COLUMNS;
+		baton_Rlimit *limit = &msg->rlimits[msg->rlimits_count++];
 
-		if (syscall(SYS_prlimit64, d->pid, i, NULL, &limit) < 0)
-			return log_fail(errno, "pid %d: limit %d: %s", d->pid, i, strerror(errno));
-		msg->rlimits[i].cur = limit.cur;
-		msg->rlimits[i].max = limit.max;
+		if (strlen(line) < LIMIT_NAME_COLUMNS || !take_limit(&c, &limit->cur) ||
+		    !take_limit(&c, &limit->max))
+			got = -EPROTO;
 	}
-	msg->rlimits_count = NR_RLIMITS;
+	if (!err)
+		line_reader_close(&reader);
+	if (got < 0 || msg->rlimits_count != NR_RLIMITS)
+		return log_fail(got < 0 ? -got : EPROTO, "pid %d: its limits cannot be read",
+				d->pid);
 	return 0;
 }
 

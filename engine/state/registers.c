@@ -48,7 +48,7 @@ static int dump_touched_pages(struct dump *d, const struct arch_regs *regs,
 
 	if (!restart_touches(regs, timed, &range))
 		return 0;
-	return dump_emit_pages(d, range.addr & ~(page - 1),
+	return dump_emit_existing(d, range.addr & ~(page - 1),
 			       (range.addr + range.len + page - 1) & ~(page - 1));
 }
 

@@ -64,6 +64,13 @@ int dump_emit(struct dump *d, const struct state_kind *kind, const void *msg);
  * page that cannot be read is an error: -EFAULT. */
 int dump_emit_pages(struct dump *d, uint64_t start, uint64_t end);
 
+/* Calls `fn` for each run of private pages that have content of their own, until it returns non-zero. */
+typedef int dump_run_fn(struct dump *d, uint64_t start, uint64_t end);
+int dump_each_existing(struct dump *d, uint64_t start, uint64_t end, dump_run_fn *fn);
+
+/* dump_emit_pages for each such run. Of shared memory and of files as they are it sends nothing. */
+int dump_emit_existing(struct dump *d, uint64_t start, uint64_t end);
+
 /* ---- target: the new process exists, its leader is stopped ---- */
 
 struct restore {
@@ -121,7 +128,8 @@ struct state_kind {
 	/* Rebuilds from one message (already decoded and bounds-checked by nanopb; values are
 	 * hostile). 0 or -errno with log_fail. */
 	int (*restore)(struct restore *r, const void *msg);
-	/* All messages of the stream were seen; last step in table order. NULL: nothing. */
+	/* All messages of the stream were seen; last step, in reverse table order: the process as a
+	 * whole comes last. NULL: nothing. */
 	int (*finish)(struct restore *r);
 };
 

@@ -90,7 +90,7 @@ static int dump_rseq(struct dump *d, baton_Thread *msg)
 	if (!thread->rseq)
 		return 0;
 	/* Registering writes to it: a page that is missing then would be made of zeros. */
-	return dump_emit_pages(d, start,
+	return dump_emit_existing(d, start,
 			       (thread->rseq + thread->rseq_len + page - 1) & ~(page - 1));
 }
 

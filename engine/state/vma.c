@@ -96,19 +96,10 @@ static void set_flags(baton_Vma *msg, const struct proc_map *map, uint64_t flags
 	msg->shared = map->shared;
 }
 
-static int each_existing(struct dump *d, uint64_t start, uint64_t end,
-			 int (*fn)(struct dump *, uint64_t, uint64_t))
+/* All of it, not only what has been touched (mlock2's MLOCK_ONFAULT). */
+static bool is_locked(const baton_Vma *msg)
 {
-	uint64_t from, upto, done;
-	int err = 0;
-
-	while (start < end && !err) {
-		err = pagemap_next(&d->pagemap, start, end, &from, &upto, &done);
-		if (!err && from < upto)
-			err = fn(d, from, upto);
-		start = done;
-	}
-	return err;
+	return vma_has(msg->flags, "lo") && !vma_has(msg->flags, "lf");
 }
 
 static int any_exists(struct dump *d, uint64_t from, uint64_t upto)
@@ -207,7 +198,13 @@ static int dump_anonymous(struct vma_dump *v, const struct proc_map *map)
 	if (strncmp(map->name, prefix, sizeof(prefix) - 1) == 0 &&
 	    text_copy(v->msg.anon_name, sizeof(v->msg.anon_name), map->name + sizeof(prefix) - 1))
 		v->msg.anon_name[len - sizeof(prefix)] = '\0';
-	err = each_existing(v->d, v->msg.start, v->msg.start + v->msg.len, any_exists);
+	/* Locked memory never waits for a page: its pages come before the start. */
+	if (is_locked(&v->msg)) {
+		err = dump_emit(v->d, v->kind, &v->msg);
+		return err ? err
+			   : dump_emit_existing(v->d, v->msg.start, v->msg.start + v->msg.len);
+	}
+	err = dump_each_existing(v->d, v->msg.start, v->msg.start + v->msg.len, any_exists);
 	if (err < 0)
 		return err;
 	v->msg.lazy = err > 0;
@@ -223,7 +220,7 @@ static int dump_file(struct vma_dump *v, const struct proc_map *map)
 	err = dump_emit(v->d, v->kind, &v->msg);
 	if (err || map->shared)
 		return err;
-	return each_existing(v->d, v->msg.start, v->msg.start + v->msg.len, dump_emit_pages);
+	return dump_emit_existing(v->d, v->msg.start, v->msg.start + v->msg.len);
 }
 
 /* Name of a memfd: without what /proc puts around it. */
@@ -267,7 +264,7 @@ static int dump_one(void *data, const struct proc_map *map, uint64_t flags)
 		if (!map->shared) {
 			int err = dump_shared_memory(v, map);
 
-			return err ? err : each_existing(v->d, map->start, map->end, dump_emit_pages);
+			return err ? err : dump_emit_existing(v->d, map->start, map->end);
 		}
 		return dump_shared_memory(v, map);
 	case baton_VmaBacking_VMA_SHARED_ANONYMOUS:
@@ -374,9 +371,9 @@ static void advise(struct restore *r, const baton_Vma *msg)
 		if (((msg->flags >> i) & 1) && vma_flags[i].advice)
 			remote_call(&r->leader, SYS_madvise, msg->start, msg->len,
 				    (uint64_t)vma_flags[i].advice);
-	/* Locked when it arrives: locking now would fill the memory with zeros. */
 	if (vma_has(msg->flags, "lo"))
-		remote_call(&r->leader, SYS_mlock2, msg->start, msg->len, MLOCK_ONFAULT);
+		remote_call(&r->leader, SYS_mlock2, msg->start, msg->len,
+			    is_locked(msg) ? 0 : MLOCK_ONFAULT);
 	if (msg->anon_name[0])
 		remote_call(&r->leader, SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, msg->start,
 			    msg->len, remote_push_str(&r->leader, msg->anon_name));
