@@ -47,14 +47,16 @@ int socket_prepare(int fd)
 static int own_address(int fd, char *name, uint16_t *port)
 {
 	struct sockaddr_storage addr = {0};
+	struct sockaddr_in v4;
 	socklen_t len = sizeof(addr);
 
 	if (getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
 		return -errno;
 	if (name)
 		socket_name(&addr, name);
+	memcpy(&v4, &addr, sizeof(v4)); /* the port is at the same place in both families */
 	if (port)
-		*port = ntohs(((struct sockaddr_in *)&addr)->sin_port);
+		*port = ntohs(v4.sin_port);
 	return 0;
 }
 
