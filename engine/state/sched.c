@@ -21,13 +21,16 @@ static unsigned int nr_cpus(void)
 {
 	char text[128];
 	const char *c;
-	uint64_t last = 0;
+	uint64_t cpu, last = 0;
 
 	if (io_read_file(AT_FDCWD, "/sys/devices/system/cpu/online", text, sizeof(text)) <= 0)
 		return 0;
-	for (c = text; *c;)
-		if (!text_take_u64(&c, 10, &last))
+	for (c = text; *c;) {
+		if (text_take_u64(&c, 10, &cpu))
+			last = cpu;
+		else
 			c++;
+	}
 	return (unsigned int)last + 1;
 }
 
