@@ -34,7 +34,8 @@ extern const uint8_t arch_syscall_insn[];
 extern const size_t arch_syscall_insn_len;
 
 /* Makes `regs` run system call `nr` at `insn`, an address of the system call instruction. */
-void arch_inject_load(struct arch_regs *regs, uint64_t insn, long nr, const uint64_t args[static 6]);
+void arch_inject_load(struct arch_regs *regs, uint64_t insn, long nr,
+		      const uint64_t args[static 6]);
 int64_t arch_inject_result(const struct arch_regs *regs);
 
 /* The signal trampoline in struct arch_sigaction: 0 and nothing where the kernel has none. */
@@ -46,7 +47,7 @@ enum arch_restart {
 	ARCH_RESTART_NONE,   /* was not in a system call, or it is final */
 	ARCH_RESTART_REWIND, /* run it again with the same arguments (ERESTARTSYS, NOINTR, NOHAND) */
 	ARCH_RESTART_BLOCK,  /* the kernel keeps a restart block (ERESTART_RESTARTBLOCK) */
-	ARCH_RESTART_EINTR,  /* final EINTR, though only the stop caused it if no signal is deliverable */
+	ARCH_RESTART_EINTR, /* final EINTR, though only the stop caused it if no signal is deliverable */
 };
 enum arch_restart arch_restart_kind(const struct arch_regs *regs);
 /* Number and arguments of the interrupted call; nr -1 when there is none. */
@@ -70,7 +71,7 @@ int arch_regs_decode(const uint8_t *in, size_t len, struct arch_regs *regs);
 /* ---- features.c ---- */
 
 #define ARCH_FEATURES_MAX 512 /* bytes of the wire form */
-const char *arch_name(void); /* "x86_64", "aarch64" */
+const char *arch_name(void);  /* "x86_64", "aarch64" */
 /* This machine's features, in the architecture's own form. Bytes, or -ENOSPC. */
 ssize_t arch_features_collect(uint8_t *out, size_t cap);
 /* 0 when a process from a machine with `theirs` can run here; else -ENOEXEC and the reason in words. */
@@ -78,8 +79,8 @@ int arch_features_compare(const uint8_t *theirs, size_t len, char *reason, size_
 
 /* ---- pagetable.c ---- */
 
-unsigned int arch_page_shift(void);  /* at run time */
-uint64_t arch_user_top(void);        /* first address above user space */
+unsigned int arch_page_shift(void); /* at run time */
+uint64_t arch_user_top(void);       /* first address above user space */
 
 /* ---- vdso.c ---- */
 

@@ -72,9 +72,9 @@ static int find_syscall_insn(struct dump *d, uint64_t *insn)
 	if (!err)
 		line_reader_close(&reader);
 	arena_reset(mark);
-	return offset < 0 ? log_fail(ENOEXEC, "pid %d has no vdso, or none with a system call",
-				     d->pid)
-			  : 0;
+	return offset < 0
+		       ? log_fail(ENOEXEC, "pid %d has no vdso, or none with a system call", d->pid)
+		       : 0;
 }
 
 static int mask_get(pid_t tid, uint64_t *mask)
@@ -90,8 +90,9 @@ static int mask_set(pid_t tid, uint64_t mask)
 /* Argument memory in the process. Shared, so that the kernel does not merge it with a neighbour. */
 static int open_scratch(struct dump *d)
 {
-	int64_t addr = remote_call(&d->leader, SYS_mmap, 0, REMOTE_SCRATCH_BYTES,
-				   PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, (uint64_t)-1);
+	int64_t addr =
+		remote_call(&d->leader, SYS_mmap, 0, REMOTE_SCRATCH_BYTES, PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, (uint64_t)-1);
 
 	if (addr < 0 && addr > -4096)
 		return log_fail((int)-addr, "pid %d: no memory for %d KiB of arguments: %s", d->pid,

@@ -7,10 +7,10 @@
 #include <stdbool.h>
 
 struct freeze_thread {
-	pid_t tid;          /* as seen from here */
-	pid_t tid_inside;   /* as the program knows it (innermost pid namespace) */
-	int64_t waited_ns;  /* how long it had been in the system call it was stopped in; -1: unknown */
-	bool stopped;       /* was in group-stop (state T) already */
+	pid_t tid;        /* as seen from here */
+	pid_t tid_inside; /* as the program knows it (innermost pid namespace) */
+	int64_t waited_ns; /* how long it had been in the system call it was stopped in; -1: unknown */
+	bool stopped;      /* was in group-stop (state T) already */
 };
 
 struct freeze {

@@ -15,19 +15,19 @@ int proc_open(pid_t pid);
 
 struct proc_status {
 	char name[16];
-	char state;	  /* R S D T t Z X I */
+	char state; /* R S D T t Z X I */
 	pid_t tgid, tracer, ppid;
 	pid_t pid_inside, pgid_inside, sid_inside; /* innermost pid namespace; 0: outside of it */
-	unsigned int ns_depth;	  /* how many pid namespaces below ours, 1: ours */
+	unsigned int ns_depth;                     /* how many pid namespaces below ours, 1: ours */
 	unsigned int threads;
-	uint32_t uid[4], gid[4];  /* real, effective, saved, file system */
+	uint32_t uid[4], gid[4]; /* real, effective, saved, file system */
 	uint32_t groups[PROC_GROUPS_MAX];
-	unsigned int nr_groups;	  /* PROC_GROUPS_MAX + 1: more than that */
+	unsigned int nr_groups; /* PROC_GROUPS_MAX + 1: more than that */
 	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
 	uint64_t sig_pending, shared_pending, sig_blocked;
 	unsigned int seccomp, umask;
 	bool no_new_privs;
-	bool has_mm;		  /* false: a kernel thread or a zombie */
+	bool has_mm; /* false: a kernel thread or a zombie */
 };
 
 /* Reads "status" below `dir_fd` (of a process or a thread). 0, -ESRCH, -errno. */
@@ -37,7 +37,7 @@ struct proc_map {
 	uint64_t start, end, offset, inode;
 	unsigned int dev_major, dev_minor;
 	bool read, write, exec, shared;
-	const char *name;	  /* "" for anonymous memory; points into the line */
+	const char *name; /* "" for anonymous memory; points into the line */
 };
 
 /* Takes a line of maps or the head line of an entry of smaps apart. False when it is neither. */

@@ -12,18 +12,18 @@
 #include <stdbool.h>
 
 struct remote {
-	pid_t pid;	   /* process, as seen from here */
-	pid_t tid;	   /* the thread that runs the calls, as seen from here */
-	int mem_fd;	   /* /proc/PID/mem, read and write */
-	uint64_t insn;	   /* a system call instruction in its memory */
-	uint64_t scratch;  /* scratch area in its memory, for arguments; 0 when there is none */
+	pid_t pid;        /* process, as seen from here */
+	pid_t tid;        /* the thread that runs the calls, as seen from here */
+	int mem_fd;       /* /proc/PID/mem, read and write */
+	uint64_t insn;    /* a system call instruction in its memory */
+	uint64_t scratch; /* scratch area in its memory, for arguments; 0 when there is none */
 	uint32_t scratch_len, scratch_used;
 	struct arch_regs saved; /* registers to put back */
-	pid_t cloned;	   /* the thread that the last call created, as seen from here; 0: none */
-	uint64_t rseq;	   /* its restartable sequences area; 0: none registered */
+	pid_t cloned;  /* the thread that the last call created, as seen from here; 0: none */
+	uint64_t rseq; /* its restartable sequences area; 0: none registered */
 	uint32_t rseq_len, rseq_signature;
-	uint64_t rseq_cs;  /* what the area announced before our first call, which clears it */
-	bool dead;	   /* the thread is gone; every call says -ESRCH */
+	uint64_t rseq_cs; /* what the area announced before our first call, which clears it */
+	bool dead;        /* the thread is gone; every call says -ESRCH */
 };
 
 /* Room for arguments: CONFIG_RUN_KIB has no part in it; seccomp filters are the largest. */

@@ -11,8 +11,8 @@
 
 /* A call whose relative timeout the kernel keeps, to be continued with what was left. */
 struct restart_timed {
-	uint32_t nr;	       /* system call number; 0: nothing to do */
-	uint64_t left_ns;      /* of its timeout */
+	uint32_t nr;      /* system call number; 0: nothing to do */
+	uint64_t left_ns; /* of its timeout */
 };
 
 /*

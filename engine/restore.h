@@ -6,8 +6,9 @@
 #include "engine/state/state.h"
 
 struct restore_options {
-	const char *stdio; /* file for standard streams that led outside; NULL: the receiver's own */
-	bool pidns;        /* a pid namespace of its own, with a small init */
+	const char
+		*stdio; /* file for standard streams that led outside; NULL: the receiver's own */
+	bool pidns;     /* a pid namespace of its own, with a small init */
 };
 
 /* Once, before arena_seal. */

@@ -154,7 +154,8 @@ static int map_scratch(struct restore *r, const baton_Process *msg)
 	int err;
 
 	/* Our own vdso may lie in that gap, until it is moved: then further up. */
-	for (; at + len + GAP_MARGIN <= msg->gap_start + msg->gap_len && ret < 0; at += GAP_MARGIN) {
+	for (; at + len + GAP_MARGIN <= msg->gap_start + msg->gap_len && ret < 0;
+	     at += GAP_MARGIN) {
 		base = at;
 		ret = remote_call(&r->leader, SYS_mmap, at, len, PROT_READ | PROT_WRITE, flags,
 				  (uint64_t)-1);

@@ -26,7 +26,7 @@
 
 /* What the new process, or one on the way to it, tells us. */
 struct report {
-	int32_t err;	    /* of making it; 0: this is the process */
+	int32_t err; /* of making it; 0: this is the process */
 	int32_t in_session;
 };
 
@@ -182,7 +182,8 @@ int spawn_process(struct spawn *s)
 		s->init = 0;
 	}
 	if (err == -EEXIST)
-		return log_fail(EEXIST, "pid %d is taken on this device; use receive --pidns", s->want);
+		return log_fail(EEXIST, "pid %d is taken on this device; use receive --pidns",
+				s->want);
 	if (err)
 		return log_fail(-err, "a process with pid %d cannot be made: %s", s->want,
 				strerror(-err));

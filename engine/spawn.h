@@ -8,12 +8,12 @@
 
 struct spawn {
 	/* in */
-	pid_t want;   /* its pid, as it shall see it */
-	pid_t sid;    /* its session; equal to want: it leads one; 0: ours */
-	bool pidns;   /* in a pid namespace of its own, under a small init */
+	pid_t want; /* its pid, as it shall see it */
+	pid_t sid;  /* its session; equal to want: it leads one; 0: ours */
+	bool pidns; /* in a pid namespace of its own, under a small init */
 	/* out */
-	pid_t pid;    /* as seen from here */
-	pid_t init;   /* the init; 0 without pidns */
+	pid_t pid;       /* as seen from here */
+	pid_t init;      /* the init; 0 without pidns */
 	bool in_session; /* the session could be had */
 };
 

@@ -19,8 +19,7 @@
 const uint8_t arch_syscall_insn[] = {0x0f, 0x05};
 const size_t arch_syscall_insn_len = sizeof(arch_syscall_insn);
 
-void arch_inject_load(struct arch_regs *regs, uint64_t insn, long nr,
-		      const uint64_t args[static 6])
+void arch_inject_load(struct arch_regs *regs, uint64_t insn, long nr, const uint64_t args[static 6])
 {
 	struct user_regs_struct *r = &regs->user;
 

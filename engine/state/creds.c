@@ -138,7 +138,8 @@ static int64_t raise_ambient(struct remote *t, uint64_t ambient)
 
 static int said(int64_t ret, const char *what)
 {
-	return ret < 0 ? log_fail((int)-ret, "%s of the process: %s", what, strerror((int)-ret)) : 0;
+	return ret < 0 ? log_fail((int)-ret, "%s of the process: %s", what, strerror((int)-ret))
+		       : 0;
 }
 
 /*
@@ -168,14 +169,13 @@ int creds_apply(struct remote *t, const baton_Creds *msg)
 		err = said(remote_call(t, SYS_prctl, PR_SET_SECUREBITS, msg->securebits),
 			   "securebits");
 	if (!err)
-		err = said(set_caps(t, msg->cap_inheritable, msg->cap_permitted,
-				    msg->cap_effective),
-			   "capabilities");
+		err = said(
+			set_caps(t, msg->cap_inheritable, msg->cap_permitted, msg->cap_effective),
+			"capabilities");
 	if (!err && msg->no_new_privs)
 		err = said(remote_call(t, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1), "no_new_privs");
 	if (!err && msg->death_signal)
-		err = said(remote_call(t, SYS_prctl, PR_SET_PDEATHSIG,
-				       (uint64_t)msg->death_signal),
+		err = said(remote_call(t, SYS_prctl, PR_SET_PDEATHSIG, (uint64_t)msg->death_signal),
 			   "parent-death signal");
 	return err;
 }

@@ -7,13 +7,33 @@
 const struct state_kind *const state_kinds[] = {
 	&kind_process,
 	/* descriptors: what can be watched or locked first */
-	&kind_file, &kind_pipe, &kind_eventfd, &kind_timerfd, &kind_signalfd, &kind_inotify,
-	&kind_memfd, &kind_memfd_seal, &kind_inet, &kind_unix, &kind_stdio, &kind_epoll, &kind_fd,
-	&kind_epoll_watch, &kind_lock, &kind_async,
+	&kind_file,
+	&kind_pipe,
+	&kind_eventfd,
+	&kind_timerfd,
+	&kind_signalfd,
+	&kind_inotify,
+	&kind_memfd,
+	&kind_memfd_seal,
+	&kind_inet,
+	&kind_unix,
+	&kind_stdio,
+	&kind_epoll,
+	&kind_fd,
+	&kind_epoll_watch,
+	&kind_lock,
+	&kind_async,
 	/* memory, which may map descriptors */
-	&kind_vma, &kind_mm, &kind_sigaction,
+	&kind_vma,
+	&kind_mm,
+	&kind_sigaction,
 	/* of each thread */
-	&kind_thread, &kind_timer, &kind_signal, &kind_seccomp, &kind_sched, &kind_creds,
+	&kind_thread,
+	&kind_timer,
+	&kind_signal,
+	&kind_seccomp,
+	&kind_sched,
+	&kind_creds,
 	&kind_registers,
 };
 const unsigned int state_nr_kinds = sizeof(state_kinds) / sizeof(state_kinds[0]);

@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* Fields of /proc/PID/stat, counted from 1 as in proc(5). */
-#define STAT_STARTCODE 26 /* and endcode, startstack */
+#define STAT_STARTCODE 26  /* and endcode, startstack */
 #define STAT_START_DATA 45 /* and end_data, start_brk, arg_start, arg_end, env_start, env_end */
 
 static int mm_dump(struct dump *d, const struct state_kind *kind)

@@ -198,7 +198,8 @@ static int process_restore(struct restore *r, const void *data)
 	int err;
 
 	if (r->pid || msg->pid <= 1 || msg->rlimits_count != NR_RLIMITS)
-		return log_fail(EPROTO, "the peer described no process (pid %d, %u limits)", msg->pid, msg->rlimits_count);
+		return log_fail(EPROTO, "the peer described no process (pid %d, %u limits)",
+				msg->pid, msg->rlimits_count);
 	err = create(r, msg);
 	if (!err)
 		err = space_empty(r, msg);
@@ -333,7 +334,7 @@ static int probe_children(void *data, pid_t tid)
 
 static void probe_namespaces(struct probe *p)
 {
-	static const char *const names[] = {"ns/mnt", "ns/net", "ns/ipc",    "ns/uts",
+	static const char *const names[] = {"ns/mnt",  "ns/net",    "ns/ipc", "ns/uts",
 					    "ns/user", "ns/cgroup", "ns/time"};
 	char theirs[64], ours[64], own[32];
 	unsigned int i;

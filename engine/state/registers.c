@@ -41,7 +41,7 @@ static int leave_sequence(const struct remote *thread, struct arch_regs *regs, u
 
 /* What the continued call touches must be there when it is made again. */
 static int dump_touched_pages(struct dump *d, const struct arch_regs *regs,
-			   const struct restart_timed *timed)
+			      const struct restart_timed *timed)
 {
 	uint64_t page = 1ULL << arch_page_shift();
 	struct restart_range range;
@@ -49,7 +49,7 @@ static int dump_touched_pages(struct dump *d, const struct arch_regs *regs,
 	if (!restart_touches(regs, timed, &range))
 		return 0;
 	return dump_emit_existing(d, range.addr & ~(page - 1),
-			       (range.addr + range.len + page - 1) & ~(page - 1));
+				  (range.addr + range.len + page - 1) & ~(page - 1));
 }
 
 static int fill(struct dump *d, const struct freeze_thread *thread, baton_Registers *msg)

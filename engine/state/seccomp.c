@@ -77,8 +77,8 @@ static int seccomp_restore(struct restore *r, const void *data)
 	    msg->flags & ~(uint64_t)(SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_SPEC_ALLOW))
 		return -EPROTO;
 	prog.len = (unsigned short)(msg->program.size / sizeof(struct sock_filter));
-	prog.filter = (void *)(uintptr_t)remote_push(&r->thread, msg->program.bytes,
-						     msg->program.size);
+	prog.filter =
+		(void *)(uintptr_t)remote_push(&r->thread, msg->program.bytes, msg->program.size);
 	ret = remote_call(&r->thread, SYS_seccomp, SECCOMP_SET_MODE_FILTER, msg->flags,
 			  remote_push(&r->thread, &prog, sizeof(prog)));
 	return ret < 0 ? log_fail((int)-ret, "seccomp filter: %s", strerror((int)-ret)) : 0;

@@ -79,8 +79,8 @@ static int set_one(struct restore *r, const baton_Action *action)
 /* The new process has our actions, which are the default ones but for a few: those are reset. */
 static int reset_ours(struct restore *r)
 {
-	static const int ours[] = {SIGHUP, SIGINT, SIGTERM, SIGPIPE, SIGCHLD, SIGALRM,
-				   SIGUSR1, SIGUSR2, SIGQUIT, SIGWINCH};
+	static const int ours[] = {SIGHUP,  SIGINT,  SIGTERM, SIGPIPE, SIGCHLD,
+				   SIGALRM, SIGUSR1, SIGUSR2, SIGQUIT, SIGWINCH};
 	unsigned int i;
 	int err = 0;
 

@@ -43,18 +43,18 @@ void probe_refused(struct probe *p, const char *item, const char *fmt, ...)
 struct dump {
 	pid_t pid;
 	int proc_fd, pidfd;
-	struct pagemap pagemap;	 /* which of its pages exist */
-	struct remote leader;	 /* runs remote calls in the process, with a scratch area */
-	uint64_t leader_mask;	 /* its signal mask; all are blocked while it works for us */
-	bool leader_open;	 /* there is something to put back */
-	struct remote thread;	 /* per-thread kinds: the same for the thread they are called for */
-	uint64_t thread_mask;	 /* its signal mask */
-	struct freeze *freeze;	 /* the threads */
-	struct lane *out;	 /* where STATE and PAGES frames go */
-	uint64_t nr_state;	 /* STATE frames so far */
-	uint64_t nr_eager;	 /* pages sent before the start */
-	const char *kind;	 /* being dumped, for messages */
-	bool fds_known;		 /* fd.c: its table is of this process, frozen */
+	struct pagemap pagemap; /* which of its pages exist */
+	struct remote leader;   /* runs remote calls in the process, with a scratch area */
+	uint64_t leader_mask;   /* its signal mask; all are blocked while it works for us */
+	bool leader_open;       /* there is something to put back */
+	struct remote thread;   /* per-thread kinds: the same for the thread they are called for */
+	uint64_t thread_mask;   /* its signal mask */
+	struct freeze *freeze;  /* the threads */
+	struct lane *out;       /* where STATE and PAGES frames go */
+	uint64_t nr_state;      /* STATE frames so far */
+	uint64_t nr_eager;      /* pages sent before the start */
+	const char *kind;       /* being dumped, for messages */
+	bool fds_known;         /* fd.c: its table is of this process, frozen */
 };
 
 /* Sends one message of a kind. */
@@ -74,35 +74,35 @@ int dump_emit_existing(struct dump *d, uint64_t start, uint64_t end);
 /* ---- target: the new process exists, its leader is stopped ---- */
 
 struct restore {
-	pid_t pid;	      /* as seen from here; 0: nothing exists yet */
-	pid_t pid_inside;     /* as the program knows it */
-	pid_t init;	      /* the init of a pid namespace made for it; 0: none */
+	pid_t pid;        /* as seen from here; 0: nothing exists yet */
+	pid_t pid_inside; /* as the program knows it */
+	pid_t init;       /* the init of a pid namespace made for it; 0: none */
 	int proc_fd, pidfd;
 	struct remote leader; /* runs remote calls, with a scratch area */
 	struct remote thread; /* the thread being built: messages of one thread come together */
 	pid_t tid_inside;     /* that thread, as the program knows it */
 	bool thread_is_leader;
-	uint64_t scratch;     /* start of the whole scratch mapping, code page included */
+	uint64_t scratch; /* start of the whole scratch mapping, code page included */
 	uint64_t scratch_len;
-	uint64_t vdso_insn;   /* a system call instruction in its vdso; 0: it has none */
-	bool stopped;	      /* it was in group-stop and shall be so again */
+	uint64_t vdso_insn;           /* a system call instruction in its vdso; 0: it has none */
+	bool stopped;                 /* it was in group-stop and shall be so again */
 	struct arch_regs leader_regs; /* final registers of the leader */
 	uint64_t leader_mask, leader_rseq_cs;
 	struct restart_timed leader_timed;
 	baton_Creds leader_creds; /* in force last: the rights are needed until then */
-	bool leader_done;     /* they have been received */
-	baton_Process process; /* what it is as a whole */
-	bool in_session;      /* its session could be had */
+	bool leader_done;         /* they have been received */
+	baton_Process process;    /* what it is as a whole */
+	bool in_session;          /* its session could be had */
 	unsigned int nr_threads;
-	pid_t *tids;	      /* as seen from here; [0] is the leader */
-	const char *stdio;    /* --stdio FILE, or NULL: the receiver's own standard streams */
-	int stdio_fd[3];      /* fds 0..2 in the new process are these until replaced: see fd.c */
+	pid_t *tids;       /* as seen from here; [0] is the leader */
+	const char *stdio; /* --stdio FILE, or NULL: the receiver's own standard streams */
+	int stdio_fd[3];   /* fds 0..2 in the new process are these until replaced: see fd.c */
 	struct {
-		bool begun;            /* stdio_fd are out of the way */
-		uint64_t soft, hard;   /* RLIMIT_NOFILE to put back */
+		bool begun;          /* stdio_fd are out of the way */
+		uint64_t soft, hard; /* RLIMIT_NOFILE to put back */
 	} fds;
 	bool pidns;
-	int object_fd;	      /* shared memory being filled: PAGES of this range go into it; -1 */
+	int object_fd; /* shared memory being filled: PAGES of this range go into it; -1 */
 	uint64_t object_start, object_end, object_offset;
 	uint64_t nr_state;
 	int (*on_lazy)(void *data, uint64_t start, uint64_t end);
@@ -115,7 +115,7 @@ struct state_kind {
 	uint16_t id; /* enum state_kind_id */
 	const char *name;
 	const pb_msgdesc_t *fields; /* its message */
-	size_t size;		    /* sizeof the message's struct */
+	size_t size;                /* sizeof the message's struct */
 	/* Reports what of this kind the running process holds. NULL: always carried, nothing to
 	 * say. 0 or -errno. */
 	int (*probe)(struct probe *p);

@@ -91,7 +91,7 @@ static int dump_rseq(struct dump *d, baton_Thread *msg)
 		return 0;
 	/* Registering writes to it: a page that is missing then would be made of zeros. */
 	return dump_emit_existing(d, start,
-			       (thread->rseq + thread->rseq_len + page - 1) & ~(page - 1));
+				  (thread->rseq + thread->rseq_len + page - 1) & ~(page - 1));
 }
 
 static int thread_dump(struct dump *d, const struct state_kind *kind,

@@ -48,7 +48,8 @@ static int dump_itimers(struct dump *d, const struct state_kind *kind)
 		if (err)
 			return err;
 		msg.left_ns = it.it_value.tv_sec * NS_PER_SEC + it.it_value.tv_usec * 1000;
-		msg.interval_ns = it.it_interval.tv_sec * NS_PER_SEC + it.it_interval.tv_usec * 1000;
+		msg.interval_ns =
+			it.it_interval.tv_sec * NS_PER_SEC + it.it_interval.tv_usec * 1000;
 		msg.expired = !msg.left_ns && msg.interval_ns;
 		if (msg.left_ns || msg.interval_ns)
 			err = dump_emit(d, kind, &msg);
@@ -212,10 +213,8 @@ static int64_t create_with_id(struct restore *r, const baton_Timer *msg, uint64_
 
 static int64_t restore_posix_timer(struct restore *r, const baton_Timer *msg)
 {
-	struct kernel_sigevent event = {.value = msg->value,
-					.signo = msg->signal,
-					.notify = msg->notify,
-					.tid = msg->tid};
+	struct kernel_sigevent event = {
+		.value = msg->value, .signo = msg->signal, .notify = msg->notify, .tid = msg->tid};
 	struct itimerspec it = {
 		.it_value = {msg->left_ns / NS_PER_SEC, msg->left_ns % NS_PER_SEC},
 		.it_interval = {msg->interval_ns / NS_PER_SEC, msg->interval_ns % NS_PER_SEC},

@@ -352,8 +352,8 @@ static int map(struct restore *r, const baton_Vma *msg, int64_t fd)
 	for (i = 0; i < vma_nr_flags; i++)
 		if ((msg->flags >> i) & 1)
 			flags |= (uint64_t)vma_flags[i].map_flag;
-	ret = remote_call(&r->leader, SYS_mmap, msg->start, msg->len, msg->prot, flags, (uint64_t)fd,
-			  fd < 0 ? 0 : msg->offset);
+	ret = remote_call(&r->leader, SYS_mmap, msg->start, msg->len, msg->prot, flags,
+			  (uint64_t)fd, fd < 0 ? 0 : msg->offset);
 	if (ret == (int64_t)msg->start)
 		return 0;
 	ret = ret < 0 ? ret : -EEXIST;
