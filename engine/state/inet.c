@@ -3,6 +3,7 @@
 #include "engine/state/fd_check.h"
 
 #include "engine/state/inet.pb.h"
+#include "engine/state/inet_group.h"
 #include "engine/state/sockopt.h"
 #include "lib/arena.h"
 #include "lib/kernel.h"
@@ -131,6 +132,20 @@ static bool check_udp(struct fd_look *look, const struct inet_look *inet)
 	return true;
 }
 
+static bool check_groups(struct fd_look *look)
+{
+	pb_size_t nr;
+	int err = inet_group_collect(look->table->proc_fd, look->copy, NULL, INET_GROUPS_MAX, &nr);
+
+	if (err == -EOPNOTSUPP)
+		fd_say(look, "a UDP socket that takes a multicast group from chosen senders only "
+		       "(IP_ADD_SOURCE_MEMBERSHIP), which cannot be moved; leave the group first");
+	else if (err)
+		fd_say(look, "a UDP socket whose multicast groups cannot be listed (%s); leave them first",
+		       strerror(-err));
+	return !err;
+}
+
 bool inet_check(struct fd_look *look)
 {
 	struct inet_look inet;
@@ -151,7 +166,7 @@ bool inet_check(struct fd_look *look)
 	if (inet.type == SOCK_STREAM && (inet.protocol == IPPROTO_TCP || inet.protocol == IPPROTO_MPTCP))
 		return check_tcp(look, &inet);
 	if (inet.type == SOCK_DGRAM && inet.protocol == IPPROTO_UDP)
-		return check_udp(look, &inet);
+		return check_groups(look) && check_udp(look, &inet);
 	fd_say(look, "a network socket of protocol %d, which cannot be moved; close it first", inet.protocol);
 	return false;
 }
@@ -189,7 +204,7 @@ static void warn_of_loss(const struct fd_entry *entry, int fd, const struct inet
 			 inet->info.tcpi_unacked);
 }
 
-static int describe(const struct fd_entry *entry, int fd, baton_Inet *msg)
+static int describe(const struct fd_table *table, const struct fd_entry *entry, int fd, baton_Inet *msg)
 {
 	struct inet_look inet;
 	struct stat st;
@@ -218,17 +233,18 @@ static int describe(const struct fd_entry *entry, int fd, baton_Inet *msg)
 		/* Of a listening socket tcp_info has the queue there. Source: tcp_get_info. */
 		msg->backlog = inet.info.tcpi_sacked;
 	}
-	return sockopt_collect(fd, msg->options, sizeof(msg->options) / sizeof(msg->options[0]),
-			       &msg->options_count);
+	if (inet.type == SOCK_DGRAM)
+		err = inet_group_collect(table->proc_fd, fd, msg->groups, INET_GROUPS_MAX, &msg->groups_count);
+	return err ? err : sockopt_collect(fd, msg->options, sizeof(msg->options) / sizeof(msg->options[0]),
+					   &msg->options_count);
 }
 
 static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
 {
 	size_t mark = arena_mark();
 	baton_Inet *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
-	int err = msg ? describe(entry, copy, msg) : -ENOMEM;
+	int err = msg ? describe(table, entry, copy, msg) : -ENOMEM;
 
-	(void)table;
 	if (!err)
 		err = dump_emit(d, &kind_inet, msg);
 	arena_reset(mark);
@@ -322,6 +338,8 @@ static int set_up(struct restore *r, const baton_Inet *msg, int fd)
 		err = bind_local(msg, fd);
 	if (!err && msg->connected)
 		err = connect_peer(msg, fd);
+	if (!err)
+		err = inet_group_join(fd, msg->groups, msg->groups_count);
 	if (!err && msg->listening)
 		err = (int)remote_call(&r->leader, SYS_listen, (uint64_t)msg->fd, msg->backlog);
 	return err;

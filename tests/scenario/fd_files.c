@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Descriptors of files, pipes and memory: each at its number, with flags, position and contents.
- * build: musl-static glibc-dynamic
+ * build: musl-static
  * args: file | shared | path | device | pipe | packets | halfpipe | fifo | memfd | sealed | lock | async | numbers
- * modes: lazy eager
+ * modes: lazy
  */
 #include "fd_common.h"
 #include <poll.h>
