@@ -52,7 +52,7 @@ void pager_reset(struct pager *p)
 	todo_clear(&p->lists[0].todo);
 	p->nr_faults = 0;
 	p->faults_dropped = false;
-	p->pages_sent = p->pages_zero = p->nr_fetched = p->bytes_before = 0;
+	p->pages_sent = p->pages_zero = p->nr_fetched = p->nr_released = p->bytes_before = 0;
 	memset(&p->latency, 0, sizeof(p->latency));
 }
 

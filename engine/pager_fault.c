@@ -68,8 +68,7 @@ static bool ask_covers(const struct pager *p, uint64_t source, uint64_t *next)
 	return false;
 }
 
-/* -EBUSY: not now. */
-static int ask_send(struct pager *p, uint64_t source, uint64_t len, bool relief)
+int pager_ask(struct pager *p, uint64_t source, uint64_t len, bool relief)
 {
 	struct frame frame = {.type = FRAME_FETCH, .len = 8, .addr = source};
 	uint8_t body[8];
@@ -95,7 +94,7 @@ static int fault_fetch(struct pager *p, struct pager_fault *fault, const struct 
 	if (!ask_covers(p, piece->source, &next)) {
 		if (len > next - piece->source)
 			len = next - piece->source;
-		err = ask_send(p, piece->source, len, false);
+		err = pager_ask(p, piece->source, len, false);
 		if (err)
 			return err;
 		p->nr_fetched++;
@@ -154,51 +153,6 @@ int pager_fault_start(struct pager *p)
 		}
 	}
 	return remain || i < p->nr_faults;
-}
-
-/* The list that can be completed with the least data. */
-static struct todo_list *list_least(struct pager *p)
-{
-	struct todo_list *least = NULL;
-
-	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
-		struct todo_list *list = &p->lists[i].todo;
-
-		if (p->lists[i].refs && list->bytes && (!least || list->bytes < least->bytes))
-			least = list;
-	}
-	return least;
-}
-
-int pager_relieve(struct pager *p)
-{
-	bool few_spaces = PAGER_SPACES > 1 && p->nr_spaces >= PAGER_SPACES - 1;
-	struct todo_piece piece, smallest = {.end = UINT64_MAX};
-	struct todo_list *least;
-	uint64_t len;
-	int err;
-
-	if (!few_spaces && p->pool.nr_free > pager_reserve(p))
-		return 0;
-	for (unsigned int i = 0; i < p->nr_asks; i++) {
-		if (p->asks[(p->first_ask + i) % PAGER_ASKS].relief)
-			return 0;
-	}
-	least = few_spaces ? list_least(p) : NULL;
-	if (least)
-		todo_next(least, 0, &smallest);
-	for (unsigned int i = 0; i < PAGER_SPACES && !few_spaces; i++) {
-		if (p->lists[i].refs && todo_smallest(&p->lists[i].todo, &piece) &&
-		    piece.end - piece.start < smallest.end - smallest.start)
-			smallest = piece;
-	}
-	if (smallest.end == UINT64_MAX)
-		return 0;
-	len = smallest.end - smallest.start;
-	if (len > FRAME_BODY_MAX)
-		len = FRAME_BODY_MAX / p->page_bytes * p->page_bytes;
-	err = ask_send(p, smallest.source, len, true);
-	return err == -EBUSY ? 0 : err;
 }
 
 /* ---- answers ---- */

@@ -6,6 +6,7 @@
  *   pager_space.c  spaces: the memory of the process and of children it forked; their events
  *   pager_fault.c  faults, and what is asked of the source for them
  *   pager_fill.c   content that has arrived goes into every memory that still lists it
+ *   pager_relief.c when the table of fixed size runs short
  *   pager_push.c   the background push: what is asked next, what arrives
  *
  * A memory ("space") has a userfaultfd and a todo list. After a fork both memories share one list
@@ -33,8 +34,10 @@
 #define PAGER_ASKS 64
 /* A fault brings the pages behind it along, up to this. */
 #define PAGER_FETCH_BYTES 16384
-/* Nodes kept free for events; below that, small intervals are fetched whole. */
+/* Nodes kept free for events, beside a copy of the largest list. */
 #define PAGER_SPARE_NODES 32
+/* The last ones are for moves and unmapping, see on_discard. */
+#define PAGER_LAST_NODES 8
 
 struct pager_list {
 	struct todo_list todo;
@@ -73,6 +76,8 @@ struct pager {
 	struct pager_list lists[PAGER_SPACES];
 	struct pager_space spaces[PAGER_SPACES];
 	unsigned int nr_spaces;
+	uint16_t gap_list; /* where the next gap is looked for */
+	uint64_t gap_cursor;
 
 	struct pager_fault fault[PAGER_FAULTS];
 	unsigned int nr_faults;
@@ -95,7 +100,7 @@ struct pager {
 
 	/* Since the start. */
 	struct histogram latency;
-	uint64_t pages_sent, pages_zero, nr_fetched;
+	uint64_t pages_sent, pages_zero, nr_fetched, nr_released;
 	uint64_t bytes_before, bytes_base;
 };
 
@@ -130,10 +135,17 @@ void pager_fault_clear(struct pager *p, unsigned int space, uint64_t start, uint
 		       bool filled);
 /* Looks at faults that were not looked at yet: zero page, or FETCH. 1: some remain; 0; -errno. */
 int pager_fault_start(struct pager *p);
-/* Asks for an interval when nodes or spaces run short. */
-int pager_relieve(struct pager *p);
+/* Sends FETCH. -EBUSY: not now. */
+int pager_ask(struct pager *p, uint64_t source, uint64_t len, bool relief);
 /* One frame of the fault lane. */
 int pager_fault_frame(struct pager *p);
+
+/* ---- pager_relief.c ---- */
+
+/* Closes gaps or asks for an interval when nodes or spaces run short. */
+int pager_relieve(struct pager *p);
+/* The same, without asking, in the moment after an event was read, while the program goes on. */
+void pager_relieve_after_event(struct pager *p, unsigned int space);
 
 /* ---- pager_fill.c ---- */
 

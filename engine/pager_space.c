@@ -44,13 +44,14 @@ void pager_space_drop(struct pager *p, unsigned int space)
 
 unsigned int pager_reserve(const struct pager *p)
 {
-	unsigned int largest_shared = 0;
+	unsigned int largest = 0;
 
+	/* A fork may come at any time, and then a change of what both have. */
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
-		if (p->lists[i].refs > 1 && p->lists[i].todo.nr > largest_shared)
-			largest_shared = p->lists[i].todo.nr;
+		if (p->lists[i].refs && p->lists[i].todo.nr > largest)
+			largest = p->lists[i].todo.nr;
 	}
-	return largest_shared + TODO_NODES_PER_CHANGE + PAGER_SPARE_NODES;
+	return largest + TODO_NODES_PER_CHANGE + PAGER_SPARE_NODES;
 }
 
 /* A list for every space: there are as many of both, so one is always free for a space to own. */
@@ -104,6 +105,29 @@ static int on_remove(struct pager *p, unsigned int space, uint64_t start, uint64
 	return err;
 }
 
+/*
+ * Discarding memory in many small pieces is common, and relief may come too late. With the last
+ * nodes the kernel is made to remember the hole: the range is released, and may stay listed, since
+ * nothing can be filled there any more. This is the last resort: the program already runs on, so
+ * that a fork, or a move to or from this very place, could come before the release.
+ */
+static int on_discard(struct pager *p, unsigned int space, uint64_t start, uint64_t end)
+{
+	const struct pager_list *list = &p->lists[p->spaces[space].list];
+	unsigned int need = PAGER_LAST_NODES;
+
+	if (list->refs > 1)
+		need += list->todo.nr;
+	else if (!todo_would_split(&list->todo, start, end))
+		need = 0;
+	if (p->pool.nr_free >= need ||
+	    uffd_release(p->spaces[space].uffd, start, end - start) != 0)
+		return on_remove(p, space, start, end);
+	p->nr_released++;
+	pager_fault_clear(p, space, start, end, false);
+	return 0;
+}
+
 static int on_remap(struct pager *p, unsigned int space, uint64_t from, uint64_t to, uint64_t len)
 {
 	struct todo_list *list = list_own(p, space);
@@ -136,6 +160,8 @@ int pager_space_read(struct pager *p, unsigned int space)
 		err = on_remap(p, space, msg.arg.remap.from, msg.arg.remap.to, msg.arg.remap.len);
 		break;
 	case UFFD_EVENT_REMOVE:
+		err = on_discard(p, space, msg.arg.remove.start, msg.arg.remove.end);
+		break;
 	case UFFD_EVENT_UNMAP:
 		err = on_remove(p, space, msg.arg.remove.start, msg.arg.remove.end);
 		break;
@@ -143,7 +169,10 @@ int pager_space_read(struct pager *p, unsigned int space)
 		err = log_fail(EIO, "the kernel told of an unknown event (%u) of the process' memory",
 			       msg.event);
 	}
-	return err < 0 ? err : 1;
+	if (err < 0)
+		return err;
+	pager_relieve_after_event(p, space);
+	return 1;
 }
 
 int pager_space_drain(struct pager *p, unsigned int space)

@@ -70,10 +70,10 @@ static int memory_read(struct source *source, uint64_t addr, uint8_t *out, uint6
 	return 0;
 }
 
-/* A body in the queue lies behind headers, so at any multiple of four. */
+/* A body in the queue lies behind other frames, at any address. */
 struct words {
 	uint64_t word[8];
-} __attribute__((packed, aligned(4), may_alias));
+} __attribute__((packed, aligned(1), may_alias));
 
 static bool page_is_zero(const uint8_t *page, uint64_t page_bytes)
 {

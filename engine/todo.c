@@ -339,6 +339,24 @@ bool todo_find_source(struct todo_list *list, uint64_t start, uint64_t end,
 	return true;
 }
 
+bool todo_next_gap(const struct todo_list *list, uint64_t addr, uint64_t max_bytes,
+		   struct todo_piece *gap)
+{
+	const struct todo_node *below = node_find(list, addr), *above;
+
+	for (; below && below->next != TODO_NONE; below = above) {
+		above = node_at(list, below->next);
+		if (above->start - below->end > max_bytes ||
+		    above->source - below->source != above->start - below->start)
+			continue;
+		*gap = (struct todo_piece){.start = below->end,
+					   .end = above->start,
+					   .source = below->source + (below->end - below->start)};
+		return true;
+	}
+	return false;
+}
+
 bool todo_smallest(const struct todo_list *list, struct todo_piece *piece)
 {
 	const struct todo_node *best = NULL;

@@ -93,6 +93,22 @@ int uffd_zero(int fd, uint64_t dst, uint64_t len, uint64_t page_bytes, uint64_t 
 	return fill(fd, dst, NULL, len, page_bytes, done);
 }
 
+int uffd_populate(int fd, uint64_t dst, uint64_t len, uint64_t page_bytes)
+{
+	for (uint64_t done = 0; done < len;) {
+		int64_t n = fill_once(fd, dst + done, NULL, len - done);
+
+		if (n == -EEXIST) {
+			n = (int64_t)page_bytes;
+			uffd_wake(fd, dst + done, page_bytes);
+		}
+		if (n < 0)
+			return n == -ENOSPC ? -ESRCH : (int)n;
+		done += (uint64_t)n;
+	}
+	return 0;
+}
+
 static int wake(int fd, uint64_t start, uint64_t len)
 {
 	struct uffdio_range range = {.start = start, .len = len};
@@ -113,6 +129,13 @@ void uffd_wake_all(int fd, uint64_t top)
 		if (wake(fd, start, top - start) != -EINVAL)
 			return;
 	}
+}
+
+int uffd_release(int fd, uint64_t start, uint64_t len)
+{
+	struct uffdio_range range = {.start = start, .len = len};
+
+	return ioctl(fd, UFFDIO_UNREGISTER, &range) ? -errno : 0;
 }
 
 bool uffd_is_alive(int fd, uint64_t addr, const void *unreadable, uint64_t page_bytes)

@@ -22,11 +22,24 @@ int uffd_copy(int fd, uint64_t dst, const void *data, uint64_t len, uint64_t pag
 	      uint64_t *done);
 int uffd_zero(int fd, uint64_t dst, uint64_t len, uint64_t page_bytes, uint64_t *done);
 
+/*
+ * Makes sure that every page of [dst, dst + len) is there, with zeros where there is none. -ENOENT
+ * when a part is in no registered mapping; the rest as above.
+ */
+int uffd_populate(int fd, uint64_t dst, uint64_t len, uint64_t page_bytes);
+
 /* Lets everybody who waits in the range try again. No registration is needed. */
 void uffd_wake(int fd, uint64_t start, uint64_t len);
 
 /* The same for all memory of the process, up to `top`. */
 void uffd_wake_all(int fd, uint64_t top);
+
+/*
+ * Lets go of a range: what is missing there is from now on filled with zeros by the kernel alone, and
+ * a fill passes it over. Wakes who waits there. Works while an event waits. Costs the process
+ * mappings: they are split, until the descriptor is closed. 0 or -errno.
+ */
+int uffd_release(int fd, uint64_t start, uint64_t len);
 
 /*
  * Whether the memory is still there, asked with a fill of the page at `addr` from `unreadable`, a

@@ -229,6 +229,9 @@ void world_connect(struct world *w, bool tcp)
 	if (w->server == 0) {
 		close(faults[0]);
 		close(bulk[0]);
+		/* A copy that stays open would keep the memory watched when the pager is done. */
+		if (w->uffd >= 0)
+			close(w->uffd);
 		server_main(w, faults[1], bulk[1]);
 	}
 	close(faults[1]);

@@ -175,6 +175,34 @@ static void test_remap_ends_at_neighbour(void **state)
 	assert_int_equal(list.bytes, 0x3000);
 }
 
+static void test_gaps(void **state)
+{
+	struct todo_list list;
+	struct todo_piece gap;
+
+	(void)state;
+	todo_pool_init(&pool, nodes, NODES);
+	todo_init(&list, &pool);
+	assert_int_equal(todo_add(&list, 0x10000, 0x30000, 0x50000), 0);
+	assert_false(todo_next_gap(&list, 0, 0x10000, &gap));
+	assert_int_equal(todo_cut(&list, 0x12000, 0x13000), 0);
+	assert_int_equal(todo_cut(&list, 0x18000, 0x20000), 0);
+	assert_true(todo_next_gap(&list, 0, 0x10000, &gap));
+	assert_int_equal(gap.start, 0x12000);
+	assert_int_equal(gap.end, 0x13000);
+	assert_int_equal(gap.source, 0x52000);
+	assert_true(todo_next_gap(&list, gap.end, 0x10000, &gap));
+	assert_int_equal(gap.start, 0x18000);
+	assert_false(todo_next_gap(&list, gap.end, 0x10000, &gap));
+	assert_false(todo_next_gap(&list, 0x13000, 0x7000, &gap));
+	assert_int_equal(list.nr, 3);
+	assert_int_equal(todo_add(&list, gap.start, gap.end, gap.source), 0);
+	assert_int_equal(list.nr, 2);
+	/* What was moved to beside it does not continue it. */
+	assert_int_equal(todo_add(&list, 0x31000, 0x32000, 0x90000), 0);
+	assert_false(todo_next_gap(&list, 0x14000, 0x10000, &gap));
+}
+
 /* One random change to both. `next` is where sources come from that were never used. */
 static void step(struct todo_list *list, struct model *m, int *next)
 {
@@ -274,6 +302,7 @@ int main(void)
 		cmocka_unit_test(test_add_joins),
 		cmocka_unit_test(test_no_room_changes_nothing),
 		cmocka_unit_test(test_remap_ends_at_neighbour),
+		cmocka_unit_test(test_gaps),
 		cmocka_unit_test(test_random),
 	};
 
