@@ -3,6 +3,7 @@
 #include "cmd/cmd.h"
 
 #include "lib/arena.h"
+#include "lib/log.h"
 #include "transport/keys.h"
 #include "transport/tls.h"
 #include <errno.h>
@@ -26,6 +27,7 @@ int cmd_keygen(int argc, char **argv)
 	static const struct option options[] = {
 		{"keys", required_argument, NULL, 'k'},
 		{"name", required_argument, NULL, 'n'},
+		{"verbose", no_argument, NULL, 'v'},
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
@@ -41,6 +43,9 @@ int cmd_keygen(int argc, char **argv)
 			break;
 		case 'n':
 			name = optarg;
+			break;
+		case 'v':
+			log_level_set(LOG_DEBUG);
 			break;
 		case 'h':
 			return cmd_help(argv[0]);

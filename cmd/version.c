@@ -3,10 +3,10 @@
 #include "cmd/cmd.h"
 
 #include "arch/arch.h"
+#include "cmd/options.h"
 #include "lib/arena.h"
 #include "lib/config.h"
 #include "version.h"
-#include <getopt.h>
 #include <stdio.h>
 
 static const struct {
@@ -89,31 +89,17 @@ static void print_json(void)
 
 int cmd_version(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"json", no_argument, NULL, 'j'},
-		{"help", no_argument, NULL, 'h'},
-		{0},
-	};
-	bool json = false;
-	int option;
+	struct options options;
+	int outcome = options_parse(argc, argv, OPTION_BIT(OPTION_JSON), &options);
 
-	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (option) {
-		case 'j':
-			json = true;
-			break;
-		case 'h':
-			return cmd_help(argv[0]);
-		default:
-			return cmd_usage(argv[0], "what was given cannot be understood");
-		}
-	}
-	if (optind < argc)
+	if (outcome >= 0)
+		return outcome;
+	if (options.nr_args > 0)
 		return cmd_usage(argv[0], "'%s' is too much: version takes options only",
-				 argv[optind]);
+				 options.args[0]);
 	if (arena_init())
 		return cmd_fail(OUTCOME_SYSTEM, "the memory budget cannot hold the fixed parts");
-	if (json)
+	if (options.json)
 		print_json();
 	else
 		print_text();
