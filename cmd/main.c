@@ -17,7 +17,8 @@
 
 static const struct command commands[] = {
 	{"check", BUILT_IN(CONFIG_CMD_CHECK, cmd_check),
-	 "[--pid PID] [--peer HOST[:PORT]] [--keys DIR] [--json]",
+	 "[--pid PID] [--peer HOST[:PORT]] [--keys DIR] [--state DIR]\n"
+	 "                     [--json]",
 	 "whether this kernel, this process, this pair of devices can do it", NULL},
 	{"keygen", BUILT_IN(CONFIG_CMD_KEYGEN, cmd_keygen), "[--keys DIR] [--name NAME]",
 	 "make this device's key and certificate", NULL},
@@ -87,7 +88,8 @@ static unsigned int options_in(const char *usage)
 		[OPTION_EAGER] = "--eager",	     [OPTION_LAZY] = "--lazy",
 		[OPTION_ON_DEMAND] = "--on-demand",  [OPTION_MAX_RATE] = "--max-rate ",
 		[OPTION_SERVE] = "--serve ",	     [OPTION_FROM] = "--from ",
-		[OPTION_WATCH] = "--watch",
+		[OPTION_WATCH] = "--watch",	     [OPTION_PID] = "--pid ",
+		[OPTION_PEER] = "--peer ",
 	};
 	unsigned int found = 0;
 

@@ -27,6 +27,8 @@
 /* How long a frame of ours may take to leave, and a last word to be read. */
 #define SEND_TIMEOUT_MS 10000
 #define LINGER_MS 2000
+/* Longest body of a PING that is echoed. */
+#define PING_ECHO_MAX 64
 
 static volatile sig_atomic_t stopping;
 
@@ -337,8 +339,12 @@ int link_receive(struct link *link, int timeout_ms, bool stoppable)
 		if (lane->rx.type != FRAME_PING && lane->rx.type != FRAME_PONG)
 			return 0;
 		if (lane->rx.type == FRAME_PING) {
-			struct frame pong = {.type = FRAME_PONG, .addr = lane->rx.addr, .len = lane->rx.len};
+			struct frame pong = {.type = FRAME_PONG, .addr = lane->rx.addr};
 
+			if (!(lane->rx.flags & FRAME_PING_QUIET))
+				pong.len = lane->rx.len;
+			if (pong.len > PING_ECHO_MAX)
+				return log_fail(EPROTO, "peer %s: its PING is too long", link->peer);
 			err = lane_queue_wait(lane, &pong, lane->rx_body, SEND_TIMEOUT_MS);
 			if (!err)
 				err = lane_flush_wait(lane, SEND_TIMEOUT_MS);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "arch/arch.h"
+#include "engine/compare.h"
 #include "engine/files.h"
 #include "engine/move.h"
 #include "engine/offer.h"
@@ -41,6 +42,8 @@ struct target_move {
 	bool accepted; /* the answer was yes */
 	bool built;    /* there is something to discard */
 	bool filled;   /* all pages are there */
+	bool check_only;         /* the source only wants to know */
+	unsigned int nr_refused; /* of a check: reasons against the move */
 	uint64_t nr_eager; /* pages that came with the description */
 	uint64_t lazy_bytes;
 };
@@ -88,9 +91,12 @@ static int check_offer(struct target_move *m)
 			move->mode = (enum move_mode)offer->mode;
 		else if (move->mode == MOVE_ANY)
 			move->mode = MOVE_LAZY;
-		log_info("%s (%s) offers %s (pid %u)", move->link->name, move->link->peer, offer->comm,
+		log_info("%s (%s) %s %s (pid %u)", move->link->name, move->link->peer,
+			 offer->check_only ? "asks about" : "offers", offer->comm,
 			 offer->tids_count ? offer->tids[0] : 0);
-		err = offer_check(offer, &limits);
+		m->check_only = offer->check_only;
+		err = m->check_only ? compare_offer(move->link, offer, &limits, &m->nr_refused)
+				    : offer_check(offer, &limits);
 	}
 	arena_reset(mark);
 	return err;
@@ -131,6 +137,17 @@ static int send_answer(struct target_move *m, int refused)
 	return err;
 }
 
+/* One FILE. A check wants to hear of each that is refused, a move of the first. */
+static int judge_file(struct target_move *m, int *refused)
+{
+	if (!m->check_only) {
+		if (!*refused)
+			*refused = check_file(m);
+		return 0;
+	}
+	return check_file(m) ? compare_tell(m->move.link, &m->nr_refused) : 0;
+}
+
 /* Reads FILE frames up to CHECK and answers; `*refused` becomes the first reason against it. */
 static int answer_check(struct target_move *m, int *refused)
 {
@@ -138,10 +155,10 @@ static int answer_check(struct target_move *m, int *refused)
 	int err;
 
 	while (lane->rx.type == FRAME_FILE) {
-		if (!*refused)
-			*refused = check_file(m);
+		err = judge_file(m, refused);
 		lane_receive_done(lane);
-		err = link_receive(m->move.link, OFFER_TIMEOUT_MS, true);
+		if (!err)
+			err = link_receive(m->move.link, OFFER_TIMEOUT_MS, true);
 		if (err)
 			return err;
 	}
@@ -149,7 +166,7 @@ static int answer_check(struct target_move *m, int *refused)
 	if (err)
 		return err;
 	lane_receive_done(lane);
-	return send_answer(m, *refused);
+	return m->check_only ? compare_answer(m->move.link, m->nr_refused) : send_answer(m, *refused);
 }
 
 static enum outcome take_offer(struct target_move *m)
@@ -169,6 +186,8 @@ static enum outcome take_offer(struct target_move *m)
 	text_copy(move->state.mode, sizeof(move->state.mode), move_mode_name(move->mode));
 	if (!refused)
 		refused = movestate_write(&move->state, STAGE_BUILDING);
+	if (refused && m->check_only)
+		refused = compare_tell(link, &m->nr_refused);
 	err = link_receive(link, OFFER_TIMEOUT_MS, true);
 	if (!err)
 		err = answer_check(m, &refused);
@@ -176,6 +195,8 @@ static enum outcome take_offer(struct target_move *m)
 		return err == -EACCES ? OUTCOME_REFUSED : OUTCOME_FAILED;
 	if (refused)
 		return OUTCOME_REFUSED;
+	if (m->check_only)
+		return OUTCOME_DONE;
 	m->accepted = true;
 	link_tell(link, LINK_TELL_ACCEPTED);
 	return OUTCOME_DONE;
@@ -473,12 +494,18 @@ enum outcome move_target(struct link *link, const struct move_options *options, 
 		return link_stopping() ? OUTCOME_FAILED : OUTCOME_PEER;
 	}
 	outcome = take_offer(&m);
-	if (outcome == OUTCOME_DONE) {
+	report->check_only = m.check_only;
+	if (m.check_only) {
+		movestate_remove(&m.move.state);
+		/* The other side closes when it has read the answer. */
+		link_receive(link, DONE_TIMEOUT_MS, true);
+		log_reason_clear();
+	} else if (outcome == OUTCOME_DONE) {
 		outcome = take_process(&m);
 	} else {
 		movestate_remove(&m.move.state);
-		/* After a refusal by ANSWER the source closes; after a failure it is told. */
-		link_abort(link, outcome == OUTCOME_FAILED ? LINK_NEVER_STARTED : LINK_REFUSED);
+		/* Not that nothing ever ran: of a move that another worker had, we know nothing. */
+		link_abort(link, outcome == OUTCOME_FAILED ? LINK_FAILED : LINK_REFUSED);
 	}
 	move_finish(&m.move);
 	link_close(link);

@@ -274,22 +274,38 @@ static int check_pids(const baton_MoveOffer *offer)
 	return 0;
 }
 
-int offer_check(const baton_MoveOffer *offer, const struct offer_limits *limits)
+static int check_policy(const baton_MoveOffer *offer, const struct offer_limits *limits)
 {
 	struct policy_subject subject = {.peer = limits->peer,
 					 .exe = offer->exe,
 					 .uids = offer->uids,
 					 .nr_uids = offer->uids_count};
-	int err;
 
-	err = policy_check(limits->keys_dir, &subject);
-	if (err)
-		return err;
-	err = check_machine(offer);
-	if (err)
-		return err;
-	err = check_vdso(offer);
-	if (err)
-		return err;
-	return limits->pidns ? 0 : check_pids(offer);
+	return policy_check(limits->keys_dir, &subject);
+}
+
+int offer_check_step(unsigned int step, const baton_MoveOffer *offer, const struct offer_limits *limits)
+{
+	/* A check without a process compares the devices only. */
+	bool no_process = offer->check_only && !offer->tids_count;
+
+	switch (step) {
+	case 0:
+		return no_process ? 0 : check_policy(offer, limits);
+	case 1:
+		return check_machine(offer);
+	case 2:
+		return check_vdso(offer);
+	default:
+		return limits->pidns || no_process ? 0 : check_pids(offer);
+	}
+}
+
+int offer_check(const baton_MoveOffer *offer, const struct offer_limits *limits)
+{
+	int err = 0;
+
+	for (unsigned int step = 0; step < OFFER_NR_STEPS && !err; step++)
+		err = offer_check_step(step, offer, limits);
+	return err;
 }

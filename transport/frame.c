@@ -38,7 +38,7 @@ static const struct frame_bounds bounds[FRAME_TYPE_END] = {
 	[FRAME_COMPLETE] = {"COMPLETE", BODY_UP_TO(1024)},
 	[FRAME_DONE] = {"DONE", BODY_UP_TO(1024)},
 	[FRAME_ABORT] = {"ABORT", BODY_UP_TO(4096)},
-	[FRAME_PING] = {"PING", BODY_UP_TO(64)},
+	[FRAME_PING] = {"PING", BODY_UP_TO(FRAME_BODY_MAX), .flags = FRAME_PING_QUIET},
 	[FRAME_PONG] = {"PONG", BODY_UP_TO(64)},
 };
 

@@ -28,10 +28,13 @@ enum frame_type {
 	FRAME_COMPLETE,  /* target: all has arrived (protobuf: its counters) */
 	FRAME_DONE,      /* source: the old copy is gone */
 	FRAME_ABORT,     /* both: it failed, undo (protobuf: reason) */
-	FRAME_PING,      /* both: are you there; answered with PONG, body echoed */
+	FRAME_PING, /* both: are you there; answered with PONG, body (64 bytes at most) echoed */
 	FRAME_PONG,
 	FRAME_TYPE_END,
 };
+
+/* Flag of PING: the body only fills the link, PONG comes back empty. */
+#define FRAME_PING_QUIET 0x01
 
 /* Header in host order. */
 struct frame {
