@@ -39,8 +39,10 @@ static int fill(struct dump *d, pid_t tid, baton_Creds *msg)
 	int64_t bits = remote_call(&d->thread, SYS_prctl, PR_GET_SECUREBITS);
 	int death = 0, err = read_status(d, tid, &status);
 
-	if (err || bits < 0)
-		return err ? err : (int)bits;
+	if (err)
+		return err;
+	if (bits < 0)
+		return (int)bits;
 	if (remote_call(&d->thread, SYS_prctl, PR_GET_PDEATHSIG, room) < 0 ||
 	    remote_read(&d->thread, room, &death, sizeof(death)))
 		return -EFAULT;

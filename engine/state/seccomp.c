@@ -40,19 +40,31 @@ static int emit(struct dump *d, const struct state_kind *kind, pid_t tid, long i
 	return dump_emit(d, kind, msg);
 }
 
+/* Number of filters, or -errno: one that cannot be seen must not be lost. */
+static int count_filters(pid_t tid)
+{
+	int nr = 0;
+	long n;
+
+	while ((n = get_filter(tid, nr, NULL)) >= 0)
+		if (++nr > MAX_FILTERS)
+			return -E2BIG;
+	/* EINVAL: no filter at all; ENOENT: none of that number. */
+	return n == -EINVAL || n == -ENOENT ? nr : (int)n;
+}
+
 static int seccomp_dump_thread(struct dump *d, const struct state_kind *kind,
 			       const struct freeze_thread *thread)
 {
 	size_t mark;
 	baton_Seccomp *msg;
-	long nr = 0, n;
-	int err = 0;
+	int err = 0, nr = count_filters(thread->tid);
 
-	while (nr < MAX_FILTERS && (n = get_filter(thread->tid, nr, NULL)) >= 0)
-		nr++;
-	/* No filter at all, or a kernel without seccomp, answers with EINVAL or ENOENT. */
 	if (nr == 0)
 		return 0;
+	if (nr < 0)
+		return log_fail(-nr, "thread %d: its seccomp filters cannot be read: %s",
+				thread->tid, strerror(-nr));
 	mark = arena_mark();
 	msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
 	if (!msg)

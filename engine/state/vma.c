@@ -111,10 +111,10 @@ static int any_exists(struct dump *d, uint64_t from, uint64_t upto)
 /* The very object behind a mapping, as a descriptor of ours. */
 static int open_mapped(int proc_fd, uint64_t start, uint64_t len, int flags)
 {
+	unsigned long long end = start + len;
 	char path[64];
 
-	snprintf(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)start,
-		 (unsigned long long)(start + len));
+	snprintf(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)start, end);
 	return openat(proc_fd, path, flags | O_CLOEXEC);
 }
 
@@ -328,9 +328,10 @@ static int64_t open_backing(struct restore *r, const baton_Vma *msg)
 		return -1;
 	}
 	if (msg->origin_start) {
+		unsigned long long end = msg->origin_start + msg->origin_len;
+
 		snprintf(path, sizeof(path), "/proc/self/map_files/%llx-%llx",
-			 (unsigned long long)msg->origin_start,
-			 (unsigned long long)(msg->origin_start + msg->origin_len));
+			 (unsigned long long)msg->origin_start, end);
 		fd = fd_remote_open(r, path, O_RDWR);
 		return fd < 0 ? fd - 1 : fd;
 	}
@@ -357,8 +358,8 @@ static int map(struct restore *r, const baton_Vma *msg, int64_t fd)
 	if (ret == (int64_t)msg->start)
 		return 0;
 	ret = ret < 0 ? ret : -EEXIST;
-	return log_fail((int)-ret, "mapping %#llx-%#llx %s: %s", (unsigned long long)msg->start,
-			(unsigned long long)(msg->start + msg->len), msg->path,
+	return log_fail((int)-ret, "mapping of %llu bytes at %#llx %s: %s",
+			(unsigned long long)msg->len, (unsigned long long)msg->start, msg->path,
 			strerror((int)-ret));
 }
 
