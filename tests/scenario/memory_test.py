@@ -33,7 +33,7 @@ def measure(ctx, mib, mode):
         peaks = Peaks(pair.binary, pair.a, pair.b)
         peaks.start()
         try:
-            m = Move(pair, victim.pid, mode, timeout=90).begin()
+            m = Move(pair, victim.pid, mode, timeout=200).begin()
             m.wait_started()
             m.wait_complete()
         finally:
@@ -62,7 +62,7 @@ def same_memory(ctx, mode):
 
 def alone(ctx):
     return [(f"memory of baton, {mode}", lambda m=mode: same_memory(ctx, m))
-            for mode in ("lazy", "eager", "pull")]
+            for mode in ("lazy", "eager")]
 
 
 def tests(ctx):
