@@ -75,7 +75,8 @@ enum outcome session_move(struct session *session)
 
 	outcome = session->role == MOVE_SOURCE ? move_source(&session->link, &session->move, &report)
 					       : move_target(&session->link, &session->move, &report);
-	if (!report.check_only)
+	/* Who was not let in was no move. */
+	if (!report.check_only && (session->link.address || outcome != OUTCOME_PEER))
 		report_print(&report, outcome, session->role, session->json);
 	if (outcome != OUTCOME_DONE && outcome != OUTCOME_HELD)
 		cmd_fail(outcome, "the move failed");

@@ -23,6 +23,7 @@
 #include "engine/freeze.h"
 #include "engine/move.h"
 #include "engine/offer.h"
+#include "engine/pagemap.h"
 #include "engine/proc.h"
 #include "engine/serve.h"
 #include "engine/state/fd.h"
@@ -47,6 +48,7 @@ struct source_move {
 	int64_t frozen_us;
 	bool committed;
 	bool started; /* the target's STARTED was seen */
+	int64_t cut_ms; /* when the committed move lost its link; 0: it has one that works */
 	uint64_t pages_resident;
 };
 
@@ -54,6 +56,7 @@ static struct {
 	struct freeze freeze;
 	struct dump dump;
 	struct serve *serve;
+	struct pagemap count; /* to count what exists */
 } engine;
 
 int move_source_init(void)
@@ -64,6 +67,8 @@ int move_source_init(void)
 		err = dump_init(&engine.dump, &engine.freeze);
 	if (!err)
 		err = serve_init(&engine.serve);
+	if (!err)
+		err = pagemap_init(&engine.count);
 	if (!err)
 		err = files_init();
 	return err ? err : fd_init();
@@ -310,6 +315,7 @@ static void undo(struct source_move *m)
 
 static void note_started(struct source_move *m)
 {
+	m->cut_ms = 0;
 	if (m->started)
 		return;
 	m->started = true;
@@ -362,6 +368,52 @@ static int serve_committed(struct source_move *m)
 	return err;
 }
 
+static uint64_t count_range(uint64_t start, uint64_t end)
+{
+	uint64_t pages = 0, run_start, run_end, upto;
+
+	while (start < end) {
+		if (pagemap_next(&engine.count, start, end, &run_start, &run_end, &upto))
+			return pages;
+		pages += (run_end - run_start) >> arch_page_shift();
+		start = upto;
+	}
+	return pages;
+}
+
+/* Pages of private anonymous memory that exist in the copy, each counted once. */
+static uint64_t count_pages(const struct source_move *m)
+{
+	char buf[PROC_LINE_MAX], *line;
+	struct line_reader reader;
+	struct proc_map map;
+	uint64_t pages = 0;
+
+	if (pagemap_open(&engine.count, m->move.state.pid))
+		return 0;
+	if (!line_reader_open(&reader, engine.dump.proc_fd, "maps", buf, sizeof(buf))) {
+		while (line_reader_next(&reader, &line) > 0)
+			if (proc_map_parse(line, &map) && !map.shared && !map.inode)
+				pages += count_range(map.start, map.end);
+		line_reader_close(&reader);
+	}
+	pagemap_close(&engine.count);
+	return pages;
+}
+
+/* What was sent so far; a page can travel twice, when it is touched while it is on its way. */
+static void report_pages(struct source_move *m)
+{
+	struct move_report *report = m->move.report;
+	struct serve_counters counters;
+
+	serve_counters(engine.serve, &counters);
+	report->pages_sent = counters.pages_sent + engine.dump.nr_eager;
+	report->pages_zero = counters.pages_zero;
+	report->pages_total = count_pages(m) + engine.dump.nr_eager;
+	log_reason_clear();
+}
+
 /* Ends the old copy and waits until it is gone: the parent, not we, gets to know of its end. */
 static void kill_copy(struct source_move *m)
 {
@@ -390,14 +442,10 @@ static void say_done(struct source_move *m)
 {
 	struct move_report *report = m->move.report;
 	struct link *link = m->move.link;
-	struct serve_counters counters;
-	baton_MoveDone done = {.downtime_us = report->downtime_us, .freeze_us = report->freeze_us};
+	baton_MoveDone done = {.downtime_us = report->downtime_us,
+			       .freeze_us = report->freeze_us,
+			       .pages_total = report->pages_total};
 
-	serve_counters(engine.serve, &counters);
-	report->pages_sent = counters.pages_sent + engine.dump.nr_eager;
-	report->pages_zero = counters.pages_zero;
-	report->pages_total = report->pages_sent + report->pages_zero;
-	done.pages_total = report->pages_total;
 	/* When this is lost the target asks again; what is left to do is done. */
 	if (!link_send_message(link, FRAME_DONE, baton_MoveDone_fields, &done))
 		link_receive(link, 1000, false);
@@ -408,6 +456,7 @@ static enum outcome finish_committed(struct source_move *m)
 {
 	move_stage(&m->move, "end");
 	m->move.state.stage = STAGE_DRAINED;
+	report_pages(m);
 	kill_copy(m);
 	movestate_remove(&m->move.state);
 	say_done(m);
@@ -420,7 +469,25 @@ static enum outcome hold(struct source_move *m)
 	log_error("move %s is committed but not complete: pid %d stays stopped here until %s answers "
 		  "(%s)",
 		  m->move.state.id, m->move.state.pid, m->move.link->peer, log_reason());
+	report_pages(m);
 	return OUTCOME_HELD;
+}
+
+/* True when a new link can help. A peer that says that it does not have the move will not change. */
+static bool may_reconnect(struct source_move *m, int err)
+{
+	if (!m->cut_ms)
+		m->cut_ms = clock_now_ms();
+	switch (-err) {
+	case ESRCH:
+	case ECONNABORTED:
+	case ECANCELED:
+	case EACCES:
+	case EPROTO:
+		return false;
+	default:
+		return !link_stopping() && clock_now_ms() - m->cut_ms < PATIENCE_MS;
+	}
 }
 
 static enum outcome serve_to_the_end(struct source_move *m)
@@ -435,9 +502,7 @@ static enum outcome serve_to_the_end(struct source_move *m)
 			undo(m);
 			return OUTCOME_FAILED;
 		}
-		if (err == -ESRCH || link_stopping())
-			return hold(m);
-		if (move_reconnect(&m->move, PATIENCE_MS, true))
+		if (!may_reconnect(m, err) || move_reconnect(&m->move, PATIENCE_MS, true))
 			return hold(m);
 	}
 }

@@ -108,6 +108,7 @@ int movestate_write(struct movestate *state, enum move_stage stage)
 		return log_fail(-err, "state folder %s: writing %s: %s; make room there or use --state DIR",
 				folder_path, name, strerror(-err));
 	}
+	state->written = true;
 	return 0;
 }
 
@@ -115,7 +116,7 @@ void movestate_remove(const struct movestate *state)
 {
 	char name[64];
 
-	if (folder_fd < 0 || !state->id[0])
+	if (folder_fd < 0 || !state->written)
 		return;
 	file_name(state, "stat", name, sizeof(name));
 	unlinkat(folder_fd, name, 0);

@@ -43,6 +43,7 @@ struct movestate {
 	enum move_stage stage;
 	pid_t engine;        /* the baton process that works on it */
 	int64_t begun_s, changed_s; /* CLOCK_REALTIME */
+	bool written; /* by us: its files are ours to remove; not kept in the file */
 };
 
 /* Counters as they are shown; a zero pages_total means unknown. */
@@ -64,7 +65,7 @@ int movestate_folder(void);
  */
 int movestate_write(struct movestate *state, enum move_stage stage);
 
-/* Removes both files of a move. */
+/* Removes both files of a move, if movestate_write made them. */
 void movestate_remove(const struct movestate *state);
 
 /* Replaces the counters, without sync; at most every 200 ms, else it does nothing. */
