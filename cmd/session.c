@@ -47,6 +47,7 @@ int session_begin(struct session *session, const struct options *options, enum m
 	arena_seal();
 	if (movestate_folder_open(options->state))
 		return cmd_fail(OUTCOME_SYSTEM, "the state folder cannot be used");
+	movestate_sweep();
 	link_catch_signals();
 	return OUTCOME_DONE;
 }

@@ -2,6 +2,7 @@
 /* The state folder: one small file a move, synced before what it says is acted upon. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -330,6 +331,31 @@ int movestate_find_pid(pid_t pid)
 	}
 	dir_reader_close(&reader);
 	return err;
+}
+
+void movestate_sweep(void)
+{
+	struct dir_reader reader;
+	struct movestate state;
+	const char *name;
+
+	if (dir_reader_open(&reader, folder_fd, "."))
+		return;
+	while (dir_reader_next(&reader, &name, NULL) > 0) {
+		size_t len = strlen(name);
+
+		if (len < 5 || strcmp(name + len - 5, ".move") || movestate_read(folder_fd, name, &state))
+			continue;
+		/* Before COMMITTED and STARTED the process runs on, and what was built died with its
+		 * engine. */
+		if (state.stage != STAGE_OFFERED && state.stage != STAGE_BUILDING)
+			continue;
+		if (state.engine <= 0 || !kill(state.engine, 0) || errno != ESRCH)
+			continue;
+		state.written = true;
+		movestate_remove(&state);
+	}
+	dir_reader_close(&reader);
 }
 
 /* The lock of this process: a descriptor that is never closed, and its name. */

@@ -79,6 +79,9 @@ void movestate_read_counters(int folder, const struct movestate *state, struct m
 /* -EBUSY, with the reason said, when the folder holds a move of this very process. */
 int movestate_find_pid(pid_t pid);
 
+/* Removes what batons that died left of moves in which nothing was committed yet. */
+void movestate_sweep(void);
+
 /* Locks a pid against a second move while this process lives. -EBUSY: it is being moved. */
 int movestate_lock_pid(pid_t pid);
 void movestate_unlock_pid(void);

@@ -22,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/movestate.h"
 #include "engine/supervise.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
@@ -248,6 +249,8 @@ static void reap_workers(struct supervisor *s)
 			if (WIFSIGNALED(status) && slot->kind == SLOT_MOVE)
 				log_error("the worker of the move from %s died of signal %d", slot->peer,
 					  WTERMSIG(status));
+			if (WIFSIGNALED(status))
+				movestate_sweep();
 			if (slot->accepted && !s->once_ended) {
 				s->once_ended = s->options->once;
 				s->once_outcome = WIFEXITED(status)
