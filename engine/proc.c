@@ -202,6 +202,39 @@ int proc_each_thread(int proc_fd, int (*fn)(void *data, pid_t tid), void *data)
 	return err;
 }
 
+struct child_walk {
+	int proc_fd;
+	int (*fn)(void *data, pid_t child);
+	void *data;
+};
+
+static int children_of_thread(void *data, pid_t tid)
+{
+	struct child_walk *walk = data;
+	char path[48], text[256];
+	const char *c = text;
+	uint64_t child;
+	ssize_t n;
+	int err = 0;
+
+	snprintf(path, sizeof(path), "task/%d/children", tid);
+	n = io_read_file(walk->proc_fd, path, text, sizeof(text));
+	if (n == -EFBIG) /* more than fit; the first ones say enough */
+		text[sizeof(text) - 1] = '\0';
+	else if (n < 0)
+		return 0;
+	while (!err && text_take_u64(&c, 10, &child))
+		err = walk->fn(walk->data, (pid_t)child);
+	return err;
+}
+
+int proc_each_child(int proc_fd, int (*fn)(void *data, pid_t child), void *data)
+{
+	struct child_walk walk = {proc_fd, fn, data};
+
+	return proc_each_thread(proc_fd, children_of_thread, &walk);
+}
+
 int proc_stat_fields(int dir_fd, unsigned int first, unsigned int nr, uint64_t *values)
 {
 	char buf[1024];

@@ -49,6 +49,10 @@ bool proc_map_parse(char *line, struct proc_map *map);
 /* Calls `fn` for each thread of the process until it returns non-zero, which is passed on. */
 int proc_each_thread(int proc_fd, int (*fn)(void *data, pid_t tid), void *data);
 
+/* Calls `fn` for each child process of any thread until it returns non-zero, which is passed on.
+ * Needs CONFIG_PROC_CHILDREN. */
+int proc_each_child(int proc_fd, int (*fn)(void *data, pid_t child), void *data);
+
 /* Field `index` (from 1, as proc(5) counts; 3 and up) of "stat" below dir_fd. */
 int proc_stat_field(int dir_fd, unsigned int index, int64_t *value);
 /* Fields first..first+nr-1 at once. */

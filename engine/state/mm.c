@@ -91,7 +91,10 @@ static int mm_restore(struct restore *r, const void *data)
 				"memory layout (PR_SET_MM_MAP): %s; it needs "
 				"CONFIG_CHECKPOINT_RESTORE",
 				strerror((int)-ret));
-	return 0;
+	/* After the mappings: READ_IMPLIES_EXEC would add to their protection. Before the threads:
+	 * they inherit it. */
+	ret = remote_call(&r->leader, SYS_personality, r->process.personality);
+	return ret < 0 ? (int)ret : 0;
 }
 
 const struct state_kind kind_mm = {

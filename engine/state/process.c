@@ -102,6 +102,17 @@ static int dump_prctl(struct dump *d, baton_Process *msg)
 	return 0;
 }
 
+/* One may have come since the probe: it would be left behind. */
+static int fail_child(void *data, pid_t child)
+{
+	const struct dump *d = data;
+
+	return log_fail(EBUSY,
+			"pid %d has made a child process (%d) meanwhile; trees are not moved "
+			"yet",
+			d->pid, child);
+}
+
 static int process_dump(struct dump *d, const struct state_kind *kind)
 {
 	size_t mark = arena_mark();
@@ -112,6 +123,8 @@ static int process_dump(struct dump *d, const struct state_kind *kind)
 	if (!msg)
 		return -ENOMEM;
 	err = proc_status(d->proc_fd, &status);
+	if (!err)
+		err = proc_each_child(d->proc_fd, fail_child, d);
 	if (!err)
 		err = dump_links(d, msg);
 	if (!err)
@@ -194,7 +207,7 @@ static int join_groups(struct restore *r, const baton_Process *msg)
 static int process_restore(struct restore *r, const void *data)
 {
 	const baton_Process *msg = data;
-	int64_t ret;
+	int64_t ret = 0;
 	int err;
 
 	if (r->pid || msg->pid <= 1 || msg->rlimits_count != NR_RLIMITS)
@@ -207,8 +220,7 @@ static int process_restore(struct restore *r, const void *data)
 		return err;
 	remote_call(&r->leader, SYS_close_range, 3, ~0U);
 	err = join_groups(r, msg);
-	ret = remote_call(&r->leader, SYS_personality, msg->personality);
-	if (ret >= 0 && msg->child_subreaper)
+	if (!err && msg->child_subreaper)
 		ret = remote_call(&r->leader, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
 	if (ret >= 0 && msg->thp_disabled)
 		ret = remote_call(&r->leader, SYS_prctl, PR_SET_THP_DISABLE, 1);
@@ -311,24 +323,15 @@ static void probe_status(struct probe *p, const struct proc_status *s)
 			      s->threads, CONFIG_MAX_THREADS);
 }
 
-static int probe_children(void *data, pid_t tid)
+static int refuse_child(void *data, pid_t child)
 {
 	struct probe *p = data;
-	char path[48], item[24], text[256];
-	const char *c = text;
-	uint64_t child;
+	char item[24];
 
-	snprintf(path, sizeof(path), "task/%d/children", tid);
-	if (io_read_file(p->proc_fd, path, text, sizeof(text)) == -EFBIG)
-		text[sizeof(text) - 1] = '\0';
-	else if (text[0] == '\0')
-		return 0;
-	while (text_take_u64(&c, 10, &child)) {
-		snprintf(item, sizeof(item), "child %llu", (unsigned long long)child);
-		probe_refused(p, item,
-			      "is a child process; trees are not moved yet: end it, or move a "
-			      "process that has none");
-	}
+	snprintf(item, sizeof(item), "child %d", child);
+	probe_refused(p, item,
+		      "is a child process; trees are not moved yet: end it, or move a process that "
+		      "has none");
 	return 0;
 }
 
@@ -377,7 +380,7 @@ static int process_probe(struct probe *p)
 		return 0;
 	probe_program(p);
 	probe_namespaces(p);
-	return proc_each_thread(p->proc_fd, probe_children, p);
+	return proc_each_child(p->proc_fd, refuse_child, p);
 }
 
 const struct state_kind kind_process = {

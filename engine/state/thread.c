@@ -94,14 +94,28 @@ static int dump_rseq(struct dump *d, baton_Thread *msg)
 				  (thread->rseq + thread->rseq_len + page - 1) & ~(page - 1));
 }
 
+/* A thread that has left the others' descriptors or folders (unshare(2)) cannot be made by clone. */
+static int check_shared(const struct dump *d, pid_t tid)
+{
+	if (syscall(SYS_kcmp, d->pid, tid, BATON_KCMP_FILES, 0, 0) == 0 &&
+	    syscall(SYS_kcmp, d->pid, tid, BATON_KCMP_FS, 0, 0) == 0)
+		return 0;
+	return log_fail(EOPNOTSUPP,
+			"pid %d: thread %d has descriptors or a working folder of its own "
+			"(unshare), which is not carried",
+			d->pid, tid);
+}
+
 static int thread_dump(struct dump *d, const struct state_kind *kind,
 		       const struct freeze_thread *thread)
 {
 	baton_Thread msg = {.tid = thread->tid_inside, .leader = thread->tid == d->pid};
 	uint64_t len = 0;
 	void *head = NULL;
-	int err;
+	int err = check_shared(d, thread->tid);
 
+	if (err)
+		return err;
 	if (syscall(SYS_get_robust_list, thread->tid, &head, &len) == 0) {
 		msg.robust_list = (uint64_t)(uintptr_t)head;
 		msg.robust_len = len;
