@@ -97,6 +97,9 @@ int fd_place_begin(struct restore *r)
 		wide.rlim_cur = wide.rlim_max = old.rlim_max;
 		prlimit(r->pid, RLIMIT_NOFILE, &wide, NULL);
 	}
+	/* The new process begins as a copy of ours, with our streams and nothing else. */
+	for (int i = 0; i < 3; i++)
+		r->stdio_fd[i] = i;
 	for (int i = 0; i < 3 && !err; i++)
 		err = stash(r, i, STASH_BASE);
 	if (err)
