@@ -22,7 +22,8 @@ static const struct option_row rows[OPTION_END] = {
 	[OPTION_KEYS] = {"keys", "DIR", "keys folder (default " CMD_KEYS_DEFAULT ")"},
 	[OPTION_STATE] = {"state", "DIR", "state folder (default " CMD_STATE_DEFAULT ")"},
 	[OPTION_JSON] = {"json", NULL, "print the result as a JSON object"},
-	[OPTION_LISTEN] = {"listen", "ADDR:PORT", "where to listen (default every address, port 7117; port 0: any)"},
+	[OPTION_LISTEN] = {"listen", "ADDR:PORT",
+			   "where to listen (default every address, port 7117; port 0: any)"},
 	[OPTION_ONCE] = {"once", NULL, "end after one move"},
 	[OPTION_PIDNS] = {"pidns", NULL, "give the process a pid namespace of its own"},
 	[OPTION_PORT_FILE] = {"port-file", "FILE", "write the port to FILE once it listens"},
@@ -31,7 +32,8 @@ static const struct option_row rows[OPTION_END] = {
 	[OPTION_LAZY] = {"lazy", NULL, "start it first, memory follows (default)"},
 	[OPTION_ON_DEMAND] = {"on-demand", NULL, "bring over only the memory that is touched"},
 	[OPTION_MAX_RATE] = {"max-rate", "MIB_S", "limit of the background transfer in MiB/s"},
-	[OPTION_SERVE] = {"serve", "ADDR:PORT", "keep the pages here and serve them to restore --from"},
+	[OPTION_SERVE] = {"serve", "ADDR:PORT",
+			  "keep the pages here and serve them to restore --from"},
 	[OPTION_FROM] = {"from", "HOST:PORT", "take the process from dump --serve there"},
 	[OPTION_LEAVE_RUNNING] = {"leave-running", NULL, "the process goes on here"},
 	[OPTION_WATCH] = {"watch", NULL, "show it again every second"},
@@ -69,8 +71,8 @@ static int set_max_rate(struct options *options, const char *argv0, const char *
 	int rate;
 
 	if (text_parse_int(text, 1, 1 << 20, &rate))
-		return cmd_usage(argv0, "--max-rate %s: a number from 1 to 1048576 (MiB/s) is wanted",
-				 text);
+		return cmd_usage(
+			argv0, "--max-rate %s: a number from 1 to 1048576 (MiB/s) is wanted", text);
 	options->max_rate_mib_s = (unsigned int)rate;
 	return -1;
 }
@@ -142,9 +144,9 @@ int options_parse(int argc, char **argv, unsigned int allowed, struct options *o
 	allowed |= ALWAYS;
 	for (id = 1; id < OPTION_END; id++)
 		if (allowed & OPTION_BIT(id))
-			table[nr++] = (struct option){rows[id].name,
-						      rows[id].value ? required_argument : no_argument,
-						      NULL, id};
+			table[nr++] = (struct option){
+				rows[id].name, rows[id].value ? required_argument : no_argument,
+				NULL, id};
 	optind = 1;
 	while ((id = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		if (id <= 0 || id >= OPTION_END)

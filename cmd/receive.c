@@ -23,5 +23,6 @@ int cmd_receive(int argc, char **argv)
 	outcome = session_begin(&session, &options, MOVE_TARGET);
 	if (outcome)
 		return outcome;
-	return session_listen(&session, &options, options.listen ? options.listen : "", options.once);
+	return session_listen(&session, &options, options.listen ? options.listen : "",
+			      options.once);
 }

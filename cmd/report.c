@@ -27,7 +27,8 @@ static void progress_terminal(const struct move_progress *progress)
 
 	if (progress->pages_done || progress->pages_left)
 		len = snprintf(line, sizeof(line), "\r\033[K%s: %u%%, %.1f MiB/s, %llu pages left",
-			       progress->stage, percent(progress), (double)progress->rate_kib_s / 1024,
+			       progress->stage, percent(progress),
+			       (double)progress->rate_kib_s / 1024,
 			       (unsigned long long)progress->pages_left);
 	else
 		len = snprintf(line, sizeof(line), "\r\033[K%s", progress->stage);
@@ -67,9 +68,9 @@ void report_progress(const struct move_progress *progress)
 const char *report_outcome_name(enum outcome outcome)
 {
 	static const char *const names[] = {
-		[OUTCOME_DONE] = "done",       [OUTCOME_FAILED] = "failed",
-		[OUTCOME_USAGE] = "usage",     [OUTCOME_REFUSED] = "refused",
-		[OUTCOME_HELD] = "held",       [OUTCOME_PEER] = "peer",
+		[OUTCOME_DONE] = "done",     [OUTCOME_FAILED] = "failed",
+		[OUTCOME_USAGE] = "usage",   [OUTCOME_REFUSED] = "refused",
+		[OUTCOME_HELD] = "held",     [OUTCOME_PEER] = "peer",
 		[OUTCOME_SYSTEM] = "system",
 	};
 
@@ -79,8 +80,10 @@ const char *report_outcome_name(enum outcome outcome)
 static void print_json(const struct move_report *r, enum outcome outcome)
 {
 	printf("{\"id\": \"%s\", \"pid\": %d, \"result\": \"%s\", \"downtime_us\": %llu, "
-	       "\"freeze_us\": %llu, \"total_us\": %llu, \"pages_total\": %llu, \"pages_sent\": %llu, "
-	       "\"pages_zero\": %llu, \"bytes_wire\": %llu, \"faults\": %llu, \"fault_p50_us\": %u, "
+	       "\"freeze_us\": %llu, \"total_us\": %llu, \"pages_total\": %llu, \"pages_sent\": "
+	       "%llu, "
+	       "\"pages_zero\": %llu, \"bytes_wire\": %llu, \"faults\": %llu, \"fault_p50_us\": "
+	       "%u, "
 	       "\"fault_p99_us\": %u, \"reconnects\": %u, \"peak_rss_kib\": %llu}\n",
 	       r->id, r->pid, report_outcome_name(outcome), (unsigned long long)r->downtime_us,
 	       (unsigned long long)r->freeze_us, (unsigned long long)r->total_us,
@@ -104,7 +107,8 @@ static void print_line(const struct move_report *r, enum move_role role)
 	printf("\n");
 }
 
-void report_print(const struct move_report *report, enum outcome outcome, enum move_role role, bool json)
+void report_print(const struct move_report *report, enum outcome outcome, enum move_role role,
+		  bool json)
 {
 	if (line_open)
 		(void)!write(STDERR_FILENO, "\r\033[K", 4);

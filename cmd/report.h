@@ -9,7 +9,8 @@
 void report_progress(const struct move_progress *progress);
 
 /* Ends the progress line, then prints the result on standard output. */
-void report_print(const struct move_report *report, enum outcome outcome, enum move_role role, bool json);
+void report_print(const struct move_report *report, enum outcome outcome, enum move_role role,
+		  bool json);
 
 /* The word for an outcome in JSON. */
 const char *report_outcome_name(enum outcome outcome);

@@ -16,16 +16,18 @@ static int take_memory(struct session *session)
 	int err = arena_init();
 
 	if (err)
-		return log_fail(-err, "the memory budget (%d KiB) is too small; raise "
-				      "CONFIG_MEMORY_BUDGET_KIB",
+		return log_fail(-err,
+				"the memory budget (%d KiB) is too small; raise "
+				"CONFIG_MEMORY_BUDGET_KIB",
 				CONFIG_MEMORY_BUDGET_KIB);
 	err = link_init(&session->link);
 	if (!err)
 		err = move_init(session->role);
 	if (!err)
 		err = supervise_init();
-	return err ? log_fail(ENOMEM, "the memory budget (%d KiB) is too small; raise "
-				      "CONFIG_MEMORY_BUDGET_KIB",
+	return err ? log_fail(ENOMEM,
+			      "the memory budget (%d KiB) is too small; raise "
+			      "CONFIG_MEMORY_BUDGET_KIB",
 			      CONFIG_MEMORY_BUDGET_KIB)
 		   : 0;
 }
@@ -74,8 +76,9 @@ enum outcome session_move(struct session *session)
 	struct move_report report;
 	enum outcome outcome;
 
-	outcome = session->role == MOVE_SOURCE ? move_source(&session->link, &session->move, &report)
-					       : move_target(&session->link, &session->move, &report);
+	outcome = session->role == MOVE_SOURCE
+			  ? move_source(&session->link, &session->move, &report)
+			  : move_target(&session->link, &session->move, &report);
 	/* Who was not let in was no move. */
 	if (!report.check_only && (session->link.address || outcome != OUTCOME_PEER))
 		report_print(&report, outcome, session->role, session->json);
@@ -90,7 +93,8 @@ enum outcome session_work(struct link *link, void *data)
 	return session_move(data);
 }
 
-int session_listen(struct session *session, const struct options *options, const char *listen, bool once)
+int session_listen(struct session *session, const struct options *options, const char *listen,
+		   bool once)
 {
 	struct supervise_options supervise = {.listen = listen,
 					      .port_file = options->port_file,

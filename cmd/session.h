@@ -26,7 +26,8 @@ enum outcome session_move(struct session *session);
 enum outcome session_work(struct link *link, void *data);
 
 /* Listens and works until it ends; see supervise_run. */
-int session_listen(struct session *session, const struct options *options, const char *listen, bool once);
+int session_listen(struct session *session, const struct options *options, const char *listen,
+		   bool once);
 
 /* Source: the process can be moved, nobody else moves it, and nobody will until we end. */
 int session_claim(struct session *session, pid_t pid);

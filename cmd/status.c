@@ -37,7 +37,8 @@ static bool is_alive(const struct movestate *state)
 	return state->engine > 0 && (!kill(state->engine, 0) || errno == EPERM);
 }
 
-static void print_json(const struct movestate *state, const struct movestate_counters *c, bool first)
+static void print_json(const struct movestate *state, const struct movestate_counters *c,
+		       bool first)
 {
 	printf("%s{", first ? "" : ", ");
 	print_string("id", state->id);
@@ -47,14 +48,16 @@ static void print_json(const struct movestate *state, const struct movestate_cou
 	print_string("peer", state->peer);
 	print_string("mode", state->mode);
 	printf("\"pid\": %d, \"engine\": %d, \"alive\": %s, \"begun\": %lld, \"pages_done\": %llu, "
-	       "\"pages_left\": %llu, \"pages_zero\": %llu, \"rate_kib_s\": %llu, \"faults\": %llu, "
+	       "\"pages_left\": %llu, \"pages_zero\": %llu, \"rate_kib_s\": %llu, \"faults\": "
+	       "%llu, "
 	       "\"fault_p50_us\": %u, \"fault_p99_us\": %u, \"bytes_wire\": %llu, "
 	       "\"peak_rss_kib\": %llu}",
-	       state->pid, state->engine, is_alive(state) ? "true" : "false", (long long)state->begun_s,
-	       (unsigned long long)c->pages_done, (unsigned long long)c->pages_left,
-	       (unsigned long long)c->pages_zero, (unsigned long long)c->rate_kib_s,
-	       (unsigned long long)c->faults, c->fault_p50_us, c->fault_p99_us,
-	       (unsigned long long)c->bytes_wire, (unsigned long long)c->peak_rss_kib);
+	       state->pid, state->engine, is_alive(state) ? "true" : "false",
+	       (long long)state->begun_s, (unsigned long long)c->pages_done,
+	       (unsigned long long)c->pages_left, (unsigned long long)c->pages_zero,
+	       (unsigned long long)c->rate_kib_s, (unsigned long long)c->faults, c->fault_p50_us,
+	       c->fault_p99_us, (unsigned long long)c->bytes_wire,
+	       (unsigned long long)c->peak_rss_kib);
 }
 
 static void print_text(const struct movestate *state, const struct movestate_counters *c)
@@ -63,7 +66,8 @@ static void print_text(const struct movestate *state, const struct movestate_cou
 	       state->source ? "to" : "from", state->peer, movestate_stage_name(state->stage),
 	       is_alive(state) ? "" : " (held: no baton process works on it)");
 	if (c->pages_done || c->pages_left)
-		printf("    %llu pages done, %llu left, %.1f MiB/s, %llu faults (p50 %u us, p99 %u us), "
+		printf("    %llu pages done, %llu left, %.1f MiB/s, %llu faults (p50 %u us, p99 %u "
+		       "us), "
 		       "%.1f MiB on the wire, peak memory %llu KiB\n",
 		       (unsigned long long)c->pages_done, (unsigned long long)c->pages_left,
 		       (double)c->rate_kib_s / 1024, (unsigned long long)c->faults, c->fault_p50_us,
@@ -89,7 +93,8 @@ static int show(int folder, bool json)
 	while ((err = dir_reader_next(&reader, &name, NULL)) > 0) {
 		size_t len = strlen(name);
 
-		if (len < 5 || strcmp(name + len - 5, ".move") || movestate_read(folder, name, &state))
+		if (len < 5 || strcmp(name + len - 5, ".move") ||
+		    movestate_read(folder, name, &state))
 			continue;
 		movestate_read_counters(folder, &state, &counters);
 		if (json)

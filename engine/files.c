@@ -44,7 +44,8 @@ struct round {
 	bool frozen;
 	int timeout_ms;
 	int nr_sent;
-	uint64_t last_dev, last_ino; /* of the mapping before: neighbours are mostly the same file */
+	uint64_t last_dev,
+		last_ino; /* of the mapping before: neighbours are mostly the same file */
 };
 
 int files_init(void)
@@ -97,7 +98,8 @@ static bool already_told(const struct stat *st, enum file_use use)
 	return false;
 }
 
-static int send_identity(struct round *round, int fd, const struct stat *st, const char *path, bool steady)
+static int send_identity(struct round *round, int fd, const struct stat *st, const char *path,
+			 bool steady)
 {
 	struct frame frame = {.type = FRAME_FILE};
 	struct fileid id = {.kind = FILEID_PRESENT};
@@ -139,10 +141,11 @@ static int tell_file(struct round *round, int fd, const char *path, enum file_us
 		return log_fail(errno, "file %s: %s, though pid %d uses it", path, strerror(errno),
 				round->pid);
 	if (there.st_dev != st.st_dev || there.st_ino != st.st_ino)
-		return log_fail(ESTALE,
-				"file %s was replaced since pid %d opened it, and the old one cannot be "
-				"found by its name; restart the program",
-				path, round->pid);
+		return log_fail(
+			ESTALE,
+			"file %s was replaced since pid %d opened it, and the old one cannot be "
+			"found by its name; restart the program",
+			path, round->pid);
 	/* What is being written as we read it would never be equal on both sides. */
 	return send_identity(round, fd, &st, path,
 			     round->frozen || use == USE_READ || !is_unsteady(&st, use));
@@ -220,7 +223,8 @@ static int tell_opened(void *data, const char *path, unsigned int open_flags)
 	if (fd < 0)
 		return log_fail(errno, "file %s (opened by pid %d): %s", path, round->pid,
 				strerror(errno));
-	err = tell_file(round, fd, path, (open_flags & O_ACCMODE) == O_RDONLY ? USE_READ : USE_WRITE);
+	err = tell_file(round, fd, path,
+			(open_flags & O_ACCMODE) == O_RDONLY ? USE_READ : USE_WRITE);
 	close(fd);
 	return err;
 }
@@ -246,9 +250,8 @@ int files_send(struct lane *lane, pid_t pid, bool frozen, int timeout_ms)
 
 static int check_identity(const baton_MoveFile *file, const struct fileid *here)
 {
-	struct fileid there = {.size = file->size,
-			       .kind = (uint8_t)file->kind,
-			       .len = (uint8_t)file->value.size};
+	struct fileid there = {
+		.size = file->size, .kind = (uint8_t)file->kind, .len = (uint8_t)file->value.size};
 	char here_text[FILEID_TEXT_MAX], there_text[FILEID_TEXT_MAX];
 
 	memcpy(there.value, file->value.bytes, file->value.size);

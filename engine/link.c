@@ -118,7 +118,9 @@ static int take_connection(struct link *link, uint8_t number, int64_t deadline)
 		char room[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct iovec part = {text, sizeof(text) - 1};
-	struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr msg = {.msg_iov = &part,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
 			     .msg_controllen = sizeof(control)};
 	struct pollfd wait = {link->supervisor_fd, POLLIN, 0};
 	struct cmsghdr *header;
@@ -182,15 +184,17 @@ static int check_hello(const struct link *link, const baton_Hello *hello)
 				link->peer, hello->version_major, hello->software, WIRE_MAJOR,
 				BATON_VERSION);
 	if (hello->role != (link->source ? baton_Role_ROLE_TARGET : baton_Role_ROLE_SOURCE))
-		return log_fail(EPROTO,
-				"peer %s wants to %s a process, and so do we; use send with receive, or "
-				"restore --from with dump --serve",
-				link->peer, link->source ? "give" : "take");
+		return log_fail(
+			EPROTO,
+			"peer %s wants to %s a process, and so do we; use send with receive, or "
+			"restore --from with dump --serve",
+			link->peer, link->source ? "give" : "take");
 	if (link->source && hello->body_max < FRAME_BODY_MAX)
-		return log_fail(EPROTO,
-				"peer %s takes frames of %u bytes, ours have up to %u; build both with "
-				"the same CONFIG_RUN_KIB",
-				link->peer, hello->body_max, FRAME_BODY_MAX);
+		return log_fail(
+			EPROTO,
+			"peer %s takes frames of %u bytes, ours have up to %u; build both with "
+			"the same CONFIG_RUN_KIB",
+			link->peer, hello->body_max, FRAME_BODY_MAX);
 	return 0;
 }
 
@@ -230,9 +234,10 @@ static int check_fingerprint(struct link *link, const struct lane *lane)
 	if (err)
 		return err;
 	if (link->known && memcmp(shown, link->fingerprint, sizeof(shown)))
-		return log_fail(EKEYREJECTED,
-				"peer %s shows another certificate than at the beginning of the move",
-				link->peer);
+		return log_fail(
+			EKEYREJECTED,
+			"peer %s shows another certificate than at the beginning of the move",
+			link->peer);
 	memcpy(link->fingerprint, shown, sizeof(shown));
 	text_copy(link->name, sizeof(link->name), tls_peer_name(lane));
 	link->known = true;
@@ -344,7 +349,8 @@ int link_receive(struct link *link, int timeout_ms, bool stoppable)
 			if (!(lane->rx.flags & FRAME_PING_QUIET))
 				pong.len = lane->rx.len;
 			if (pong.len > PING_ECHO_MAX)
-				return log_fail(EPROTO, "peer %s: its PING is too long", link->peer);
+				return log_fail(EPROTO, "peer %s: its PING is too long",
+						link->peer);
 			err = lane_queue_wait(lane, &pong, lane->rx_body, SEND_TIMEOUT_MS);
 			if (!err)
 				err = lane_flush_wait(lane, SEND_TIMEOUT_MS);

@@ -29,8 +29,8 @@ struct link {
 
 	uint8_t token[ROUTE_TOKEN_BYTES];
 	uint8_t fingerprint[TLS_FINGERPRINT_BYTES]; /* of the peer's certificate */
-	bool known;    /* fingerprint is valid: a later lane must show the same */
-	bool source;   /* our role, told in HELLO */
+	bool known;                 /* fingerprint is valid: a later lane must show the same */
+	bool source;                /* our role, told in HELLO */
 	char peer[SOCKET_NAME_MAX]; /* address and port, for messages */
 	char name[TLS_NAME_MAX];    /* what the peer is trusted as */
 

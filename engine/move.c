@@ -29,7 +29,8 @@ int move_init(enum move_role role)
 {
 	int err = role == MOVE_SOURCE ? move_source_init() : move_target_init();
 
-	return err ? log_fail(ENOMEM, "the memory budget is too small; raise CONFIG_MEMORY_BUDGET_KIB")
+	return err ? log_fail(ENOMEM,
+			      "the memory budget is too small; raise CONFIG_MEMORY_BUDGET_KIB")
 		   : 0;
 }
 
@@ -72,7 +73,8 @@ void move_count(struct move *move, struct movestate_counters *counters)
 		return;
 	counters->bytes_wire = bytes;
 	if (bytes > move->ticked_bytes)
-		counters->rate_kib_s = (bytes - move->ticked_bytes) * 1000000 / 1024 / (uint64_t)passed_us;
+		counters->rate_kib_s =
+			(bytes - move->ticked_bytes) * 1000000 / 1024 / (uint64_t)passed_us;
 	counters->peak_rss_kib = move_peak_rss_kib();
 	move->ticked_us = now_us;
 	move->ticked_bytes = bytes;
@@ -111,8 +113,8 @@ int move_reconnect(struct move *move, int patience_ms, bool stoppable)
 	int64_t deadline = clock_deadline_ms(patience_ms);
 	int wait_ms = RETRY_FIRST_MS, err;
 
-	log_warn("connection to %s lost in stage %s: %s; trying again", move->link->peer, move->stage,
-		 log_reason());
+	log_warn("connection to %s lost in stage %s: %s; trying again", move->link->peer,
+		 move->stage, log_reason());
 	for (;;) {
 		link_close(move->link);
 		log_reason_clear();

@@ -27,11 +27,11 @@ struct move_progress {
 };
 
 struct move_options {
-	const char *keys_dir;  /* of the policy */
-	enum move_mode mode;   /* MOVE_ANY: the other side decides */
-	pid_t pid;             /* source: the process */
+	const char *keys_dir;        /* of the policy */
+	enum move_mode mode;         /* MOVE_ANY: the other side decides */
+	pid_t pid;                   /* source: the process */
 	unsigned int max_rate_mib_s; /* source: limit of the push, 0: none */
-	const char *stdio;     /* target: see struct restore_options */
+	const char *stdio;           /* target: see struct restore_options */
 	bool pidns;
 	void (*progress)(const struct move_progress *progress); /* NULL: nobody looks */
 };
@@ -65,8 +65,10 @@ enum outcome move_probe_outcome(int err);
 
 /* One move from beginning to end, on a link that is ready for link_open. The reason of what is not
  * OUTCOME_DONE is in log_reason(). */
-enum outcome move_source(struct link *link, const struct move_options *options, struct move_report *report);
-enum outcome move_target(struct link *link, const struct move_options *options, struct move_report *report);
+enum outcome move_source(struct link *link, const struct move_options *options,
+			 struct move_report *report);
+enum outcome move_target(struct link *link, const struct move_options *options,
+			 struct move_report *report);
 
 const char *move_mode_name(enum move_mode mode);
 

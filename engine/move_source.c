@@ -47,7 +47,7 @@ struct source_move {
 	struct move move;
 	int64_t frozen_us;
 	bool committed;
-	bool started; /* the target's STARTED was seen */
+	bool started;   /* the target's STARTED was seen */
 	int64_t cut_ms; /* when the committed move lost its link; 0: it has one that works */
 	uint64_t pages_resident;
 };
@@ -97,7 +97,8 @@ int move_probe(pid_t pid)
 		return err;
 	if (!probe.nr_refused)
 		return 0;
-	return log_fail(EOPNOTSUPP, "pid %d holds %u thing%s that cannot be moved; it was not touched", pid,
+	return log_fail(EOPNOTSUPP,
+			"pid %d holds %u thing%s that cannot be moved; it was not touched", pid,
 			probe.nr_refused, probe.nr_refused == 1 ? "" : "s");
 }
 
@@ -196,8 +197,8 @@ static enum outcome offer_process(struct source_move *m)
 
 	move_stage(move, "offer");
 	text_copy(move->state.peer, sizeof(move->state.peer), move->link->peer);
-	text_put_hex(move->state.fingerprint, move->link->fingerprint, sizeof(move->link->fingerprint),
-		     '\0');
+	text_put_hex(move->state.fingerprint, move->link->fingerprint,
+		     sizeof(move->link->fingerprint), '\0');
 	read_start_time(&move->state);
 	err = move_probe(move->state.pid);
 	if (err)
@@ -466,9 +467,10 @@ static enum outcome finish_committed(struct source_move *m)
 /* Says that the process stands still here, and how to get on. */
 static enum outcome hold(struct source_move *m)
 {
-	log_error("move %s is committed but not complete: pid %d stays stopped here until %s answers "
-		  "(%s)",
-		  m->move.state.id, m->move.state.pid, m->move.link->peer, log_reason());
+	log_error(
+		"move %s is committed but not complete: pid %d stays stopped here until %s answers "
+		"(%s)",
+		m->move.state.id, m->move.state.pid, m->move.link->peer, log_reason());
 	report_pages(m);
 	return OUTCOME_HELD;
 }
@@ -529,7 +531,8 @@ static enum outcome hand_over(struct source_move *m)
 	return serve_to_the_end(m);
 }
 
-enum outcome move_source(struct link *link, const struct move_options *options, struct move_report *report)
+enum outcome move_source(struct link *link, const struct move_options *options,
+			 struct move_report *report)
 {
 	struct source_move m = {0};
 	enum outcome outcome;

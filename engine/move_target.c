@@ -39,12 +39,12 @@
 
 struct target_move {
 	struct move move;
-	bool accepted; /* the answer was yes */
-	bool built;    /* there is something to discard */
-	bool filled;   /* all pages are there */
+	bool accepted;           /* the answer was yes */
+	bool built;              /* there is something to discard */
+	bool filled;             /* all pages are there */
 	bool check_only;         /* the source only wants to know */
 	unsigned int nr_refused; /* of a check: reasons against the move */
-	uint64_t nr_eager; /* pages that came with the description */
+	uint64_t nr_eager;       /* pages that came with the description */
 	uint64_t lazy_bytes;
 };
 
@@ -112,7 +112,8 @@ static int check_file(struct target_move *m)
 		return log_fail(ENOMEM, "the memory budget has no room for a message");
 	err = message_decode(&m->move.link->fast, baton_MoveFile_fields, file);
 	if (err)
-		log_fail(-err, "peer %s: what it says of a file makes no sense", m->move.link->peer);
+		log_fail(-err, "peer %s: what it says of a file makes no sense",
+			 m->move.link->peer);
 	else
 		err = files_check(file);
 	arena_reset(mark);
@@ -166,7 +167,8 @@ static int answer_check(struct target_move *m, int *refused)
 	if (err)
 		return err;
 	lane_receive_done(lane);
-	return m->check_only ? compare_answer(m->move.link, m->nr_refused) : send_answer(m, *refused);
+	return m->check_only ? compare_answer(m->move.link, m->nr_refused)
+			     : send_answer(m, *refused);
 }
 
 static enum outcome take_offer(struct target_move *m)
@@ -404,7 +406,8 @@ static int say_complete(struct target_move *m)
 	report->fault_p99_us = complete.fault_p99_us = counters.fault_p99_us;
 	complete.pages_sent = counters.pages_sent;
 	complete.pages_zero = counters.pages_zero;
-	return link_send_message(m->move.link, FRAME_COMPLETE, baton_MoveComplete_fields, &complete);
+	return link_send_message(m->move.link, FRAME_COMPLETE, baton_MoveComplete_fields,
+				 &complete);
 }
 
 /* Waits for DONE; what the push still had under way is passed over. */
@@ -482,7 +485,8 @@ static enum outcome take_process(struct target_move *m)
 	return OUTCOME_DONE;
 }
 
-enum outcome move_target(struct link *link, const struct move_options *options, struct move_report *report)
+enum outcome move_target(struct link *link, const struct move_options *options,
+			 struct move_report *report)
 {
 	struct target_move m = {0};
 	enum outcome outcome;

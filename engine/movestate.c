@@ -26,11 +26,9 @@ static int folder_fd = -EBADF;
 static const char *folder_path = "";
 
 static const char *const stage_names[STAGE_NR] = {
-	[STAGE_OFFERED] = "offered",	 [STAGE_FROZEN] = "frozen",
-	[STAGE_COMMITTED] = "committed", [STAGE_SERVING] = "serving",
-	[STAGE_DRAINED] = "drained",	 [STAGE_BUILDING] = "building",
-	[STAGE_READY] = "ready",	 [STAGE_STARTED] = "started",
-	[STAGE_COMPLETE] = "complete",
+	[STAGE_OFFERED] = "offered", [STAGE_FROZEN] = "frozen",   [STAGE_COMMITTED] = "committed",
+	[STAGE_SERVING] = "serving", [STAGE_DRAINED] = "drained", [STAGE_BUILDING] = "building",
+	[STAGE_READY] = "ready",     [STAGE_STARTED] = "started", [STAGE_COMPLETE] = "complete",
 };
 
 const char *movestate_stage_name(enum move_stage stage)
@@ -95,19 +93,20 @@ int movestate_write(struct movestate *state, enum move_stage stage)
 	state->changed_s = time(NULL);
 	if (!state->begun_s)
 		state->begun_s = state->changed_s;
-	len = snprintf(text, sizeof(text),
-		       "baton-move 1\nid %s\nrole %s\nstage %s\npid %d\npid-start %llu\ncomm %s\n"
-		       "peer %s\nfingerprint %s\nmode %s\nengine %d\nbegun %lld\nchanged %lld\nend\n",
-		       state->id, state->source ? "source" : "target", stage_names[stage],
-		       state->pid, (unsigned long long)state->pid_start, state->comm, state->peer,
-		       state->fingerprint, state->mode, state->engine, (long long)state->begun_s,
-		       (long long)state->changed_s);
+	len = snprintf(
+		text, sizeof(text),
+		"baton-move 1\nid %s\nrole %s\nstage %s\npid %d\npid-start %llu\ncomm %s\n"
+		"peer %s\nfingerprint %s\nmode %s\nengine %d\nbegun %lld\nchanged %lld\nend\n",
+		state->id, state->source ? "source" : "target", stage_names[stage], state->pid,
+		(unsigned long long)state->pid_start, state->comm, state->peer, state->fingerprint,
+		state->mode, state->engine, (long long)state->begun_s, (long long)state->changed_s);
 	file_name(state, "move", name, sizeof(name));
 	err = io_replace_file(folder_fd, name, 0600, text, (size_t)len);
 	if (err) {
 		state->stage = before;
-		return log_fail(-err, "state folder %s: writing %s: %s; make room there or use --state DIR",
-				folder_path, name, strerror(-err));
+		return log_fail(
+			-err, "state folder %s: writing %s: %s; make room there or use --state DIR",
+			folder_path, name, strerror(-err));
 	}
 	state->written = true;
 	return 0;
@@ -153,24 +152,32 @@ void movestate_count(const struct movestate *state, const struct movestate_count
 	if (folder_fd < 0 || (last_ms && now_ms - last_ms < COUNT_EVERY_MS))
 		return;
 	last_ms = now_ms;
-	len = snprintf(text, sizeof(text),
-		       "pages-done %llu\npages-left %llu\npages-zero %llu\nfaults %llu\n"
-		       "bytes-wire %llu\nfault-p50-us %u\nfault-p99-us %u\nrate-kib-s %llu\n"
-		       "peak-rss-kib %llu\n",
-		       (unsigned long long)counters->pages_done,
-		       (unsigned long long)counters->pages_left,
-		       (unsigned long long)counters->pages_zero,
-		       (unsigned long long)counters->faults,
-		       (unsigned long long)counters->bytes_wire, counters->fault_p50_us,
-		       counters->fault_p99_us, (unsigned long long)counters->rate_kib_s,
-		       (unsigned long long)counters->peak_rss_kib);
+	len = snprintf(
+		text, sizeof(text),
+		"pages-done %llu\npages-left %llu\npages-zero %llu\nfaults %llu\n"
+		"bytes-wire %llu\nfault-p50-us %u\nfault-p99-us %u\nrate-kib-s %llu\n"
+		"peak-rss-kib %llu\n",
+		(unsigned long long)counters->pages_done, (unsigned long long)counters->pages_left,
+		(unsigned long long)counters->pages_zero, (unsigned long long)counters->faults,
+		(unsigned long long)counters->bytes_wire, counters->fault_p50_us,
+		counters->fault_p99_us, (unsigned long long)counters->rate_kib_s,
+		(unsigned long long)counters->peak_rss_kib);
 	file_name(state, "stat", name, sizeof(name));
 	replace_unsynced(name, text, (size_t)len);
 }
 
 /* ---- reading ---- */
 
-enum field_type { FIELD_TEXT, FIELD_S32, FIELD_U32, FIELD_S64, FIELD_U64, FIELD_ROLE, FIELD_STAGE, FIELD_END };
+enum field_type {
+	FIELD_TEXT,
+	FIELD_S32,
+	FIELD_U32,
+	FIELD_S64,
+	FIELD_U64,
+	FIELD_ROLE,
+	FIELD_STAGE,
+	FIELD_END
+};
 
 struct field {
 	const char *key;
@@ -253,7 +260,8 @@ static int field_set(const struct field *field, const char *value, void *base)
 }
 
 /* Reads lines "key value" into a struct. 1 when the end line was there, 0 without, or -errno. */
-static int read_fields(int folder, const char *name, const struct field *fields, size_t nr, void *base)
+static int read_fields(int folder, const char *name, const struct field *fields, size_t nr,
+		       void *base)
 {
 	char buf[FILE_MAX], *line;
 	struct line_reader reader;
@@ -290,7 +298,8 @@ int movestate_read(int folder, const char *name, struct movestate *state)
 	return ended && state->id[0] ? 0 : -EPROTO;
 }
 
-void movestate_read_counters(int folder, const struct movestate *state, struct movestate_counters *counters)
+void movestate_read_counters(int folder, const struct movestate *state,
+			     struct movestate_counters *counters)
 {
 	char name[64];
 
@@ -319,14 +328,16 @@ int movestate_find_pid(pid_t pid)
 	while (dir_reader_next(&reader, &name, NULL) > 0) {
 		size_t len = strlen(name);
 
-		if (len < 5 || strcmp(name + len - 5, ".move") || movestate_read(folder_fd, name, &state))
+		if (len < 5 || strcmp(name + len - 5, ".move") ||
+		    movestate_read(folder_fd, name, &state))
 			continue;
 		/* One that was only offered by a baton that died left nothing behind. */
 		if (!state.source || state.pid != pid || (int64_t)state.pid_start != start ||
 		    state.stage == STAGE_OFFERED)
 			continue;
-		err = log_fail(EBUSY, "pid %d is already being moved (move %s, %s); see: baton status", pid,
-			       state.id, movestate_stage_name(state.stage));
+		err = log_fail(EBUSY,
+			       "pid %d is already being moved (move %s, %s); see: baton status",
+			       pid, state.id, movestate_stage_name(state.stage));
 		break;
 	}
 	dir_reader_close(&reader);
@@ -344,7 +355,8 @@ void movestate_sweep(void)
 	while (dir_reader_next(&reader, &name, NULL) > 0) {
 		size_t len = strlen(name);
 
-		if (len < 5 || strcmp(name + len - 5, ".move") || movestate_read(folder_fd, name, &state))
+		if (len < 5 || strcmp(name + len - 5, ".move") ||
+		    movestate_read(folder_fd, name, &state))
 			continue;
 		/* Before COMMITTED and STARTED the process runs on, and what was built died with its
 		 * engine. */
@@ -372,13 +384,15 @@ int movestate_lock_pid(pid_t pid)
 		if (fd < 0) {
 			err = errno;
 			return log_fail(err,
-					"state folder %s: making %s: %s; make room there or use --state DIR",
+					"state folder %s: making %s: %s; make room there or use "
+					"--state DIR",
 					folder_path, lock_name, strerror(err));
 		}
 		if (flock(fd, LOCK_EX | LOCK_NB)) {
 			err = errno == EWOULDBLOCK ? EBUSY : errno;
 			close(fd);
-			return log_fail(err, "pid %d is already being moved; see: baton status", pid);
+			return log_fail(err, "pid %d is already being moved; see: baton status",
+					pid);
 		}
 		/* The former holder may have removed the file between our open and our lock. */
 		if (!fstat(fd, &st) && st.st_nlink)

@@ -34,16 +34,17 @@ enum move_stage {
 struct movestate {
 	char id[MOVESTATE_ID_TEXT]; /* hexadecimal */
 	bool source;
-	pid_t pid;           /* as seen from here; 0: not known yet */
-	uint64_t pid_start;  /* start time in clock ticks (/proc/PID/stat), against a pid used again */
+	pid_t pid; /* as seen from here; 0: not known yet */
+	uint64_t
+		pid_start; /* start time in clock ticks (/proc/PID/stat), against a pid used again */
 	char comm[20];
-	char peer[64];       /* address */
+	char peer[64];        /* address */
 	char fingerprint[65]; /* of the peer's certificate, hexadecimal */
 	char mode[12];
 	enum move_stage stage;
-	pid_t engine;        /* the baton process that works on it */
+	pid_t engine;               /* the baton process that works on it */
 	int64_t begun_s, changed_s; /* CLOCK_REALTIME */
-	bool written; /* by us: its files are ours to remove; not kept in the file */
+	bool written;               /* by us: its files are ours to remove; not kept in the file */
 };
 
 /* Counters as they are shown; a zero pages_total means unknown. */
@@ -74,7 +75,8 @@ void movestate_count(const struct movestate *state, const struct movestate_count
 /* Reads one `.move` file by its name in the folder. -EPROTO when it is none. */
 int movestate_read(int folder, const char *name, struct movestate *state);
 /* Its counters, zeros when there are none. */
-void movestate_read_counters(int folder, const struct movestate *state, struct movestate_counters *counters);
+void movestate_read_counters(int folder, const struct movestate *state,
+			     struct movestate_counters *counters);
 
 /* -EBUSY, with the reason said, when the folder holds a move of this very process. */
 int movestate_find_pid(pid_t pid);

@@ -51,15 +51,17 @@ static int check_pid(pid_t pid, int proc_fd)
 	if (status.state == 'Z' || status.state == 'X')
 		return log_fail(ESRCH, "pid %d (%s) has ended (zombie)", pid, status.name);
 	if (!status.has_mm)
-		return log_fail(EINVAL, "pid %d (%s) is a kernel thread, which cannot be moved", pid,
-				status.name);
+		return log_fail(EINVAL, "pid %d (%s) is a kernel thread, which cannot be moved",
+				pid, status.name);
 	if (pid == 1)
-		return log_fail(EINVAL, "pid 1 (%s) is the init of this system, which cannot be moved",
+		return log_fail(EINVAL,
+				"pid 1 (%s) is the init of this system, which cannot be moved",
 				status.name);
 	if (status.pid_inside == 1)
-		return log_fail(EINVAL,
-				"pid %d (%s) is pid 1 of a pid namespace of its own, which cannot be moved",
-				pid, status.name);
+		return log_fail(
+			EINVAL,
+			"pid %d (%s) is pid 1 of a pid namespace of its own, which cannot be moved",
+			pid, status.name);
 	if (is_baton(proc_fd))
 		return log_fail(EINVAL, "pid %d is baton itself, which cannot be moved", pid);
 	return 0;
@@ -207,7 +209,8 @@ int offer_collect(pid_t pid, baton_MoveOffer *offer)
 	err = collect(fd, offer);
 	close(fd);
 	if (err)
-		return log_fail(-err, "pid %d: what it needs cannot be read: %s", pid, strerror(-err));
+		return log_fail(-err, "pid %d: what it needs cannot be read: %s", pid,
+				strerror(-err));
 	return 0;
 }
 
@@ -251,10 +254,11 @@ static int check_vdso(const baton_MoveOffer *offer)
 	if (offer->vdso.size == sizeof(own) && !memcmp(own, offer->vdso.bytes, sizeof(own)))
 		return 0;
 	uname(&uts);
-	return log_fail(ENOEXEC,
-			"the kernels' vdso differ (there Linux %s, here Linux %s), and programs keep "
-			"pointers into it; run the same kernel on both devices",
-			offer->kernel, uts.release);
+	return log_fail(
+		ENOEXEC,
+		"the kernels' vdso differ (there Linux %s, here Linux %s), and programs keep "
+		"pointers into it; run the same kernel on both devices",
+		offer->kernel, uts.release);
 }
 
 static int check_pids(const baton_MoveOffer *offer)
@@ -267,9 +271,10 @@ static int check_pids(const baton_MoveOffer *offer)
 		/* Any thread of ours with this number answers, EPERM included. */
 		if (kill((pid_t)offer->tids[i], 0) && errno == ESRCH)
 			continue;
-		return log_fail(EEXIST,
-				"%s %u is taken on this device; run receive or restore with --pidns",
-				i ? "thread id" : "pid", offer->tids[i]);
+		return log_fail(
+			EEXIST,
+			"%s %u is taken on this device; run receive or restore with --pidns",
+			i ? "thread id" : "pid", offer->tids[i]);
 	}
 	return 0;
 }
@@ -284,7 +289,8 @@ static int check_policy(const baton_MoveOffer *offer, const struct offer_limits 
 	return policy_check(limits->keys_dir, &subject);
 }
 
-int offer_check_step(unsigned int step, const baton_MoveOffer *offer, const struct offer_limits *limits)
+int offer_check_step(unsigned int step, const baton_MoveOffer *offer,
+		     const struct offer_limits *limits)
 {
 	/* A check without a process compares the devices only. */
 	bool no_process = offer->check_only && !offer->tids_count;

@@ -27,7 +27,8 @@ int offer_check(const baton_MoveOffer *offer, const struct offer_limits *limits)
 
 /* The same in steps, for who wants to know of each: 0 .. OFFER_NR_STEPS - 1. */
 #define OFFER_NR_STEPS 4
-int offer_check_step(unsigned int step, const baton_MoveOffer *offer, const struct offer_limits *limits);
+int offer_check_step(unsigned int step, const baton_MoveOffer *offer,
+		     const struct offer_limits *limits);
 
 /* Makes text that came from a peer fit for a terminal and a log. */
 void offer_clean_text(char *text);

@@ -17,8 +17,8 @@
 
 /* What the lines seen so far say of one subject. */
 struct verdict {
-	bool has_uid, has_exe, has_peer;	/* there is a line of this sort */
-	bool uid[NR_UIDS], root, exe, peer;	/* one matched */
+	bool has_uid, has_exe, has_peer;    /* there is a line of this sort */
+	bool uid[NR_UIDS], root, exe, peer; /* one matched */
 };
 
 static int verdict_add(struct verdict *v, const struct policy_subject *subject, const char *line)
@@ -60,7 +60,8 @@ static int verdict_check(const struct verdict *v, const struct policy_subject *s
 	if (!subject->nr_uids)
 		return log_fail(EPERM, "policy: the offer names no uid");
 	if (subject->privileged && !v->root)
-		return log_fail(EPERM, "policy: program %s holds capabilities, which needs allow-uid 0",
+		return log_fail(EPERM,
+				"policy: program %s holds capabilities, which needs allow-uid 0",
 				subject->exe);
 	return 0;
 }
@@ -88,10 +89,11 @@ int policy_check(const char *keys_dir, const struct policy_subject *subject)
 	}
 	line_reader_close(&reader);
 	if (got < 0)
-		return log_fail(-got,
-				"%s, line %u: neither allow-uid N, allow-exe PATH nor allow-peer NAME; "
-				"nothing is accepted until it is mended",
-				path, number);
+		return log_fail(
+			-got,
+			"%s, line %u: neither allow-uid N, allow-exe PATH nor allow-peer NAME; "
+			"nothing is accepted until it is mended",
+			path, number);
 	return verdict_check(&verdict, subject);
 }
 
@@ -110,7 +112,8 @@ int policy_check_process(const char *keys_dir, const char *peer, pid_t pid)
 	len = io_read_link(fd, "exe", exe, sizeof(exe));
 	close(fd);
 	if (err || len < 0)
-		return log_fail(err ? -err : (int)-len, "pid %d: what was built cannot be read", pid);
+		return log_fail(err ? -err : (int)-len, "pid %d: what was built cannot be read",
+				pid);
 	subject.uids = status.uid;
 	subject.privileged = status.cap_prm || status.cap_inh || status.cap_amb;
 	return policy_check(keys_dir, &subject);

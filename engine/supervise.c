@@ -36,11 +36,11 @@ enum slot_kind { SLOT_FREE, SLOT_CALLER, SLOT_STRANGER, SLOT_MOVE };
 
 struct slot {
 	enum slot_kind kind;
-	int fd;            /* CALLER: the connection; else the channel to the worker */
+	int fd; /* CALLER: the connection; else the channel to the worker */
 	pid_t worker;
-	bool accepted;     /* the move counts for --once */
-	uint8_t wants;     /* lanes the worker waits for, a bit each */
-	uint8_t got;       /* CALLER: bytes of the preamble */
+	bool accepted; /* the move counts for --once */
+	uint8_t wants; /* lanes the worker waits for, a bit each */
+	uint8_t got;   /* CALLER: bytes of the preamble */
 	uint8_t preamble[ROUTE_BYTES];
 	uint8_t token[ROUTE_TOKEN_BYTES];
 	int64_t deadline_ms;
@@ -50,7 +50,7 @@ struct slot {
 struct supervisor {
 	const struct supervise_options *options;
 	int listen_fd;
-	bool leaving;          /* no new moves */
+	bool leaving; /* no new moves */
 	bool once_ended;
 	enum outcome once_outcome;
 };
@@ -148,8 +148,8 @@ static void drop_oldest(void)
 			continue;
 		nr++;
 		from = count_from(&slots[i]);
-		if (oldest && (from < most ||
-			       (from == most && slots[i].deadline_ms >= oldest->deadline_ms)))
+		if (oldest &&
+		    (from < most || (from == most && slots[i].deadline_ms >= oldest->deadline_ms)))
 			continue;
 		most = from;
 		oldest = &slots[i];
@@ -160,8 +160,9 @@ static void drop_oldest(void)
 
 /* ---- workers ---- */
 
-static void __attribute__((noreturn)) be_worker(const struct supervisor *s, int connection, int channel,
-						const struct route *route, const char *peer)
+static void __attribute__((noreturn))
+be_worker(const struct supervisor *s, int connection, int channel, const struct route *route,
+	  const char *peer)
 {
 	const struct supervise_options *options = s->options;
 	sigset_t none;
@@ -247,8 +248,8 @@ static void reap_workers(struct supervisor *s)
 				continue;
 			hear_worker(slot);
 			if (WIFSIGNALED(status) && slot->kind == SLOT_MOVE)
-				log_error("the worker of the move from %s died of signal %d", slot->peer,
-					  WTERMSIG(status));
+				log_error("the worker of the move from %s died of signal %d",
+					  slot->peer, WTERMSIG(status));
 			if (WIFSIGNALED(status))
 				movestate_sweep();
 			if (slot->accepted && !s->once_ended) {
@@ -280,9 +281,13 @@ static void hand_over(struct slot *worker, struct slot *caller, unsigned int lan
 	union {
 		struct cmsghdr header;
 		char room[CMSG_SPACE(sizeof(int))];
-	} control = {{.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+	} control = {{.cmsg_len = CMSG_LEN(sizeof(int)),
+		      .cmsg_level = SOL_SOCKET,
+		      .cmsg_type = SCM_RIGHTS}};
 	struct iovec part = {text, 0};
-	struct msghdr msg = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+	struct msghdr msg = {.msg_iov = &part,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
 			     .msg_controllen = CMSG_SPACE(sizeof(int))};
 
 	memcpy(CMSG_DATA(&control.header), &caller->fd, sizeof(int));
@@ -336,7 +341,8 @@ static void route_caller(struct supervisor *s, struct slot *caller)
 
 static void hear_caller(struct supervisor *s, struct slot *slot)
 {
-	ssize_t got = recv(slot->fd, slot->preamble + slot->got, ROUTE_BYTES - slot->got, MSG_DONTWAIT);
+	ssize_t got =
+		recv(slot->fd, slot->preamble + slot->got, ROUTE_BYTES - slot->got, MSG_DONTWAIT);
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -386,7 +392,8 @@ static int write_port_file(const char *path, uint16_t port)
 	int dir_fd = AT_FDCWD, err, len;
 
 	name = name ? name + 1 : path;
-	if (snprintf(folder, sizeof(folder), "%.*s", (int)(name - path), path) >= (int)sizeof(folder))
+	if (snprintf(folder, sizeof(folder), "%.*s", (int)(name - path), path) >=
+	    (int)sizeof(folder))
 		return log_fail(ENAMETOOLONG, "port file %s: the name is too long", path);
 	dir_fd = open(folder[0] ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir_fd < 0)

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The state folder: what is written is read again, what dead engines left is swept, a pid is moved once.
+ *
+ * needs: engine/movestate.c engine/proc.c lib/io.c lib/readers.c lib/text.c lib/log.c
+ */
+#include "engine/movestate.h"
+
+#include "lib/log.h"
+#include "tests/unit/unit.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/baton-test-state-XXXXXX";
+static char inner[64];
+
+static int setup(void **state)
+{
+	UNUSED(state);
+	if (!mkdtemp(folder))
+		return -1;
+	snprintf(inner, sizeof(inner), "%s/deep/state", folder);
+	return movestate_folder_open(inner);
+}
+
+static int teardown(void **state)
+{
+	char command[128];
+
+	UNUSED(state);
+	snprintf(command, sizeof(command), "rm -rf '%s'", folder);
+	return system(command);
+}
+
+static struct movestate example(void)
+{
+	return (struct movestate){.id = "0011223344556677",
+				  .source = true,
+				  .pid = getpid(),
+				  .pid_start = 12345,
+				  .comm = "two words",
+				  .peer = "[fe80::1%eth0]:7117",
+				  .fingerprint = "abcdef",
+				  .mode = "lazy"};
+}
+
+static void test_round_trip(void **unused)
+{
+	struct movestate out = example(), in;
+
+	UNUSED(unused);
+	assert_int_equal(movestate_write(&out, STAGE_COMMITTED), 0);
+	assert_int_equal(movestate_read(movestate_folder(), "0011223344556677-source.move", &in),
+			 0);
+	assert_string_equal(in.id, out.id);
+	assert_true(in.source);
+	assert_int_equal(in.stage, STAGE_COMMITTED);
+	assert_int_equal(in.pid, out.pid);
+	assert_int_equal(in.pid_start, 12345);
+	assert_string_equal(in.comm, "two words");
+	assert_string_equal(in.peer, out.peer);
+	assert_string_equal(in.fingerprint, "abcdef");
+	assert_string_equal(in.mode, "lazy");
+	assert_int_equal(in.engine, getpid());
+	assert_true(in.begun_s > 0 && in.changed_s >= in.begun_s);
+	movestate_remove(&out);
+	assert_int_equal(movestate_read(movestate_folder(), "0011223344556677-source.move", &in),
+			 -ENOENT);
+}
+
+static void test_no_line_of_its_own(void **unused)
+{
+	struct movestate out = example(), in;
+
+	UNUSED(unused);
+	strcpy(out.comm, "a\nstage started");
+	assert_int_equal(movestate_write(&out, STAGE_FROZEN), 0);
+	assert_int_equal(movestate_read(movestate_folder(), "0011223344556677-source.move", &in),
+			 0);
+	assert_int_equal(in.stage, STAGE_FROZEN);
+	assert_string_equal(in.comm, "a?stage started");
+	movestate_remove(&out);
+}
+
+static void write_file(const char *name, const char *text)
+{
+	int fd = openat(movestate_folder(), name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+	close(fd);
+}
+
+static void test_damaged(void **unused)
+{
+	static const char *const texts[] = {
+		"",
+		"id 1\n",
+		"baton-move 1\nid 1\nstage nowhere\nend\n",
+		"baton-move 1\nid 00112233445566778899\nend\n",
+		"baton-move 1\nid 1\npid -5\nend\n",
+		"baton-move 1\nid 1\npid x\nend\n",
+		"baton-move 1\nend\n",
+	};
+	struct movestate in;
+
+	UNUSED(unused);
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		write_file("x-source.move", texts[i]);
+		assert_int_equal(movestate_read(movestate_folder(), "x-source.move", &in), -EPROTO);
+	}
+	unlinkat(movestate_folder(), "x-source.move", 0);
+}
+
+static void test_counters(void **unused)
+{
+	struct movestate state = example();
+	struct movestate_counters out = {.pages_done = 1,
+					 .pages_left = 1ull << 40,
+					 .faults = 3,
+					 .fault_p50_us = 4,
+					 .fault_p99_us = 5,
+					 .peak_rss_kib = 6};
+	struct movestate_counters in;
+
+	UNUSED(unused);
+	movestate_read_counters(movestate_folder(), &state, &in);
+	assert_int_equal(in.pages_done, 0);
+	movestate_count(&state, &out);
+	movestate_read_counters(movestate_folder(), &state, &in);
+	assert_int_equal(in.pages_left, 1ull << 40);
+	assert_int_equal(in.fault_p99_us, 5);
+	/* The next one comes too soon. */
+	out.pages_done = 2;
+	movestate_count(&state, &out);
+	movestate_read_counters(movestate_folder(), &state, &in);
+	assert_int_equal(in.pages_done, 1);
+	state.written = true;
+	movestate_remove(&state);
+}
+
+static pid_t dead_pid(void)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(0);
+	waitpid(pid, NULL, 0);
+	return pid;
+}
+
+/* As a baton with this pid would have left it. */
+static void leave_file(const char *role, const char *stage, pid_t engine)
+{
+	char name[64], text[256];
+
+	snprintf(name, sizeof(name), "00000000000000aa-%s.move", role);
+	snprintf(text, sizeof(text),
+		 "baton-move 1\nid 00000000000000aa\nrole %s\nstage %s\nengine %d\nend\n", role,
+		 stage, engine);
+	write_file(name, text);
+}
+
+static bool there(const char *name)
+{
+	return !faccessat(movestate_folder(), name, F_OK, 0);
+}
+
+static void test_sweep(void **unused)
+{
+	pid_t dead = dead_pid();
+
+	UNUSED(unused);
+	leave_file("source", "offered", dead);
+	leave_file("target", "building", dead);
+	movestate_sweep();
+	assert_false(there("00000000000000aa-source.move"));
+	assert_false(there("00000000000000aa-target.move"));
+	leave_file("source", "committed", dead);
+	leave_file("target", "building", getpid());
+	movestate_sweep();
+	assert_true(there("00000000000000aa-source.move"));
+	assert_true(there("00000000000000aa-target.move"));
+	unlinkat(movestate_folder(), "00000000000000aa-source.move", 0);
+	unlinkat(movestate_folder(), "00000000000000aa-target.move", 0);
+}
+
+static void test_lock(void **unused)
+{
+	int status;
+	pid_t child;
+
+	UNUSED(unused);
+	assert_int_equal(movestate_lock_pid(4711), 0);
+	child = fork();
+	if (!child)
+		_exit(movestate_lock_pid(4711) == -EBUSY ? 0 : 1);
+	waitpid(child, &status, 0);
+	assert_int_equal(status, 0);
+	movestate_unlock_pid();
+	assert_false(there("pid-4711.lock"));
+}
+
+static void test_folder_of_others(void **unused)
+{
+	char path[96];
+
+	UNUSED(unused);
+	log_reason_clear();
+	snprintf(path, sizeof(path), "%s/open", folder);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(chmod(path, 0777), 0);
+	assert_int_equal(movestate_folder_open(path), -EPERM);
+	assert_non_null(strstr(log_reason(), path));
+	assert_int_equal(movestate_folder_open(inner), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_no_line_of_its_own),
+		cmocka_unit_test(test_damaged),
+		cmocka_unit_test(test_counters),
+		cmocka_unit_test(test_sweep),
+		cmocka_unit_test(test_lock),
+		cmocka_unit_test(test_folder_of_others),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

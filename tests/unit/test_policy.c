@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The policy file: what is allowed, what is not, and that a line not understood allows nothing.
+ *
+ * needs: engine/policy.c engine/proc.c lib/io.c lib/readers.c lib/text.c lib/log.c
+ */
+#include "engine/policy.h"
+
+#include "lib/log.h"
+#include "tests/unit/unit.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static char folder[] = "/tmp/baton-test-policy-XXXXXX";
+static char path[64];
+
+static int setup(void **state)
+{
+	UNUSED(state);
+	if (!mkdtemp(folder))
+		return -1;
+	snprintf(path, sizeof(path), "%s/policy", folder);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	UNUSED(state);
+	unlink(path);
+	return rmdir(folder);
+}
+
+static int check(const char *text, uint32_t uid, uint32_t saved, bool privileged)
+{
+	const uint32_t uids[3] = {uid, uid, saved};
+	struct policy_subject subject = {.peer = "gate-1",
+					 .exe = "/usr/bin/redis-server",
+					 .uids = uids,
+					 .nr_uids = 3,
+					 .privileged = privileged};
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+	log_reason_clear();
+	return policy_check(folder, &subject);
+}
+
+static void test_no_file(void **unused)
+{
+	struct policy_subject subject = {.peer = "x", .exe = "/x"};
+
+	UNUSED(unused);
+	unlink(path);
+	assert_int_equal(policy_check(folder, &subject), 0);
+}
+
+static void test_sorts(void **unused)
+{
+	UNUSED(unused);
+	assert_int_equal(check("# nothing\n\n", 0, 0, true), 0);
+	assert_int_equal(check("allow-uid 7\nallow-uid 1000\n", 1000, 1000, false), 0);
+	assert_int_equal(check("allow-uid 7\n", 1000, 1000, false), -EPERM);
+	assert_int_equal(check("allow-exe /usr/bin/redis-server\n", 0, 0, true), 0);
+	assert_int_equal(check("allow-exe /usr/bin/redis\n", 0, 0, false), -EPERM);
+	assert_int_equal(check("allow-peer gate-1\n", 0, 0, false), 0);
+	assert_int_equal(check("allow-peer gate-10\n", 0, 0, false), -EPERM);
+	/* Each sort has to match. */
+	assert_int_equal(check("allow-peer gate-1\nallow-uid 5\n", 6, 6, false), -EPERM);
+}
+
+static void test_set_uid(void **unused)
+{
+	UNUSED(unused);
+	/* A saved uid of root is a way back to root. */
+	assert_int_equal(check("allow-uid 1000\n", 1000, 0, false), -EPERM);
+	assert_int_equal(check("allow-uid 1000\n", 1000, 1000, true), -EPERM);
+	assert_int_equal(check("allow-uid 1000\nallow-uid 0\n", 1000, 0, true), 0);
+}
+
+static void test_not_understood(void **unused)
+{
+	UNUSED(unused);
+	assert_int_equal(check("allow-uid 1000\nallow everything\n", 1000, 1000, false), -EINVAL);
+	assert_non_null(strstr(log_reason(), "line 2"));
+	assert_int_equal(check("allow-uid root\n", 0, 0, false), -EINVAL);
+	assert_int_equal(check("allow-uid 99999999999\n", 0, 0, false), -EINVAL);
+}
+
+static void test_process(void **unused)
+{
+	char text[64];
+
+	UNUSED(unused);
+	snprintf(text, sizeof(text), "allow-uid %u\n", getuid() + 1);
+	check(text, 0, 0, false);
+	log_reason_clear();
+	assert_int_equal(policy_check_process(folder, "x", getpid()), -EPERM);
+	unlink(path);
+	assert_int_equal(policy_check_process(folder, "x", getpid()), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_no_file), cmocka_unit_test(test_sorts),
+		cmocka_unit_test(test_set_uid), cmocka_unit_test(test_not_understood),
+		cmocka_unit_test(test_process),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
