@@ -164,7 +164,7 @@ $(B):
 # ---- what is generated or fetched -----------------------------------------------------------
 
 # The generator reads the .options file beside the .proto by itself.
-$(B)/gen/%.pb.c: %.proto $(wildcard $(PROTOS:.proto=.options)) | $(B)
+$(B)/gen/%.pb.c $(B)/gen/%.pb.h: %.proto $(wildcard $(PROTOS:.proto=.options)) | $(B)
 	$(call say,NANOPB,$<)
 	@mkdir -p $(@D)
 	$(Q)$(PYTHON) /usr/bin/nanopb_generator.py -q -I . -D $(B)/gen $<

@@ -6,9 +6,11 @@
 $(B)/autoconf.h: | $(B)/auto.conf
 	$(Q)$(KCONFIG) genconfig --header-path $@ --config-out $(B)/auto.conf Kconfig
 
+# A configuration that nobody touched follows Kconfig's defaults when these change.
 $(B)/auto.conf: $(B)/.config Kconfig
 	$(Q)$(PYTHON) -c 'import kconfiglib' 2>/dev/null || \
 		{ echo "python3-kconfiglib is missing; run 'make setup'" >&2; exit 1; }
+	@if cmp -s $(B)/.config $(B)/.default; then $(KCONFIG) alldefconfig Kconfig >/dev/null; fi
 	$(Q)$(KCONFIG) genconfig --header-path $(B)/autoconf.h --config-out $(B)/auto.conf Kconfig
 	@KCONFIG_CONFIG=$(B)/.default $(PYTHON) -m alldefconfig Kconfig >/dev/null
 	@if cmp -s $(B)/auto.conf $(B)/.default; then touch $(B)/.config.is_default; else rm -f $(B)/.config.is_default; fi
