@@ -77,6 +77,7 @@ static int piece_fill(struct pager *p, uint16_t index, const struct todo_piece *
 /* It could not be filled now and stays listed; who waits there asks again when that is possible. */
 static void piece_postpone(struct pager *p, uint16_t index, const struct todo_piece *piece)
 {
+	p->lists[index].postponed_ms = clock_now_ms();
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		if (p->spaces[i].uffd < 0 || p->spaces[i].list != index)
 			continue;

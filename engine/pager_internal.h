@@ -41,7 +41,8 @@
 
 struct pager_list {
 	struct todo_list todo;
-	uint16_t refs; /* spaces; 0: free */
+	uint16_t refs;        /* spaces; 0: free */
+	int64_t postponed_ms; /* when it last could not be filled: an event waits that cannot be read */
 };
 
 struct pager_space {

@@ -21,6 +21,8 @@
 #define GAPS_AT_ONCE 64
 /* How long after an event a moment is waited for in which nothing else is announced. */
 #define MOMENT_NS 60000
+/* A list that could not be filled is left alone for so long. */
+#define POSTPONE_MS 20
 
 /* Every memory that uses the list gets the pages. -EAGAIN, -ENOENT: not this gap. */
 static int gap_populate(struct pager *p, uint16_t index, const struct todo_piece *gap)
@@ -91,25 +93,39 @@ void pager_relieve_after_event(struct pager *p, unsigned int space)
 	}
 }
 
-/* The list that can be completed with the least data. */
-static struct todo_list *list_least(struct pager *p)
+/*
+ * What to fetch. For nodes the smallest interval; for spaces the front of the list that can be
+ * completed with the least data. Lists that just could not be filled are left alone: their
+ * programs wait in a call whose event can only be read once there is relief.
+ */
+static bool choose(struct pager *p, bool for_spaces, struct todo_piece *chosen)
 {
-	struct todo_list *least = NULL;
+	int64_t recent_ms = clock_now_ms() - POSTPONE_MS;
+	uint64_t least = UINT64_MAX;
 
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
-		struct todo_list *list = &p->lists[i].todo;
+		const struct pager_list *list = &p->lists[i];
+		struct todo_piece piece;
+		uint64_t bytes;
 
-		if (p->lists[i].refs && list->bytes && (!least || list->bytes < least->bytes))
-			least = list;
+		if (!list->refs || list->postponed_ms > recent_ms)
+			continue;
+		if (!(for_spaces ? todo_next(&list->todo, 0, &piece)
+				 : todo_smallest(&list->todo, &piece)))
+			continue;
+		bytes = for_spaces ? list->todo.bytes : piece.end - piece.start;
+		if (bytes >= least)
+			continue;
+		least = bytes;
+		*chosen = piece;
 	}
-	return least;
+	return least != UINT64_MAX;
 }
 
 int pager_relieve(struct pager *p)
 {
 	bool none = false, few_spaces = PAGER_SPACES > 1 && p->nr_spaces >= PAGER_SPACES - 1;
-	struct todo_piece piece, smallest = {.end = UINT64_MAX};
-	struct todo_list *least;
+	struct todo_piece piece;
 	uint64_t len;
 	int err;
 
@@ -121,19 +137,11 @@ int pager_relieve(struct pager *p)
 		if (p->asks[(p->first_ask + i) % PAGER_ASKS].relief)
 			return 0;
 	}
-	least = few_spaces ? list_least(p) : NULL;
-	if (least)
-		todo_next(least, 0, &smallest);
-	for (unsigned int i = 0; i < PAGER_SPACES && !few_spaces; i++) {
-		if (p->lists[i].refs && todo_smallest(&p->lists[i].todo, &piece) &&
-		    piece.end - piece.start < smallest.end - smallest.start)
-			smallest = piece;
-	}
-	if (smallest.end == UINT64_MAX)
+	if (!choose(p, few_spaces, &piece))
 		return 0;
-	len = smallest.end - smallest.start;
+	len = piece.end - piece.start;
 	if (len > FRAME_BODY_MAX)
 		len = FRAME_BODY_MAX / p->page_bytes * p->page_bytes;
-	err = pager_ask(p, smallest.source, len, true);
+	err = pager_ask(p, piece.source, len, true);
 	return err == -EBUSY ? 0 : err;
 }

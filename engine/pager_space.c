@@ -21,7 +21,8 @@ int pager_space_add(struct pager *p, int uffd, uint16_t list)
 		if (p->spaces[i].uffd >= 0)
 			continue;
 		p->spaces[i] = (struct pager_space){.uffd = uffd, .list = list};
-		p->lists[list].refs++;
+		if (!p->lists[list].refs++)
+			p->lists[list].postponed_ms = 0;
 		p->nr_spaces++;
 		return (int)i;
 	}
@@ -75,6 +76,7 @@ static struct todo_list *list_own(struct pager *p, unsigned int space)
 			continue;
 		shared->refs--;
 		p->lists[i].refs = 1;
+		p->lists[i].postponed_ms = 0;
 		p->spaces[space].list = i;
 		return &p->lists[i].todo;
 	}

@@ -439,25 +439,40 @@ static void test_process_ends(void **state)
 }
 
 /* More living children than there are spaces. */
+#define CHILDREN (CONFIG_MAX_SPACES + 8)
+
+static int play_child(struct world *w, unsigned int nr)
+{
+	seed = nr;
+	for (int round = 0; round < 2; round++) {
+		if (change_discard(w, 1000 + nr * 3, 2) || change_discard(w, pick(5000), 1))
+			return 3;
+		for (int i = 0; i < 100; i++) {
+			if (page_check(w, pick(WORLD_AREA_PAGES)) || page_check(w, pick(nr * 3 + 1)))
+				return 4;
+			page_write(w, pick(WORLD_AREA_PAGES));
+		}
+		usleep(200000);
+	}
+	return page_check(w, nr * 3);
+}
+
 static int play_many_children(struct world *w)
 {
-	pid_t pids[3 * CONFIG_MAX_SPACES];
+	static pid_t pids[CHILDREN];
 	int status, err = 0;
 
 	beliefs_init(1);
-	for (unsigned int i = 0; i < 3 * CONFIG_MAX_SPACES; i++) {
+	for (unsigned int i = 0; i < CHILDREN; i++) {
 		/* Each differs from the others, so that nothing is shared. */
 		if (change_discard(w, i * 3, 1))
 			return 2;
 		pids[i] = fork();
-		if (pids[i] == 0) {
-			if (change_discard(w, 1000 + i * 3, 2))
-				_exit(3);
-			_exit(check_all(w));
-		}
+		if (pids[i] == 0)
+			_exit(play_child(w, i));
 	}
 	err = check_all(w);
-	for (unsigned int i = 0; i < 3 * CONFIG_MAX_SPACES; i++) {
+	for (unsigned int i = 0; i < CHILDREN; i++) {
 		if (waitpid(pids[i], &status, 0) != pids[i] || status)
 			err = 4;
 	}
