@@ -2,6 +2,7 @@
 /* System calls run by a stopped thread, through two PTRACE_SYSCALL stops each. */
 #include "engine/remote.h"
 
+#include "lib/clock.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -24,21 +25,47 @@
 /* rseq_cs in struct rseq (linux/rseq.h) */
 #define RSEQ_CS_OFFSET 8
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
+static struct {
+	cpu_set_t own;
+	bool active;
+} pin;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+void remote_pin(pid_t tid)
+{
+	cpu_set_t one;
+	int cpu = sched_getcpu();
+
+	if (pin.active || cpu < 0 || sched_getaffinity(0, sizeof(pin.own), &pin.own))
+		return;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	if (sched_setaffinity(0, sizeof(one), &one))
+		return;
+	pin.active = true;
+	sched_setaffinity(tid, sizeof(one), &one);
+}
+
+void remote_unpin_thread(pid_t tid)
+{
+	if (pin.active)
+		sched_setaffinity(tid, sizeof(pin.own), &pin.own);
+}
+
+void remote_unpin(void)
+{
+	if (pin.active)
+		sched_setaffinity(0, sizeof(pin.own), &pin.own);
+	pin.active = false;
 }
 
 int remote_wait_stop(pid_t tid, int *status, int timeout_ms)
 {
-	int64_t deadline = timeout_ms < 0 ? 0 : now_ms() + timeout_ms;
+	int64_t deadline = clock_deadline_ms(timeout_ms);
 	unsigned int tries;
 	pid_t got;
 
-	for (tries = 0;; tries++) {
+	/* On the same CPU it cannot stop before we sleep. */
+	for (tries = pin.active ? WAIT_SPINS : 0;; tries++) {
 		bool block = timeout_ms < 0 && tries >= WAIT_SPINS;
 
 		got = waitpid(tid, status, __WALL | (block ? 0 : WNOHANG));
@@ -49,7 +76,7 @@ int remote_wait_stop(pid_t tid, int *status, int timeout_ms)
 		if (timeout_ms >= 0 && tries >= WAIT_SPINS) {
 			const struct timespec pause = {0, 50000};
 
-			if (now_ms() > deadline)
+			if (!clock_left_ms(deadline))
 				return -ETIMEDOUT;
 			nanosleep(&pause, NULL);
 		}

@@ -236,6 +236,7 @@ int restore_finish(struct restore *r, int *uffd)
 		err = arm_mappings(r, *uffd);
 	if (!err)
 		err = finish_leader(r);
+	remote_unpin();
 	if (err && *uffd >= 0) {
 		close(*uffd);
 		*uffd = -1;
@@ -254,6 +255,7 @@ static void close_fd(int *fd)
 
 static void restore_close(struct restore *r)
 {
+	remote_unpin();
 	close_fd(&r->leader.mem_fd);
 	close_fd(&r->proc_fd);
 	close_fd(&r->pidfd);

@@ -183,6 +183,7 @@ static int create(struct restore *r, const baton_Process *msg)
 	r->pidfd = (int)syscall(SYS_pidfd_open, s.pid, 0);
 	if (r->proc_fd < 0 || r->pidfd < 0)
 		return log_fail(ESRCH, "the new process died at once");
+	remote_pin(s.pid);
 	err = seize(r);
 	if (err)
 		return err;

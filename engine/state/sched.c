@@ -91,6 +91,7 @@ static int sched_restore(struct restore *r, const void *data)
 		return -EPROTO;
 	if (syscall(SYS_sched_setattr, r->thread.tid, &attr, 0) < 0)
 		return log_fail(errno, "scheduling policy %u: %s", msg->policy, strerror(errno));
+	remote_unpin_thread(r->thread.tid);
 	if (msg->affinity.size && syscall(SYS_sched_setaffinity, r->thread.tid, msg->affinity.size,
 					  msg->affinity.bytes) < 0)
 		log_warn("thread %d was bound to CPUs that this device does not have; it may run "
