@@ -17,24 +17,12 @@
 #include "lib/log.h"
 #include "lib/text.h"
 
-#define FILE_MAX 1024
 #define COUNT_EVERY_MS 200
 /* Field of /proc/PID/stat. */
 #define PROC_STAT_STARTTIME 22
 
 static int folder_fd = -EBADF;
 static const char *folder_path = "";
-
-static const char *const stage_names[STAGE_NR] = {
-	[STAGE_OFFERED] = "offered", [STAGE_FROZEN] = "frozen",   [STAGE_COMMITTED] = "committed",
-	[STAGE_SERVING] = "serving", [STAGE_DRAINED] = "drained", [STAGE_BUILDING] = "building",
-	[STAGE_READY] = "ready",     [STAGE_STARTED] = "started", [STAGE_COMPLETE] = "complete",
-};
-
-const char *movestate_stage_name(enum move_stage stage)
-{
-	return stage < STAGE_NR ? stage_names[stage] : "?";
-}
 
 int movestate_folder_open(const char *path)
 {
@@ -67,11 +55,6 @@ int movestate_folder(void)
 	return folder_fd;
 }
 
-static void file_name(const struct movestate *state, const char *suffix, char *out, size_t cap)
-{
-	snprintf(out, cap, "%s-%s.%s", state->id, state->source ? "source" : "target", suffix);
-}
-
 /* A name that came from elsewhere must not make lines of its own. */
 static void clean_text(char *text)
 {
@@ -83,7 +66,7 @@ static void clean_text(char *text)
 int movestate_write(struct movestate *state, enum move_stage stage)
 {
 	enum move_stage before = state->stage;
-	char text[FILE_MAX], name[64];
+	char text[MOVESTATE_FILE_MAX], name[64];
 	int len, err;
 
 	clean_text(state->comm);
@@ -97,10 +80,11 @@ int movestate_write(struct movestate *state, enum move_stage stage)
 		text, sizeof(text),
 		"baton-move 1\nid %s\nrole %s\nstage %s\npid %d\npid-start %llu\ncomm %s\n"
 		"peer %s\nfingerprint %s\nmode %s\nengine %d\nbegun %lld\nchanged %lld\nend\n",
-		state->id, state->source ? "source" : "target", stage_names[stage], state->pid,
-		(unsigned long long)state->pid_start, state->comm, state->peer, state->fingerprint,
-		state->mode, state->engine, (long long)state->begun_s, (long long)state->changed_s);
-	file_name(state, "move", name, sizeof(name));
+		state->id, state->source ? "source" : "target", movestate_stage_name(stage),
+		state->pid, (unsigned long long)state->pid_start, state->comm, state->peer,
+		state->fingerprint, state->mode, state->engine, (long long)state->begun_s,
+		(long long)state->changed_s);
+	movestate_file_name(state, "move", name, sizeof(name));
 	err = io_replace_file(folder_fd, name, 0600, text, (size_t)len);
 	if (err) {
 		state->stage = before;
@@ -118,9 +102,9 @@ void movestate_remove(const struct movestate *state)
 
 	if (folder_fd < 0 || !state->written)
 		return;
-	file_name(state, "stat", name, sizeof(name));
+	movestate_file_name(state, "stat", name, sizeof(name));
 	unlinkat(folder_fd, name, 0);
-	file_name(state, "move", name, sizeof(name));
+	movestate_file_name(state, "move", name, sizeof(name));
 	if (!unlinkat(folder_fd, name, 0))
 		fsync(folder_fd);
 }
@@ -146,7 +130,7 @@ void movestate_count(const struct movestate *state, const struct movestate_count
 {
 	static int64_t last_ms;
 	int64_t now_ms = clock_now_ms();
-	char text[FILE_MAX], name[64];
+	char text[MOVESTATE_FILE_MAX], name[64];
 	int len;
 
 	if (folder_fd < 0 || (last_ms && now_ms - last_ms < COUNT_EVERY_MS))
@@ -162,151 +146,8 @@ void movestate_count(const struct movestate *state, const struct movestate_count
 		(unsigned long long)counters->bytes_wire, counters->fault_p50_us,
 		counters->fault_p99_us, (unsigned long long)counters->rate_kib_s,
 		(unsigned long long)counters->peak_rss_kib);
-	file_name(state, "stat", name, sizeof(name));
+	movestate_file_name(state, "stat", name, sizeof(name));
 	replace_unsynced(name, text, (size_t)len);
-}
-
-/* ---- reading ---- */
-
-enum field_type {
-	FIELD_TEXT,
-	FIELD_S32,
-	FIELD_U32,
-	FIELD_S64,
-	FIELD_U64,
-	FIELD_ROLE,
-	FIELD_STAGE,
-	FIELD_END
-};
-
-struct field {
-	const char *key;
-	enum field_type type;
-	size_t offset, size;
-};
-
-#define FIELD(key, type, kind, member)                                                             \
-	{                                                                                          \
-		key, type, offsetof(struct kind, member), sizeof(((struct kind *)0)->member)       \
-	}
-
-static const struct field move_fields[] = {
-	FIELD("id ", FIELD_TEXT, movestate, id),
-	FIELD("role ", FIELD_ROLE, movestate, source),
-	FIELD("stage ", FIELD_STAGE, movestate, stage),
-	FIELD("pid ", FIELD_S32, movestate, pid),
-	FIELD("pid-start ", FIELD_U64, movestate, pid_start),
-	FIELD("comm ", FIELD_TEXT, movestate, comm),
-	FIELD("peer ", FIELD_TEXT, movestate, peer),
-	FIELD("fingerprint ", FIELD_TEXT, movestate, fingerprint),
-	FIELD("mode ", FIELD_TEXT, movestate, mode),
-	FIELD("engine ", FIELD_S32, movestate, engine),
-	FIELD("begun ", FIELD_S64, movestate, begun_s),
-	FIELD("changed ", FIELD_S64, movestate, changed_s),
-	{"end", FIELD_END, 0, 0},
-};
-
-static const struct field count_fields[] = {
-	FIELD("pages-done ", FIELD_U64, movestate_counters, pages_done),
-	FIELD("pages-left ", FIELD_U64, movestate_counters, pages_left),
-	FIELD("pages-zero ", FIELD_U64, movestate_counters, pages_zero),
-	FIELD("faults ", FIELD_U64, movestate_counters, faults),
-	FIELD("bytes-wire ", FIELD_U64, movestate_counters, bytes_wire),
-	FIELD("fault-p50-us ", FIELD_U32, movestate_counters, fault_p50_us),
-	FIELD("fault-p99-us ", FIELD_U32, movestate_counters, fault_p99_us),
-	FIELD("rate-kib-s ", FIELD_U64, movestate_counters, rate_kib_s),
-	FIELD("peak-rss-kib ", FIELD_U64, movestate_counters, peak_rss_kib),
-};
-
-static int stage_by_name(const char *name)
-{
-	for (int i = 0; i < STAGE_NR; i++)
-		if (!strcmp(stage_names[i], name))
-			return i;
-	return -EPROTO;
-}
-
-/* Puts one value where its field says. 1 for the end line, 0, or -EPROTO. */
-static int field_set(const struct field *field, const char *value, void *base)
-{
-	void *at = (char *)base + field->offset;
-	uint64_t number = 0;
-	int stage;
-
-	switch (field->type) {
-	case FIELD_END:
-		return 1;
-	case FIELD_TEXT:
-		return text_copy(at, field->size, value) ? 0 : -EPROTO;
-	case FIELD_ROLE:
-		*(bool *)at = !strcmp(value, "source");
-		return 0;
-	case FIELD_STAGE:
-		stage = stage_by_name(value);
-		if (stage < 0)
-			return stage;
-		*(enum move_stage *)at = (enum move_stage)stage;
-		return 0;
-	default:
-		break;
-	}
-	if (text_parse_u64(value, 10, &number))
-		return -EPROTO;
-	if (field->size == sizeof(uint32_t))
-		*(uint32_t *)at = (uint32_t)number;
-	else
-		*(uint64_t *)at = number;
-	return 0;
-}
-
-/* Reads lines "key value" into a struct. 1 when the end line was there, 0 without, or -errno. */
-static int read_fields(int folder, const char *name, const struct field *fields, size_t nr,
-		       void *base)
-{
-	char buf[FILE_MAX], *line;
-	struct line_reader reader;
-	int got, err, ended = 0;
-
-	err = line_reader_open(&reader, folder, name, buf, sizeof(buf));
-	if (err)
-		return err;
-	while ((got = line_reader_next(&reader, &line)) > 0 && !ended) {
-		for (size_t i = 0; i < nr; i++) {
-			size_t key_len = strlen(fields[i].key);
-
-			if (strncmp(line, fields[i].key, key_len))
-				continue;
-			ended = field_set(&fields[i], line + key_len, base);
-			break;
-		}
-		if (ended < 0)
-			got = ended;
-	}
-	line_reader_close(&reader);
-	return got < 0 ? got : ended;
-}
-
-int movestate_read(int folder, const char *name, struct movestate *state)
-{
-	int ended;
-
-	*state = (struct movestate){0};
-	ended = read_fields(folder, name, move_fields, sizeof(move_fields) / sizeof(move_fields[0]),
-			    state);
-	if (ended < 0)
-		return ended;
-	return ended && state->id[0] ? 0 : -EPROTO;
-}
-
-void movestate_read_counters(int folder, const struct movestate *state,
-			     struct movestate_counters *counters)
-{
-	char name[64];
-
-	*counters = (struct movestate_counters){0};
-	file_name(state, "stat", name, sizeof(name));
-	read_fields(folder, name, count_fields, sizeof(count_fields) / sizeof(count_fields[0]),
-		    counters);
 }
 
 int movestate_find_pid(pid_t pid)

@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #define MOVESTATE_ID_BYTES 8
+#define MOVESTATE_FILE_MAX 1024 /* bytes of a file */
 #define MOVESTATE_ID_TEXT (2 * MOVESTATE_ID_BYTES + 1)
 
 enum move_stage {
@@ -89,5 +90,8 @@ int movestate_lock_pid(pid_t pid);
 void movestate_unlock_pid(void);
 
 const char *movestate_stage_name(enum move_stage stage);
+
+/* Name of a file of a move: suffix "move" or "stat". */
+void movestate_file_name(const struct movestate *state, const char *suffix, char *out, size_t cap);
 
 #endif
