@@ -62,7 +62,8 @@ static void all(int fd, char *buf, size_t len, int sending)
 static char *registered(size_t len)
 {
 	char *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct uffdio_register reg = {.range = {(unsigned long)mem, len}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+	struct uffdio_register reg = {.range = {(unsigned long)mem, len},
+				      .mode = UFFDIO_REGISTER_MODE_MISSING};
 
 	madvise(mem, len, MADV_NOHUGEPAGE);
 	if (mem == MAP_FAILED || ioctl(uffd, UFFDIO_REGISTER, &reg))
@@ -144,8 +145,8 @@ static int by_value(const void *a, const void *b)
 static void show(const char *name, int64_t *took)
 {
 	qsort(took, ROUNDS, sizeof(*took), by_value);
-	printf("\"%s_p50_us\": %.1f, \"%s_p99_us\": %.1f, ", name, (double)took[ROUNDS / 2] / 1e3, name,
-	       (double)took[ROUNDS * 99 / 100] / 1e3);
+	printf("\"%s_p50_us\": %.1f, \"%s_p99_us\": %.1f, ", name, (double)took[ROUNDS / 2] / 1e3,
+	       name, (double)took[ROUNDS * 99 / 100] / 1e3);
 }
 
 static void faults(const char *name)

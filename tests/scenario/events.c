@@ -246,7 +246,8 @@ static void do_threads(void *(*run)(void *), bool is_mixed)
 	pthread_t threads[NR_MIXERS];
 
 	for (unsigned long i = 0; i < NR_MIXERS; i++)
-		CHECK(!pthread_create(&threads[i], NULL, run, is_mixed ? (void *)&mixed[i] : (void *)i));
+		CHECK(!pthread_create(&threads[i], NULL, run,
+				      is_mixed ? (void *)&mixed[i] : (void *)i));
 	for (int i = 0; i < NR_MIXERS; i++)
 		pthread_join(threads[i], NULL);
 }

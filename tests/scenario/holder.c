@@ -57,8 +57,8 @@ static void hold_uffd(const char *arg)
 static void hold_hugetlb(const char *arg)
 {
 	(void)arg;
-	if (mmap(NULL, 2 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1,
-		 0) == MAP_FAILED)
+	if (mmap(NULL, 2 << 20, PROT_READ,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE, -1, 0) == MAP_FAILED)
 		scenario_fail("hugetlb");
 }
 
@@ -174,12 +174,15 @@ static const struct {
 	const char *kind;
 	void (*hold)(const char *arg);
 } kinds[] = {
-	{"nothing", hold_nothing}, {"tcp", hold_tcp},	    {"io_uring", hold_uring},
-	{"userfaultfd", hold_uffd}, {"hugetlb", hold_hugetlb}, {"socket", hold_socket},
-	{"child", hold_child},	   {"namespace", hold_namespace}, {"pidfd", hold_pidfd},
-	{"open", hold_open},	   {"map", hold_map},	    {"deleted", hold_deleted},
-	{"shm", hold_shm},	   {"fds", hold_fds},	    {"threads", hold_threads},
-	{"memory", hold_memory},   {"tracee", hold_tracee},
+	{"nothing", hold_nothing}, {"tcp", hold_tcp},
+	{"io_uring", hold_uring},  {"userfaultfd", hold_uffd},
+	{"hugetlb", hold_hugetlb}, {"socket", hold_socket},
+	{"child", hold_child},     {"namespace", hold_namespace},
+	{"pidfd", hold_pidfd},     {"open", hold_open},
+	{"map", hold_map},         {"deleted", hold_deleted},
+	{"shm", hold_shm},         {"fds", hold_fds},
+	{"threads", hold_threads}, {"memory", hold_memory},
+	{"tracee", hold_tracee},
 };
 
 /* Counts on until DIR/end appears. A gap in CLOCK_BOOTTIME is what the process would notice. */

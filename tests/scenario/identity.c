@@ -26,9 +26,31 @@
 
 /* Lines of /proc/self/status that must be the same. */
 static const char *const status_keys[] = {
-	"Name", "Umask", "Tgid", "Pid", "Uid", "Gid", "Groups", "NStgid", "Threads", "SigQ",
-	"SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt", "CapInh", "CapPrm", "CapEff", "CapBnd",
-	"CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters", "Cpus_allowed", "THP_enabled",
+	"Name",
+	"Umask",
+	"Tgid",
+	"Pid",
+	"Uid",
+	"Gid",
+	"Groups",
+	"NStgid",
+	"Threads",
+	"SigQ",
+	"SigPnd",
+	"ShdPnd",
+	"SigBlk",
+	"SigIgn",
+	"SigCgt",
+	"CapInh",
+	"CapPrm",
+	"CapEff",
+	"CapBnd",
+	"CapAmb",
+	"NoNewPrivs",
+	"Seccomp",
+	"Seccomp_filters",
+	"Cpus_allowed",
+	"THP_enabled",
 	"CoreDumping",
 };
 #define NR_KEYS (sizeof(status_keys) / sizeof(status_keys[0]))
@@ -104,8 +126,10 @@ static void rest_read(void *into)
 	if (with_proc()) {
 		n = readlink("/proc/self/exe", w->exe, sizeof(w->exe) - 1);
 		CHECK(n > 0);
-		w->cmdline_len = scenario_read("/proc/self/cmdline", w->cmdline, sizeof(w->cmdline));
-		w->environ_len = scenario_read("/proc/self/environ", w->environ, sizeof(w->environ));
+		w->cmdline_len =
+			scenario_read("/proc/self/cmdline", w->cmdline, sizeof(w->cmdline));
+		w->environ_len =
+			scenario_read("/proc/self/environ", w->environ, sizeof(w->environ));
 		w->auxv_len = scenario_read("/proc/self/auxv", w->auxv, sizeof(w->auxv));
 		scenario_read("/proc/self/comm", w->comm, sizeof(w->comm));
 		scenario_read("/proc/self/oom_score_adj", w->oom, sizeof(w->oom));
@@ -147,7 +171,8 @@ static void *thread_run(void *arg)
 	prctl(PR_GET_NAME, name);
 	CHECK(!strcmp(name, "odd (name) \n1"), "thread's name: %s", name);
 	CHECK(syscall(SYS_sched_getscheduler, 0) == SCHED_IDLE, "thread's policy");
-	CHECK(!sched_getaffinity(0, sizeof(got), &got) && CPU_EQUAL(&cpus, &got), "thread's affinity");
+	CHECK(!sched_getaffinity(0, sizeof(got), &got) && CPU_EQUAL(&cpus, &got),
+	      "thread's affinity");
 	CHECK(syscall(SYS_gettid) == thread_tid, "tid");
 	thread_ok = true;
 	return NULL;
@@ -276,8 +301,10 @@ static void sabotage(void)
 	chdir("..");
 }
 
-#define SAME(field) CHECK(now.field == was.field, "%s: %d was %d", #field, (int)now.field, (int)was.field)
-#define SAME_TEXT(field) CHECK(!strcmp(now.field, was.field), "%s: %s was %s", #field, now.field, was.field)
+#define SAME(field)                                                                                \
+	CHECK(now.field == was.field, "%s: %d was %d", #field, (int)now.field, (int)was.field)
+#define SAME_TEXT(field)                                                                           \
+	CHECK(!strcmp(now.field, was.field), "%s: %s was %s", #field, now.field, was.field)
 
 static void check(void)
 {
@@ -311,8 +338,8 @@ static void check(void)
 	CHECK(CPU_EQUAL(&now.cpus, &was.cpus), "affinity");
 	for (int i = 0; i < NR_LIMITS; i++) {
 		getrlimit(i, &lim);
-		CHECK(lim.rlim_cur == limits[i].rlim_cur && lim.rlim_max == limits[i].rlim_max, "limit %d",
-		      i);
+		CHECK(lim.rlim_cur == limits[i].rlim_cur && lim.rlim_max == limits[i].rlim_max,
+		      "limit %d", i);
 	}
 	if (with_proc()) {
 		status_read(status_now);

@@ -18,7 +18,7 @@
 #endif
 
 #define PAGE 4096ul
-#define PAGES(n) ((size_t)(n) * PAGE)
+#define PAGES(n) ((size_t)(n)*PAGE)
 #define NR_AREAS 24
 #define SMAPS_BYTES (1 << 20)
 
@@ -26,8 +26,8 @@ struct area {
 	const char *name;
 	char *at;
 	size_t len;
-	char rights[5];	  /* as in maps: rwxp */
-	char flags[160];  /* VmFlags */
+	char rights[5];  /* as in maps: rwxp */
+	char flags[160]; /* VmFlags */
 	unsigned long offset;
 };
 
@@ -76,7 +76,8 @@ static void look(const struct area *a, struct area *now)
 			memcpy(now->rights, rights, 5);
 			now->offset = offset ? offset + ((unsigned long)a->at - start) : 0;
 			flags_of(p, now->flags, sizeof(now->flags));
-			CHECK(end >= (unsigned long)a->at + a->len, "%s is shorter: ends %lx", a->name, end);
+			CHECK(end >= (unsigned long)a->at + a->len, "%s is shorter: ends %lx",
+			      a->name, end);
 			return;
 		}
 		p = flags ? strchr(flags, '\n') : NULL;
@@ -272,7 +273,8 @@ static void check_files(void)
 	int fd;
 
 	same("private file", file_private + PAGES(3), PAGES(2), 6, 0);
-	CHECK(scenario_not_zero(file_private, PAGES(3)) < 0 && !memcmp(file_private + PAGES(8), "tenth", 5));
+	CHECK(scenario_not_zero(file_private, PAGES(3)) < 0 &&
+	      !memcmp(file_private + PAGES(8), "tenth", 5));
 	same("shared file", file_shared, PAGES(8), 7, 0);
 	/* Shared with the file indeed, and the private one's file unchanged. */
 	memcpy(file_shared + 100, "written after", 13);

@@ -39,7 +39,8 @@ static inline void region_write(struct region *r, size_t page, size_t n)
 static inline void region_check_page(const struct region *r, size_t i, const char *when)
 {
 	const char *p = region_page(r, i);
-	long at = r->seed[i] ? scenario_differs(p, PAGE, r->seed[i], 0) : scenario_not_zero(p, PAGE);
+	long at =
+		r->seed[i] ? scenario_differs(p, PAGE, r->seed[i], 0) : scenario_not_zero(p, PAGE);
 
 	CHECK(at < 0, "%s: page %zu of %zu (%p) differs at byte %ld, %s", when, i, r->nr_pages,
 	      (const void *)p, at, r->seed[i] ? "had a pattern" : "was zeros");
@@ -56,11 +57,11 @@ static inline void region_make(struct region *r, size_t nr_pages, unsigned int p
 			       uint32_t first_seed)
 {
 	*r = (struct region){.nr_pages = nr_pages, .next_seed = first_seed, .random = first_seed};
-	r->base = mmap(NULL, nr_pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-		       0);
-	/* Far from the region, so that neither merges with the other's VMA. */
-	r->seed = mmap(NULL, nr_pages * 4 + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+	r->base = mmap(NULL, nr_pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
 		       -1, 0);
+	/* Far from the region, so that neither merges with the other's VMA. */
+	r->seed = mmap(NULL, nr_pages * 4 + PAGE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(r->base != MAP_FAILED && r->seed != MAP_FAILED);
 	for (size_t i = 0; i < nr_pages; i++)
 		if (percent >= 100 || region_random(r, 100) < percent)
@@ -141,7 +142,8 @@ static inline void region_step(struct region *r)
 	case 3:
 	case 4:
 		if (a + n <= b || b + n <= a)
-			for (bool dontunmap = region_random(r, 2); n--;) /* whose VMAs nobody knows */
+			for (bool dontunmap = region_random(r, 2);
+			     n--;) /* whose VMAs nobody knows */
 				region_move(r, a + n, b + n, 1, dontunmap);
 		break;
 	case 5:

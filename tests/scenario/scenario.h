@@ -40,9 +40,9 @@
 #include <unistd.h>
 
 struct scenario {
-	void (*prepare)(void);	/* builds the state under test */
-	void (*wait)(void);	/* NULL: scenario_wait */
-	void (*check)(void);	/* after the move; scenario_fail() or return */
+	void (*prepare)(void);  /* builds the state under test */
+	void (*wait)(void);     /* NULL: scenario_wait */
+	void (*check)(void);    /* after the move; scenario_fail() or return */
 	void (*sabotage)(void); /* --broken: spoils one thing, so that check must notice */
 };
 
@@ -186,7 +186,8 @@ static __attribute__((noinline, unused)) void scenario_fill(void *mem, size_t le
 }
 
 /* The offset of the first wrong byte group, or -1. skip: bytes into the pattern of that seed. */
-static __attribute__((noinline, unused)) long scenario_differs(const void *mem, size_t len, uint64_t seed, size_t skip)
+static __attribute__((noinline, unused)) long scenario_differs(const void *mem, size_t len,
+							       uint64_t seed, size_t skip)
 {
 	const uint64_t *w = mem;
 

@@ -74,7 +74,8 @@ static void *deep_run(void *arg)
 	(void)arg;
 	CHECK(!sigaltstack(&ss, NULL));
 	pthread_kill(pthread_self(), SIGUSR2); /* returns when the handler does */
-	CHECK((char *)handler_sp > deep_stack && (char *)handler_sp < deep_stack + sizeof(deep_stack));
+	CHECK((char *)handler_sp > deep_stack &&
+	      (char *)handler_sp < deep_stack + sizeof(deep_stack));
 	CHECK(!sigaltstack(NULL, &now) && now.ss_sp == deep_stack && now.ss_flags == 0);
 	CHECK(handled[SIGUSR2] == 1);
 	return NULL;
@@ -98,9 +99,10 @@ static void *blocked_run(void *arg)
 	sigemptyset(&set);
 	sigaddset(&set, SIGRTMIN + 3);
 	for (int i = 0; i < NR_QUEUED; i++) {
-		CHECK(sigtimedwait(&set, &info, &zero) == SIGRTMIN + 3, "%d of %d came", i, NR_QUEUED);
-		CHECK(info.si_code == SI_QUEUE && info.si_value.sival_int == 500 + i, "%d: %d %d", i,
-		      info.si_code, info.si_value.sival_int);
+		CHECK(sigtimedwait(&set, &info, &zero) == SIGRTMIN + 3, "%d of %d came", i,
+		      NR_QUEUED);
+		CHECK(info.si_code == SI_QUEUE && info.si_value.sival_int == 500 + i, "%d: %d %d",
+		      i, info.si_code, info.si_value.sival_int);
 		CHECK(info.si_pid == getpid() && info.si_uid == getuid());
 	}
 	CHECK(sigtimedwait(&set, &info, &zero) == -1 && errno == EAGAIN, "one too many");
@@ -108,7 +110,8 @@ static void *blocked_run(void *arg)
 	sigaddset(&set, SIGURG);
 	/* glibc shows SI_TKILL as SI_USER. */
 	CHECK(sigtimedwait(&set, &info, &zero) == SIGURG &&
-	      (info.si_code == SI_TKILL || info.si_code == SI_USER), "code %d", info.si_code);
+		      (info.si_code == SI_TKILL || info.si_code == SI_USER),
+	      "code %d", info.si_code);
 	blocked_done = true;
 	return NULL;
 }
@@ -181,13 +184,15 @@ static void check_masks(void)
 
 	sigprocmask(SIG_SETMASK, NULL, &now);
 	for (int sig = 1; sig < 32; sig++)
-		CHECK(sigismember(&now, sig) == (sig == SIGUSR1 || sig == SIGTERM), "mask, signal %d", sig);
+		CHECK(sigismember(&now, sig) == (sig == SIGUSR1 || sig == SIGTERM),
+		      "mask, signal %d", sig);
 	CHECK(sigismember(&now, SIGRTMIN + 1) == 1 && sigismember(&now, SIGRTMIN + 3) == 0);
 	sigpending(&set);
 	CHECK(sigismember(&set, SIGTERM) && sigismember(&set, SIGUSR1) &&
 	      sigismember(&set, SIGRTMIN + 1) && sigismember(&set, SIGRTMIN + 2));
-	CHECK(!sigismember(&set, SIGCHLD) && !sigismember(&set, SIGTRAP) && !sigismember(&set, SIGSTOP) &&
-	      !sigismember(&set, SIGCONT), "a signal that the program never had is pending");
+	CHECK(!sigismember(&set, SIGCHLD) && !sigismember(&set, SIGTRAP) &&
+		      !sigismember(&set, SIGSTOP) && !sigismember(&set, SIGCONT),
+	      "a signal that the program never had is pending");
 }
 
 static void check(void)
@@ -197,18 +202,21 @@ static void check(void)
 	sigset_t set;
 	stack_t now;
 
-	CHECK(!sigaltstack(NULL, &now) && now.ss_sp == main_stack && now.ss_size == sizeof(main_stack));
+	CHECK(!sigaltstack(NULL, &now) && now.ss_sp == main_stack &&
+	      now.ss_size == sizeof(main_stack));
 	for (int sig = 1; sig < 65; sig++) {
 		if (sig == SIGKILL || sig == SIGSTOP)
 			continue;
 		get_action(sig, &act);
-		CHECK(!memcmp(&act, &actions[sig], sizeof(act)), "action of %d: %#lx %#lx was %#lx %#lx", sig,
-		      act.handler, act.flags, actions[sig].handler, actions[sig].flags);
+		CHECK(!memcmp(&act, &actions[sig], sizeof(act)),
+		      "action of %d: %#lx %#lx was %#lx %#lx", sig, act.handler, act.flags,
+		      actions[sig].handler, actions[sig].flags);
 	}
 	check_masks();
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
-	CHECK(sigwaitinfo(&set, &info) == SIGTERM && info.si_code == SI_USER && info.si_pid == getpid());
+	CHECK(sigwaitinfo(&set, &info) == SIGTERM && info.si_code == SI_USER &&
+	      info.si_pid == getpid());
 	sigaddset(&set, SIGRTMIN + 1);
 	sigaddset(&set, SIGRTMIN + 2);
 	sigaddset(&set, SIGUSR1);

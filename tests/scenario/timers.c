@@ -145,15 +145,17 @@ static void check_left(void)
 		struct itimerspec it;
 
 		if (i == 0 || i == 3) {
-			CHECK(syscall(SYS_timer_gettime, ids[i], &it) && errno == EINVAL, "timer %d is back",
-			      ids[i]);
+			CHECK(syscall(SYS_timer_gettime, ids[i], &it) && errno == EINVAL,
+			      "timer %d is back", ids[i]);
 			continue;
 		}
 		CHECK(left_ms(ids[i]) <= LEFT_S * 1000 - 900, "timer %d started over", ids[i]);
-		CHECK(left_ms(ids[i]) >= LEFT_S * 1000 - gone_ms - SLACK_MS, "timer %d lost time", ids[i]);
+		CHECK(left_ms(ids[i]) >= LEFT_S * 1000 - gone_ms - SLACK_MS, "timer %d lost time",
+		      ids[i]);
 	}
 	CHECK(left_ms(none_id) <= LEFT_S * 1000 - 900 && left_ms(none_id) > 0);
-	CHECK(left_ms(cpu_id) <= LEFT_S * 1000 && left_ms(cpu_id) > LEFT_S * 1000 - gone_ms - SLACK_MS,
+	CHECK(left_ms(cpu_id) <= LEFT_S * 1000 &&
+		      left_ms(cpu_id) > LEFT_S * 1000 - gone_ms - SLACK_MS,
 	      "cpu timer: %ld ms", (long)left_ms(cpu_id));
 }
 
@@ -176,7 +178,8 @@ static void check_overrun(void)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGRTMIN + 2);
-	CHECK(sigtimedwait(&set, &info, &zero) == SIGRTMIN + 2, "the timer's signal is not pending");
+	CHECK(sigtimedwait(&set, &info, &zero) == SIGRTMIN + 2,
+	      "the timer's signal is not pending");
 	CHECK(info.si_code == SI_TIMER && info.si_value.sival_int == 4242, "code %d", info.si_code);
 	CHECK(syscall(SYS_timer_getoverrun, overrun_id) > 5, "overrun %ld",
 	      (long)syscall(SYS_timer_getoverrun, overrun_id));

@@ -34,6 +34,8 @@ static int level; /* 0: SSE, 1: AVX, 2: AVX-512 */
 static uint32_t pkru_set;
 static bool have_pku;
 
+/* Assembly, a line each. */
+/* clang-format off */
 /* The flag is polled with one instruction that touches no register under test but rcx (pointer). */
 #define SPIN "1: pause\n cmpl $0, (%%rcx)\n je 1b\n"
 
@@ -111,6 +113,7 @@ static __attribute__((noinline)) void spin_general(struct spinner *s)
 		  "r13", "r14", "r15");
 }
 
+/* clang-format on */
 static void *spinner_run(void *arg)
 {
 	struct spinner *s = arg;
@@ -181,8 +184,9 @@ static void check_rows(const struct spinner *s, int nr_regs, int nr_words)
 {
 	for (int r = 0; r < nr_regs; r++)
 		for (int w = 0; w < nr_words; w++)
-			CHECK(s->in[r][w] == s->out[r][w], "vector register %d word %d: %#lx was %#lx", r,
-			      w, s->out[r][w], s->in[r][w]);
+			CHECK(s->in[r][w] == s->out[r][w],
+			      "vector register %d word %d: %#lx was %#lx", r, w, s->out[r][w],
+			      s->in[r][w]);
 }
 
 static void check(void)

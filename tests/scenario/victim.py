@@ -22,7 +22,7 @@ class Victim:
             if self.output.code is not None:
                 raise Failure(f"the victim does not start: {read(self.folder + '/result')}")
             return read(f"{self.folder}/ready")
-        self.pid = int(wait_for(ready, 30, "the victim is ready"))
+        self.pid = int(wait_for(ready, 150, "the victim is ready"))
 
     def beat(self):
         """(count, longest pause in ms)"""

@@ -26,7 +26,7 @@
 struct waiter {
 	const char *name;
 	int (*run)(struct waiter *w); /* the system call: 0, or what went wrong */
-	bool timed; /* ends by its timeout; else by what release() does */
+	bool timed;                   /* ends by its timeout; else by what release() does */
 	pthread_t thread;
 	volatile pid_t tid;
 	volatile bool done;
@@ -34,7 +34,8 @@ struct waiter {
 	int64_t begun_ms, ended_ms;
 };
 
-static int rel_pipe[2], rel_fifo[2], sock_pair[2], listener = -1, epoll_fd, epoll_pipe[2], ppoll_pipe[2];
+static int rel_pipe[2], rel_fifo[2], sock_pair[2], listener = -1, epoll_fd, epoll_pipe[2],
+						   ppoll_pipe[2];
 static int lock_fd[2];
 static uint32_t futex_word, futex_timed, futex_abs, futex_bitset;
 static volatile sig_atomic_t handled;
@@ -270,16 +271,22 @@ static int run_flock(struct waiter *w)
 	return flock(lock_fd[1], LOCK_EX);
 }
 
-#define TIMED(n) {.name = #n, .run = run_##n, .timed = true}
-#define EVENT(n) {.name = #n, .run = run_##n}
+#define TIMED(n)                                                                                   \
+	{                                                                                          \
+		.name = #n, .run = run_##n, .timed = true                                          \
+	}
+#define EVENT(n)                                                                                   \
+	{                                                                                          \
+		.name = #n, .run = run_##n                                                         \
+	}
 
 static struct waiter waiters[] = {
-	TIMED(nanosleep),    TIMED(clock_rel),	  TIMED(clock_boot), TIMED(clock_abs),
-	TIMED(poll_timed),   EVENT(poll_event),	  TIMED(ppoll),	     EVENT(ppoll_event),
-	TIMED(select),	     TIMED(pselect),	  EVENT(read),	     EVENT(recv),
-	EVENT(accept),	     EVENT(futex),	  TIMED(futex_timed), TIMED(futex_abs),
-	TIMED(futex_bitset), TIMED(epoll_timed),  TIMED(sigtimedwait), EVENT(sigwaitinfo),
-	EVENT(pause),	     EVENT(sigsuspend),	  EVENT(flock),
+	TIMED(nanosleep),    TIMED(clock_rel),   TIMED(clock_boot),   TIMED(clock_abs),
+	TIMED(poll_timed),   EVENT(poll_event),  TIMED(ppoll),        EVENT(ppoll_event),
+	TIMED(select),       TIMED(pselect),     EVENT(read),         EVENT(recv),
+	EVENT(accept),       EVENT(futex),       TIMED(futex_timed),  TIMED(futex_abs),
+	TIMED(futex_bitset), TIMED(epoll_timed), TIMED(sigtimedwait), EVENT(sigwaitinfo),
+	EVENT(pause),        EVENT(sigsuspend),  EVENT(flock),
 };
 #define NR_WAITERS (sizeof(waiters) / sizeof(waiters[0]))
 
@@ -390,10 +397,10 @@ static void check(void)
 		CHECK(w->result == 0, "%s: %d, errno %d (%s)", w->name, w->result, w->error,
 		      strerror(w->error));
 		took_ms = w->ended_ms - w->begun_ms;
-		CHECK(!w->timed || took_ms >= TIMEOUT_S * 1000 - EARLY_MS, "%s: early, %ld ms", w->name,
-		      (long)took_ms);
-		CHECK(!w->timed || took_ms <= TIMEOUT_S * 1000 + LATE_MS, "%s: late, %ld ms", w->name,
-		      (long)took_ms);
+		CHECK(!w->timed || took_ms >= TIMEOUT_S * 1000 - EARLY_MS, "%s: early, %ld ms",
+		      w->name, (long)took_ms);
+		CHECK(!w->timed || took_ms <= TIMEOUT_S * 1000 + LATE_MS, "%s: late, %ld ms",
+		      w->name, (long)took_ms);
 	}
 }
 
