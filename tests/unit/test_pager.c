@@ -330,7 +330,7 @@ static void run_all(enum pager_mode mode, unsigned int rate, unsigned int with_s
 static void test_lazy_while_changing(void **state)
 {
 	(void)state;
-	for (unsigned int i = 1; i <= 4; i++)
+	for (unsigned int i = 1; i <= 2; i++)
 		run_all(PAGER_LAZY, 12, i);
 	run_all(PAGER_LAZY, 0, 5);
 }
@@ -338,7 +338,7 @@ static void test_lazy_while_changing(void **state)
 static void test_on_demand_while_changing(void **state)
 {
 	(void)state;
-	for (unsigned int i = 11; i <= 14; i++)
+	for (unsigned int i = 11; i <= 12; i++)
 		run_all(PAGER_ON_DEMAND, 0, i);
 }
 
