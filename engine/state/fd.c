@@ -320,7 +320,7 @@ static int scan(struct fd_table *table, pid_t pid, int proc_fd, int pidfd)
 
 static void probe_entry(struct probe *p, const struct fd_table *table, const struct fd_entry *entry)
 {
-	struct fd_look look = {.table = table, .entry = entry, .copy = -1};
+	struct fd_look look = {.table = table, .entry = entry, .copy = -1, .running = true};
 	char link[PATH_MAX], item[16];
 
 	snprintf(item, sizeof(item), "fd %d", entry->fd);
@@ -435,10 +435,10 @@ static int fd_restore(struct restore *r, const void *data)
 	if (!fd_is_placed(r, msg->of) || (msg->flags & ~STATUS_FLAGS))
 		return log_fail(EPROTO, "descriptor %d of an open file that is not there", msg->fd);
 	if (msg->fd != msg->of)
-		err = fd_place_copy(r, msg->of, msg->fd);
+		err = fd_place_dup(r, msg->of, msg->fd, msg->cloexec);
 	else if (msg->flags)
 		err = remote_call(&r->leader, SYS_fcntl, (uint64_t)msg->fd, F_SETFL, msg->flags);
-	if (!err && msg->cloexec)
+	if (!err && msg->cloexec && msg->fd == msg->of)
 		err = remote_call(&r->leader, SYS_fcntl, (uint64_t)msg->fd, F_SETFD, FD_CLOEXEC);
 	if (err)
 		return log_fail((int)err, "cannot restore fd %d: %s", msg->fd, strerror((int)-err));

@@ -56,6 +56,7 @@ struct fd_look {
 	int copy;	  /* the very open file, in our own table */
 	const char *link; /* what /proc/PID/fd/N points to */
 	struct stat st;
+	bool running;	  /* the process runs: there is time to look around */
 	char text[320];	  /* what it is, and when it cannot be carried, what to do */
 };
 
@@ -138,6 +139,9 @@ int fd_place_copy(struct restore *r, int64_t from, int32_t to);
 
 /* Upper bound of descriptor numbers: fs.nr_open of a default kernel. */
 #define FD_NUMBER_MAX (1 << 20)
+
+/* Gives the open file at number `from` another number. */
+int fd_place_dup(struct restore *r, int32_t from, int32_t to, bool cloexec);
 
 /* Nothing of the receiver's may lie at a number that the program wants: moves it away. */
 int fd_clear_number(struct restore *r, int32_t to);

@@ -119,7 +119,7 @@ int fd_clear_number(struct restore *r, int32_t to)
 	return 0;
 }
 
-static int place(struct restore *r, int64_t from, int32_t to, bool keep)
+static int place(struct restore *r, int64_t from, int32_t to, bool keep, uint32_t flags)
 {
 	int64_t got;
 	int err;
@@ -132,7 +132,7 @@ static int place(struct restore *r, int64_t from, int32_t to, bool keep)
 	err = fd_clear_number(r, to);
 	if (err)
 		return err;
-	got = remote_call(&r->leader, SYS_dup3, (uint64_t)from, (uint64_t)to, 0);
+	got = remote_call(&r->leader, SYS_dup3, (uint64_t)from, (uint64_t)to, flags);
 	if (got != to)
 		return log_fail((int)got, "cannot put a descriptor at number %d: %s", to,
 				strerror((int)-got));
@@ -143,12 +143,17 @@ static int place(struct restore *r, int64_t from, int32_t to, bool keep)
 
 int fd_place(struct restore *r, int64_t from, int32_t to)
 {
-	return place(r, from, to, false);
+	return place(r, from, to, false, 0);
 }
 
 int fd_place_copy(struct restore *r, int64_t from, int32_t to)
 {
-	return place(r, from, to, true);
+	return place(r, from, to, true, 0);
+}
+
+int fd_place_dup(struct restore *r, int32_t from, int32_t to, bool cloexec)
+{
+	return from == to ? -EPROTO : place(r, from, to, true, cloexec ? O_CLOEXEC : 0);
 }
 
 int fd_restore_take(struct restore *r, int32_t fd)

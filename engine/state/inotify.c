@@ -167,54 +167,60 @@ bool inotify_check(struct fd_look *look)
 
 /* ---- dump ---- */
 
+/* So many watches are sorted at a time. */
+#define BATCH_MAX 32
+
 struct collect {
 	struct dump *d;
 	baton_Inotify *msg;
-	uint64_t after, next; /* watches up to `after` are sent; the lowest number beyond */
+	struct watch *batch; /* the lowest numbers beyond `after`, ascending */
+	unsigned int nr;
+	uint64_t after; /* watches up to this number are sent */
 };
 
-static int find_next(void *data, const char *text)
-{
-	struct collect *c = data;
-	uint64_t number;
-
-	if (text_take_u64(&text, 16, &number) && number > c->after && number < c->next)
-		c->next = number;
-	return 0;
-}
-
-static int emit_next(void *data, const char *text)
+static int take_watch(void *data, const char *text)
 {
 	struct collect *c = data;
 	struct watch w;
+	unsigned int at;
 	int err = parse(text, &w);
 
-	if (err || w.number != c->next)
+	if (err || w.number <= c->after)
 		return err;
-	err = find_path(&w, c->msg->path, sizeof(c->msg->path));
-	if (err)
-		return err;
-	c->msg->watch = (int32_t)w.number;
-	c->msg->mask = (uint32_t)w.mask;
-	err = dump_emit(c->d, &kind_inotify, c->msg);
-	return err ? err : 1;
+	for (at = c->nr; at > 0 && c->batch[at - 1].number > w.number; at--)
+		;
+	if (at == BATCH_MAX)
+		return 0;
+	if (c->nr < BATCH_MAX)
+		c->nr++;
+	memmove(&c->batch[at + 1], &c->batch[at], (c->nr - 1 - at) * sizeof(w));
+	c->batch[at] = w;
+	return 0;
+}
+
+static int emit_watch(struct collect *c, const struct watch *w)
+{
+	int err = find_path(w, c->msg->path, sizeof(c->msg->path));
+
+	c->msg->watch = (int32_t)w->number;
+	c->msg->mask = (uint32_t)w->mask;
+	return err ? err : dump_emit(c->d, &kind_inotify, c->msg);
 }
 
 /* Ascending, whatever order the kernel lists them in: that is how numbers can be reached again. */
 static int emit_watches(struct collect *c, const struct fd_table *table, int fd)
 {
-	for (;;) {
-		int err;
+	int err;
 
-		c->next = UINT64_MAX;
-		err = fd_info_each(table, fd, "inotify wd:", find_next, c);
-		if (err || c->next == UINT64_MAX)
-			return err;
-		err = fd_info_each(table, fd, "inotify wd:", emit_next, c);
-		if (err < 0)
-			return err;
-		c->after = c->next;
-	}
+	do {
+		c->nr = 0;
+		err = fd_info_each(table, fd, "inotify wd:", take_watch, c);
+		for (unsigned int i = 0; i < c->nr && !err; i++)
+			err = emit_watch(c, &c->batch[i]);
+		if (c->nr)
+			c->after = c->batch[c->nr - 1].number;
+	} while (!err && c->nr == BATCH_MAX);
+	return err;
 }
 
 static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
@@ -227,7 +233,8 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 		return log_fail(EAGAIN, "fd %d (inotify) has %d bytes of events that the program has not read; "
 				"try again when it has", entry->fd, queued);
 	c.msg = arena_alloc(ARENA_SCRATCH, sizeof(*c.msg), 16);
-	if (!c.msg)
+	c.batch = arena_alloc(ARENA_SCRATCH, BATCH_MAX * sizeof(*c.batch), 16);
+	if (!c.msg || !c.batch)
 		return log_fail(ENOMEM, "no room to describe fd %d; raise the memory budget", entry->fd);
 	c.msg->fd = entry->fd;
 	err = dump_emit(d, &kind_inotify, c.msg);

@@ -65,6 +65,13 @@ bool pipe_check(struct fd_look *look)
 	const char *what = look->link[0] == '/' ? look->link : "a pipe";
 
 	if (!pipe_is_outside(look->table, look->entry, look->copy)) {
+		/* Looking through all processes takes its time, and one end of a pipe is enough. */
+		if (look->running && can_read(look->entry) && look->entry->of == look->entry->fd &&
+		    fd_has_holder(look)) {
+			fd_say(look, "%.200s that another process has open, too, and that one stays behind; "
+			       "close it there", what);
+			return false;
+		}
 		fd_say(look, "%.200s, %s", what, is_alone(look->entry, look->copy) ?
 		       "whose other end is closed" : "both ends inside the process");
 		return true;

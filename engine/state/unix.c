@@ -111,6 +111,13 @@ static bool say_connected(struct fd_look *look, const struct unix_look *socket, 
 	return true;
 }
 
+static bool is_chrooted(const struct fd_table *table)
+{
+	char root[8];
+
+	return io_read_link(table->proc_fd, "root", root, sizeof(root)) != 1;
+}
+
 bool unix_check(struct fd_look *look)
 {
 	struct unix_look socket;
@@ -125,6 +132,11 @@ bool unix_check(struct fd_look *look)
 	}
 	if (sockopt_has_filter(look->copy)) {
 		fd_say(look, "a unix socket with a packet filter, which cannot be moved; detach it first");
+		return false;
+	}
+	if (socket.name.sun_path[0] == '/' && is_chrooted(look->table)) {
+		fd_say(look, "a unix socket with a path below another root folder (chroot), which cannot be "
+		       "moved; close it first");
 		return false;
 	}
 	role = role_of(look->table, look->entry, &socket);

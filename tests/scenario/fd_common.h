@@ -11,6 +11,7 @@ struct fd_case {
 	void (*prepare)(void);
 	void (*check)(void);
 	void (*sabotage)(void);
+	void (*begin_wait)(void); /* what must happen after `ready` */
 };
 
 /*
@@ -55,9 +56,20 @@ static void fd_prepare(void)
 	fd_count_before = fd_count();
 }
 
+static void fd_wait(void)
+{
+	if (fd_the_case->begin_wait)
+		fd_the_case->begin_wait();
+	scenario_wait();
+}
+
 static void fd_check(void)
 {
-	CHECK(fd_count() == fd_count_before, "%d descriptors, not %d", fd_count(), fd_count_before);
+	int nr = fd_count();
+
+	if (fd_the_case->begin_wait)
+		fd_the_case->begin_wait(); /* undoes itself */
+	CHECK(nr == fd_count_before, "%d descriptors, not %d", nr, fd_count_before);
 	fd_the_case->check();
 }
 
@@ -68,7 +80,7 @@ static void fd_sabotage(void)
 
 static int fd_main(int argc, char **argv, const struct fd_case *cases, size_t nr)
 {
-	static const struct scenario s = {fd_prepare, NULL, fd_check, fd_sabotage};
+	static const struct scenario s = {fd_prepare, fd_wait, fd_check, fd_sabotage};
 
 	for (size_t i = 0; i < nr; i++)
 		if (!strcmp(cases[i].name, argv[argc - 1]))

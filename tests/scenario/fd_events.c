@@ -156,6 +156,8 @@ static void signalfd_sabotage(void)
 
 static char name[320], other[320];
 static int watch[3];
+#define MANY 70
+static int many[MANY];
 
 static void inotify_prepare(void)
 {
@@ -172,6 +174,12 @@ static void inotify_prepare(void)
 	watch[1] = inotify_add_watch(fd[0], sub, IN_ALL_EVENTS);
 	watch[2] = inotify_add_watch(fd[0], other, IN_MODIFY | IN_ONESHOT);
 	CHECK(watch[0] > 0 && watch[1] > watch[0] + 1 && watch[2] == watch[1] + 1);
+	for (int i = 0; i < MANY; i++) {
+		snprintf(sub, sizeof(sub), "%.300s/d%d", name, i);
+		CHECK(!mkdir(sub, 0777));
+		many[i] = inotify_add_watch(fd[0], sub, IN_CREATE);
+		CHECK(many[i] > 0);
+	}
 	while (read(fd[0], buf, sizeof(buf)) > 0)
 		;
 }
@@ -195,6 +203,13 @@ static void inotify_check(void)
 	snprintf(path, sizeof(path), "%.300s/sub", name);
 	CHECK(!chmod(path, 0700) && read(fd[0], buf, sizeof(buf)) > 0 && event->wd == watch[1]);
 	CHECK(!inotify_rm_watch(fd[0], watch[0]) && !inotify_rm_watch(fd[0], watch[1]));
+	while (read(fd[0], buf, sizeof(buf)) > 0)
+		;
+	for (int i = 0; i < MANY; i++) {
+		snprintf(path, sizeof(path), "%.300s/d%d/new", name, i);
+		fd_make_file(path, "x");
+		CHECK(read(fd[0], buf, sizeof(buf)) > 0 && event->wd == many[i], "%d", i);
+	}
 }
 
 static void inotify_sabotage(void)
@@ -324,7 +339,7 @@ static void nested_sabotage(void)
 }
 
 static const struct fd_case cases[] = {
-#define CASE(name) {#name, name##_prepare, name##_check, name##_sabotage}
+#define CASE(name) {#name, name##_prepare, name##_check, name##_sabotage, NULL}
 	CASE(eventfd), CASE(timerfd), CASE(signalfd), CASE(inotify), CASE(epoll), CASE(epollnumbers),
 	CASE(nested),
 };

@@ -2,7 +2,7 @@
 /*
  * Descriptors of files, pipes and memory: each at its number, with flags, position and contents.
  * build: musl-static
- * args: file | shared | path | device | pipe | packets | halfpipe | fifo | memfd | sealed | lock | async | numbers
+ * args: file | shared | path | device | pipe | packets | halfpipe | fifo | memfd | sealed | lock | async | numbers | limit
  * modes: lazy
  */
 #include "fd_common.h"
@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 static int fd[8];
@@ -292,11 +293,20 @@ static void memfd_sabotage(void)
 
 /* ---- sealed ---- */
 
+#ifndef F_SEAL_FUTURE_WRITE
+#define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
 static void sealed_prepare(void)
 {
 	fd[0] = memfd_create("sealed", MFD_ALLOW_SEALING);
 	fd[1] = memfd_create("never", 0);
 	fd[2] = memfd_create("open", MFD_ALLOW_SEALING);
+	/* Sealed for the future: the mapping from before still writes. */
+	fd[3] = memfd_create("later", MFD_ALLOW_SEALING);
+	CHECK(!ftruncate(fd[3], 4096));
+	mapped = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd[3], 0);
+	CHECK(mapped != MAP_FAILED && !fcntl(fd[3], F_ADD_SEALS, F_SEAL_FUTURE_WRITE));
 	CHECK(write(fd[0], "constant", 8) == 8 && write(fd[1], "other", 5) == 5);
 	CHECK(!fcntl(fd[0], F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL));
 }
@@ -308,6 +318,8 @@ static void sealed_check(void)
 	CHECK(pread(fd[0], buf, 100, 0) == 8 && !memcmp(buf, "constant", 8));
 	CHECK(pwrite(fd[0], "x", 1, 0) < 0 && errno == EPERM);
 	CHECK(pread(fd[1], buf, 100, 0) == 5);
+	mapped[9] = 9;
+	CHECK(pread(fd[3], buf, 10, 0) == 10 && buf[9] == 9 && pwrite(fd[3], "x", 1, 0) < 0);
 }
 
 static void sealed_sabotage(void)
@@ -430,10 +442,47 @@ static void numbers_sabotage(void)
 	dup2(100, 99);
 }
 
+/* ---- limit: the program has more descriptors than it is allowed to open ---- */
+
+static struct rlimit limit_before;
+
+static void limit_prepare(void)
+{
+	CHECK((fd[0] = open("/dev/zero", O_RDONLY)) >= 0 && dup2(fd[0], 20) == 20);
+	CHECK(!pipe(fd + 1) && write(fd[2], "x", 1) == 1);
+}
+
+static void limit_switch(void)
+{
+	struct rlimit low = {3, 0}, now;
+
+	getrlimit(RLIMIT_NOFILE, &now);
+	if (limit_before.rlim_cur) {
+		CHECK(!setrlimit(RLIMIT_NOFILE, &limit_before));
+		CHECK(now.rlim_cur == 3, "%d", (int)now.rlim_cur);
+		return;
+	}
+	limit_before = now;
+	low.rlim_max = now.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &low);
+}
+
+static void limit_check(void)
+{
+	CHECK(read(20, buf, 1) == 1 && read(fd[1], buf, 10) == 1);
+}
+
+static void limit_sabotage(void)
+{
+	CHECK(read(fd[1], buf, 1) == 1);
+	CHECK(!setrlimit(RLIMIT_NOFILE, &limit_before) && write(fd[2], "ab", 2) == 2);
+}
+
 static const struct fd_case cases[] = {
-#define CASE(name) {#name, name##_prepare, name##_check, name##_sabotage}
+#define CASE(name) {#name, name##_prepare, name##_check, name##_sabotage, NULL}
 	CASE(file), CASE(shared), CASE(path), CASE(device), CASE(pipe), CASE(packets), CASE(halfpipe),
 	CASE(fifo), CASE(memfd), CASE(sealed), CASE(lock), CASE(async), CASE(numbers),
+	{"limit", limit_prepare, limit_check, limit_sabotage, limit_switch},
 };
 
 int main(int argc, char **argv)

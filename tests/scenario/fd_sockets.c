@@ -410,7 +410,7 @@ static void datagram_sabotage(void)
 }
 
 static const struct fd_case cases[] = {
-#define CASE(name) {#name, name##_prepare, name##_check, name##_sabotage}
+#define CASE(name) {#name, name##_prepare, name##_check, name##_sabotage, NULL}
 	CASE(tcp), CASE(tcp6), CASE(options), CASE(udp), CASE(unix), CASE(relative), CASE(abstract),
 	CASE(pair), CASE(halfpair), CASE(seqpacket), CASE(datagram),
 };
