@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cmd/json.h"
 #include "cmd/options.h"
 #include "engine/movestate.h"
 #include "lib/io.h"
@@ -15,38 +16,27 @@
 
 #define ALLOWED (OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_JSON) | OPTION_BIT(OPTION_WATCH))
 
-/* A string of JSON: names of processes can hold anything. */
-static void print_string(const char *key, const char *text)
-{
-	printf("\"%s\": \"", key);
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if (c == '"' || c == '\\')
-			printf("\\%c", c);
-		else if (c < ' ' || c == 0x7f)
-			printf("\\u%04x", c);
-		else
-			putchar(c);
-	}
-	printf("\", ");
-}
-
 static bool is_alive(const struct movestate *state)
 {
 	return state->engine > 0 && (!kill(state->engine, 0) || errno == EPERM);
+}
+
+static void print_member(const char *key, const char *text)
+{
+	json_print_member(key, text);
+	printf(", ");
 }
 
 static void print_json(const struct movestate *state, const struct movestate_counters *c,
 		       bool first)
 {
 	printf("%s{", first ? "" : ", ");
-	print_string("id", state->id);
-	print_string("role", state->source ? "source" : "target");
-	print_string("stage", movestate_stage_name(state->stage));
-	print_string("process", state->comm);
-	print_string("peer", state->peer);
-	print_string("mode", state->mode);
+	print_member("id", state->id);
+	print_member("role", state->source ? "source" : "target");
+	print_member("stage", movestate_stage_name(state->stage));
+	print_member("process", state->comm);
+	print_member("peer", state->peer);
+	print_member("mode", state->mode);
 	printf("\"pid\": %d, \"engine\": %d, \"alive\": %s, \"begun\": %lld, \"pages_done\": %llu, "
 	       "\"pages_left\": %llu, \"pages_zero\": %llu, \"rate_kib_s\": %llu, \"faults\": "
 	       "%llu, "
