@@ -10,43 +10,24 @@
  *     COMPLETE  the source is told, kills its copy and answers DONE
  */
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "arch/arch.h"
-#include "engine/compare.h"
-#include "engine/files.h"
-#include "engine/move.h"
-#include "engine/offer.h"
+#include "engine/move_roles.h"
 #include "engine/pager.h"
 #include "engine/policy.h"
 #include "engine/restore.h"
 #include "engine/state/fd.h"
-#include "lib/arena.h"
-#include "lib/clock.h"
 #include "lib/log.h"
-#include "lib/text.h"
 #include "transport/message.h"
 
-/* The source identifies its files between two frames, which may be large ones. */
-#define OFFER_TIMEOUT_MS 300000
+/* Up to the first frame of the description the source may still compare files. */
+#define FREEZE_TIMEOUT_MS 300000
 #define BUILD_TIMEOUT_MS 30000
 /* How long a process that is ready waits for a source that went away before GO. */
 #define READY_PATIENCE_MS 30000
 #define DONE_TIMEOUT_MS 15000
 #define DONE_PATIENCE_MS 15000
-
-struct target_move {
-	struct move move;
-	bool accepted;           /* the answer was yes */
-	bool built;              /* there is something to discard */
-	bool filled;             /* all pages are there */
-	bool check_only;         /* the source only wants to know */
-	unsigned int nr_refused; /* of a check: reasons against the move */
-	uint64_t nr_eager;       /* pages that came with the description */
-	uint64_t lazy_bytes;
-};
 
 static struct {
 	struct restore restore;
@@ -60,148 +41,6 @@ int move_target_init(void)
 	if (!err)
 		err = pager_init(&engine.pager);
 	return err ? err : fd_init();
-}
-
-/* ---- the offer ---- */
-
-/* The first reason counts and is kept; the frames that follow are still read. */
-static int check_offer(struct target_move *m)
-{
-	struct move *move = &m->move;
-	struct offer_limits limits = {.keys_dir = move->options->keys_dir,
-				      .peer = move->link->name,
-				      .pidns = move->options->pidns};
-	size_t mark = arena_mark();
-	baton_MoveOffer *offer = arena_alloc(ARENA_SCRATCH, sizeof(*offer), 16);
-	int err;
-
-	if (!offer)
-		return log_fail(ENOMEM, "the memory budget has no room for the offer");
-	err = message_decode(&move->link->fast, baton_MoveOffer_fields, offer);
-	if (err) {
-		log_fail(-err, "peer %s: its offer makes no sense", move->link->peer);
-	} else {
-		offer_clean_text(offer->comm);
-		offer_clean_text(offer->exe);
-		offer_clean_text(offer->kernel);
-		offer_clean_text(offer->arch);
-		text_copy(move->state.comm, sizeof(move->state.comm), offer->comm);
-		if (offer->mode >= baton_MoveMode_MOVE_MODE_LAZY &&
-		    offer->mode <= baton_MoveMode_MOVE_MODE_EAGER)
-			move->mode = (enum move_mode)offer->mode;
-		else if (move->mode == MOVE_ANY)
-			move->mode = MOVE_LAZY;
-		log_info("%s (%s) %s %s (pid %u)", move->link->name, move->link->peer,
-			 offer->check_only ? "asks about" : "offers", offer->comm,
-			 offer->tids_count ? offer->tids[0] : 0);
-		m->check_only = offer->check_only;
-		err = m->check_only ? compare_offer(move->link, offer, &limits, &m->nr_refused)
-				    : offer_check(offer, &limits);
-	}
-	arena_reset(mark);
-	return err;
-}
-
-static int check_file(struct target_move *m)
-{
-	size_t mark = arena_mark();
-	baton_MoveFile *file = arena_alloc(ARENA_SCRATCH, sizeof(*file), 16);
-	int err;
-
-	if (!file)
-		return log_fail(ENOMEM, "the memory budget has no room for a message");
-	err = message_decode(&m->move.link->fast, baton_MoveFile_fields, file);
-	if (err)
-		log_fail(-err, "peer %s: what it says of a file makes no sense",
-			 m->move.link->peer);
-	else
-		err = files_check(file);
-	arena_reset(mark);
-	return err;
-}
-
-/* `refused`: 0, or why not; the reason is then the last failure's. */
-static int send_answer(struct target_move *m, int refused)
-{
-	size_t mark = arena_mark();
-	baton_MoveAnswer *answer = arena_alloc(ARENA_SCRATCH, sizeof(*answer), 16);
-	int err;
-
-	if (!answer)
-		return log_fail(ENOMEM, "the memory budget has no room for a message");
-	answer->accepted = !refused;
-	answer->mode = (baton_MoveMode)m->move.mode;
-	if (refused)
-		text_copy(answer->reason, sizeof(answer->reason), log_reason());
-	err = link_send_message(m->move.link, FRAME_ANSWER, baton_MoveAnswer_fields, answer);
-	arena_reset(mark);
-	return err;
-}
-
-/* One FILE. A check wants to hear of each that is refused, a move of the first. */
-static int judge_file(struct target_move *m, int *refused)
-{
-	if (!m->check_only) {
-		if (!*refused)
-			*refused = check_file(m);
-		return 0;
-	}
-	return check_file(m) ? compare_tell(m->move.link, &m->nr_refused) : 0;
-}
-
-/* Reads FILE frames up to CHECK and answers; `*refused` becomes the first reason against it. */
-static int answer_check(struct target_move *m, int *refused)
-{
-	struct lane *lane = &m->move.link->fast;
-	int err;
-
-	while (lane->rx.type == FRAME_FILE) {
-		err = judge_file(m, refused);
-		lane_receive_done(lane);
-		if (!err)
-			err = link_receive(m->move.link, OFFER_TIMEOUT_MS, true);
-		if (err)
-			return err;
-	}
-	err = link_check(m->move.link, FRAME_CHECK);
-	if (err)
-		return err;
-	lane_receive_done(lane);
-	return m->check_only ? compare_answer(m->move.link, m->nr_refused)
-			     : send_answer(m, *refused);
-}
-
-static enum outcome take_offer(struct target_move *m)
-{
-	struct move *move = &m->move;
-	struct link *link = move->link;
-	int refused, err;
-
-	move_stage(move, "offer");
-	text_copy(move->state.peer, sizeof(move->state.peer), link->peer);
-	text_put_hex(move->state.fingerprint, link->fingerprint, sizeof(link->fingerprint), '\0');
-	err = link_expect(link, FRAME_OFFER, OFFER_TIMEOUT_MS, true);
-	if (err)
-		return err == -EACCES ? OUTCOME_REFUSED : OUTCOME_FAILED;
-	refused = check_offer(m);
-	lane_receive_done(&link->fast);
-	text_copy(move->state.mode, sizeof(move->state.mode), move_mode_name(move->mode));
-	if (!refused)
-		refused = movestate_write(&move->state, STAGE_BUILDING);
-	if (refused && m->check_only)
-		refused = compare_tell(link, &m->nr_refused);
-	err = link_receive(link, OFFER_TIMEOUT_MS, true);
-	if (!err)
-		err = answer_check(m, &refused);
-	if (err)
-		return err == -EACCES ? OUTCOME_REFUSED : OUTCOME_FAILED;
-	if (refused)
-		return OUTCOME_REFUSED;
-	if (m->check_only)
-		return OUTCOME_DONE;
-	m->accepted = true;
-	link_tell(link, LINK_TELL_ACCEPTED);
-	return OUTCOME_DONE;
 }
 
 /* ---- building ---- */
@@ -224,7 +63,7 @@ static int build_frame(struct target_move *m)
 	case FRAME_FILE:
 	case FRAME_CHECK:
 		/* While frozen the source tells of files that have changed since the answer. */
-		err = answer_check(m, &refused);
+		err = target_answer_check(m, &refused);
 		return err ? err : refused;
 	case FRAME_DESCRIBED:
 		if (lane->rx.addr != engine.restore.nr_state)
@@ -249,7 +88,7 @@ static int read_description(struct target_move *m)
 	int err;
 
 	/* The wait for the first frame is the source's freeze. */
-	err = link_receive(m->move.link, OFFER_TIMEOUT_MS, true);
+	err = link_receive(m->move.link, FREEZE_TIMEOUT_MS, true);
 	if (err)
 		return err;
 	move_stage(&m->move, "build");
@@ -497,7 +336,7 @@ enum outcome move_target(struct link *link, const struct move_options *options,
 		move_finish(&m.move);
 		return link_stopping() ? OUTCOME_FAILED : OUTCOME_PEER;
 	}
-	outcome = take_offer(&m);
+	outcome = target_take_offer(&m);
 	report->check_only = m.check_only;
 	if (m.check_only) {
 		movestate_remove(&m.move.state);

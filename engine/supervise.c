@@ -1,15 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The listening side. Each slot of the table is one of
- *
- *     CALLER    a connection whose preamble is not complete yet
- *     STRANGER  a worker whose peer has not shown a trusted certificate yet
- *     MOVE      a worker with an authenticated peer
- *
- * Callers and strangers together are at most CONFIG_MAX_CONNECTIONS: beyond that the one that has
- * waited longest of the address with the most of them is dropped, so a crowd from one address does
- * not push out a peer from another.
- */
+/* The listening side: the loop over connections and workers. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -23,29 +13,13 @@
 #include <unistd.h>
 
 #include "engine/movestate.h"
+#include "engine/slot.h"
 #include "engine/supervise.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
 #include "lib/io.h"
 #include "lib/log.h"
 #include "lib/text.h"
-
-#define NR_SLOTS (2 * CONFIG_MAX_CONNECTIONS)
-
-enum slot_kind { SLOT_FREE, SLOT_CALLER, SLOT_STRANGER, SLOT_MOVE };
-
-struct slot {
-	enum slot_kind kind;
-	int fd; /* CALLER: the connection; else the channel to the worker */
-	pid_t worker;
-	bool accepted; /* the move counts for --once */
-	uint8_t wants; /* lanes the worker waits for, a bit each */
-	uint8_t got;   /* CALLER: bytes of the preamble */
-	uint8_t preamble[ROUTE_BYTES];
-	uint8_t token[ROUTE_TOKEN_BYTES];
-	int64_t deadline_ms;
-	char peer[SOCKET_NAME_MAX];
-};
 
 struct supervisor {
 	const struct supervise_options *options;
@@ -55,7 +29,6 @@ struct supervisor {
 	enum outcome once_outcome;
 };
 
-static struct slot *slots;
 static struct pollfd *polls;
 
 static volatile sig_atomic_t leave_signal;
@@ -72,90 +45,8 @@ static void on_child(int signal)
 
 int supervise_init(void)
 {
-	slots = arena_alloc(ARENA_TABLES, NR_SLOTS * sizeof(*slots), 16);
 	polls = arena_alloc(ARENA_TABLES, (NR_SLOTS + 1) * sizeof(*polls), 16);
-	return slots && polls ? 0 : -ENOMEM;
-}
-
-/* ---- slots ---- */
-
-static void slot_free(struct slot *slot)
-{
-	if (slot->fd >= 0)
-		close(slot->fd);
-	*slot = (struct slot){.fd = -1};
-}
-
-static struct slot *slot_find_free(void)
-{
-	for (unsigned int i = 0; i < NR_SLOTS; i++)
-		if (slots[i].kind == SLOT_FREE)
-			return &slots[i];
-	return NULL;
-}
-
-static bool slot_is_stranger(const struct slot *slot)
-{
-	return slot->kind == SLOT_CALLER || slot->kind == SLOT_STRANGER;
-}
-
-/* Length of the address in "address:port". */
-static size_t address_len(const char *peer)
-{
-	const char *colon = strrchr(peer, ':');
-
-	return colon ? (size_t)(colon - peer) : strlen(peer);
-}
-
-static bool same_address(const struct slot *a, const struct slot *b)
-{
-	size_t len = address_len(a->peer);
-
-	return len == address_len(b->peer) && !strncmp(a->peer, b->peer, len);
-}
-
-static unsigned int count_from(const struct slot *of)
-{
-	unsigned int nr = 0;
-
-	for (unsigned int i = 0; i < NR_SLOTS; i++)
-		nr += slot_is_stranger(&slots[i]) && same_address(&slots[i], of);
-	return nr;
-}
-
-/* A stranger goes: a worker that has not authenticated its peer has touched nothing. */
-static void drop_stranger(struct slot *slot, const char *why)
-{
-	log_warn("stranger %s: dropped: %s", slot->peer, why);
-	if (slot->kind == SLOT_STRANGER) {
-		kill(slot->worker, SIGKILL);
-		slot->deadline_ms = INT64_MAX; /* freed when it is reaped */
-		return;
-	}
-	slot_free(slot);
-}
-
-/* Makes room when there are too many strangers. */
-static void drop_oldest(void)
-{
-	struct slot *oldest = NULL;
-	unsigned int nr = 0, most = 0;
-
-	for (unsigned int i = 0; i < NR_SLOTS; i++) {
-		unsigned int from;
-
-		if (!slot_is_stranger(&slots[i]) || slots[i].deadline_ms == INT64_MAX)
-			continue;
-		nr++;
-		from = count_from(&slots[i]);
-		if (oldest &&
-		    (from < most || (from == most && slots[i].deadline_ms >= oldest->deadline_ms)))
-			continue;
-		most = from;
-		oldest = &slots[i];
-	}
-	if (nr > CONFIG_MAX_CONNECTIONS)
-		drop_stranger(oldest, "too many connections that have not shown a certificate");
+	return polls ? slot_init() : -ENOMEM;
 }
 
 /* ---- workers ---- */
@@ -193,7 +84,7 @@ static void start_worker(struct supervisor *s, struct slot *slot, const struct r
 	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
-		drop_stranger(slot, strerror(errno));
+		slot_drop(slot, strerror(errno));
 		return;
 	}
 	pid = fork();
@@ -206,7 +97,7 @@ static void start_worker(struct supervisor *s, struct slot *slot, const struct r
 	close(pair[1]);
 	if (pid < 0) {
 		close(pair[0]);
-		drop_stranger(slot, strerror(errno));
+		slot_drop(slot, strerror(errno));
 		return;
 	}
 	close(slot->fd);
@@ -216,23 +107,6 @@ static void start_worker(struct supervisor *s, struct slot *slot, const struct r
 	memcpy(slot->token, route->token, sizeof(slot->token));
 	/* The worker has deadlines of its own; this one is for a worker that hangs. */
 	slot->deadline_ms = clock_deadline_ms(2 * CONFIG_HANDSHAKE_TIMEOUT_MS);
-}
-
-/* Reads what a worker tells. */
-static void hear_worker(struct slot *slot)
-{
-	char what;
-
-	while (recv(slot->fd, &what, 1, MSG_DONTWAIT) == 1) {
-		if (what == LINK_TELL_KNOWN) {
-			slot->kind = SLOT_MOVE;
-			slot->deadline_ms = INT64_MAX;
-		} else if (what == LINK_TELL_ACCEPTED) {
-			slot->accepted = true;
-		} else if (what >= '0' && what < '0' + ROUTE_LANES) {
-			slot->wants |= (uint8_t)(1u << (what - '0'));
-		}
-	}
 }
 
 static void reap_workers(struct supervisor *s)
@@ -246,7 +120,7 @@ static void reap_workers(struct supervisor *s)
 
 			if (slot->kind <= SLOT_CALLER || slot->worker != pid)
 				continue;
-			hear_worker(slot);
+			slot_hear_worker(slot);
 			if (WIFSIGNALED(status) && slot->kind == SLOT_MOVE)
 				log_error("the worker of the move from %s died of signal %d",
 					  slot->peer, WTERMSIG(status));
@@ -265,43 +139,6 @@ static void reap_workers(struct supervisor *s)
 
 /* ---- callers ---- */
 
-static struct slot *find_worker(const uint8_t *token)
-{
-	for (unsigned int i = 0; i < NR_SLOTS; i++)
-		if (slots[i].kind > SLOT_CALLER &&
-		    !memcmp(slots[i].token, token, sizeof(slots[i].token)))
-			return &slots[i];
-	return NULL;
-}
-
-/* Passes a connection to the worker of its move. */
-static void hand_over(struct slot *worker, struct slot *caller, unsigned int lane)
-{
-	char text[1 + SOCKET_NAME_MAX];
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = {{.cmsg_len = CMSG_LEN(sizeof(int)),
-		      .cmsg_level = SOL_SOCKET,
-		      .cmsg_type = SCM_RIGHTS}};
-	struct iovec part = {text, 0};
-	struct msghdr msg = {.msg_iov = &part,
-			     .msg_iovlen = 1,
-			     .msg_control = &control,
-			     .msg_controllen = CMSG_SPACE(sizeof(int))};
-
-	memcpy(CMSG_DATA(&control.header), &caller->fd, sizeof(int));
-	text[0] = (char)('0' + lane);
-	text_copy(text + 1, sizeof(text) - 1, caller->peer);
-	part.iov_len = 1 + strlen(text + 1);
-	if (sendmsg(worker->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-		drop_stranger(caller, "its move takes no connection now");
-		return;
-	}
-	worker->wants &= (uint8_t) ~(1u << lane);
-	slot_free(caller);
-}
-
 /* True when a new move may begin. */
 static bool takes_moves(const struct supervisor *s)
 {
@@ -319,22 +156,22 @@ static void route_caller(struct supervisor *s, struct slot *caller)
 	struct route route;
 
 	if (route_decode(caller->preamble, &route)) {
-		drop_stranger(caller, "it does not speak baton's protocol");
+		slot_drop(caller, "it does not speak baton's protocol");
 		return;
 	}
 	/* What a worker said before its peer dialed is there already. */
 	for (unsigned int i = 0; i < NR_SLOTS; i++)
 		if (slots[i].kind > SLOT_CALLER)
-			hear_worker(&slots[i]);
-	worker = find_worker(route.token);
+			slot_hear_worker(&slots[i]);
+	worker = slot_find_worker(route.token);
 	if (worker && worker->wants & 1u << route.lane)
-		hand_over(worker, caller, route.lane);
+		slot_hand_over(worker, caller, route.lane);
 	else if (worker)
-		drop_stranger(caller, "its move has all connections it needs");
+		slot_drop(caller, "its move has all connections it needs");
 	else if (route.lane)
-		drop_stranger(caller, "it asks for a move that is not known here");
+		slot_drop(caller, "it asks for a move that is not known here");
 	else if (!takes_moves(s))
-		drop_stranger(caller, "no more moves are taken");
+		slot_drop(caller, "no more moves are taken");
 	else
 		start_worker(s, caller, &route);
 }
@@ -347,13 +184,13 @@ static void hear_caller(struct supervisor *s, struct slot *slot)
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (got <= 0) {
-		drop_stranger(slot, got ? strerror(errno) : "it closed the connection at once");
+		slot_drop(slot, got ? strerror(errno) : "it closed the connection at once");
 		return;
 	}
 	slot->got += (uint8_t)got;
 	/* Garbage need not come in whole. */
 	if (slot->preamble[0] != 'B')
-		drop_stranger(slot, "it does not speak baton's protocol");
+		slot_drop(slot, "it does not speak baton's protocol");
 	else if (slot->got == ROUTE_BYTES)
 		route_caller(s, slot);
 }
@@ -380,7 +217,7 @@ static void accept_caller(struct supervisor *s)
 	*slot = (struct slot){.kind = SLOT_CALLER, .fd = fd};
 	slot->deadline_ms = clock_deadline_ms(CONFIG_HANDSHAKE_TIMEOUT_MS);
 	text_copy(slot->peer, sizeof(slot->peer), peer);
-	drop_oldest();
+	slot_drop_oldest();
 }
 
 /* ---- the loop ---- */
@@ -412,8 +249,6 @@ static int begin(struct supervisor *s, sigset_t *unblocked)
 	uint16_t port;
 	int err;
 
-	for (unsigned int i = 0; i < NR_SLOTS; i++)
-		slots[i] = (struct slot){.fd = -1};
 	s->listen_fd = socket_listen(s->options->listen, LINK_PORT, name, &port);
 	if (s->listen_fd < 0)
 		return s->listen_fd;
@@ -449,7 +284,7 @@ static void leave(struct supervisor *s)
 	s->leaving = true;
 	for (unsigned int i = 0; i < NR_SLOTS; i++) {
 		if (slot_is_stranger(&slots[i]) && slots[i].deadline_ms != INT64_MAX)
-			drop_stranger(&slots[i], "the receiver is ending");
+			slot_drop(&slots[i], "the receiver is ending");
 		else if (slots[i].kind == SLOT_MOVE && s->options->pass_signals)
 			kill(slots[i].worker, signal);
 	}
@@ -477,8 +312,8 @@ static int check_deadlines(void)
 		if (!slot_is_stranger(slot) || slot->deadline_ms == INT64_MAX)
 			continue;
 		if (!clock_left_ms(slot->deadline_ms)) {
-			drop_stranger(slot, slot->got ? "its handshake took too long"
-						      : "it said nothing");
+			slot_drop(slot,
+				  slot->got ? "its handshake took too long" : "it said nothing");
 			continue;
 		}
 		if (slot->deadline_ms < next)
@@ -495,7 +330,7 @@ static void serve_events(struct supervisor *s)
 		if (slots[i].kind == SLOT_CALLER) {
 			hear_caller(s, &slots[i]);
 		} else if (slots[i].kind > SLOT_CALLER) {
-			hear_worker(&slots[i]);
+			slot_hear_worker(&slots[i]);
 			/* A dead worker is reaped by SIGCHLD; its channel would wake us for ever. */
 			if (polls[i + 1].revents & (POLLHUP | POLLERR)) {
 				close(slots[i].fd);
