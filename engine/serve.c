@@ -266,6 +266,18 @@ static int wait_ms(const struct serve *s, unsigned int max_rate_mib_s)
 	return left_ns / 1000000 + 1 < TICK_MS ? (int)(left_ns / 1000000 + 1) : TICK_MS;
 }
 
+/* The last flush may have made the room that an answer had to wait for. */
+static bool can_go_on(const struct serve *s, const struct lane *faults, const struct lane *bulk,
+		      unsigned int max_rate_mib_s)
+{
+	uint64_t len = s->fetch_end - s->fetch_pos;
+
+	if (len && lane_has_room(faults, (uint32_t)len))
+		return true;
+	return s->nr_pushes && lane_has_room(bulk, FRAME_BODY_MAX) &&
+	       (!max_rate_mib_s || clock_now_ns() >= s->push_not_before_ns);
+}
+
 static int wait_for_work(struct serve *s, struct lane *faults, struct lane *bulk,
 			 unsigned int max_rate_mib_s)
 {
@@ -277,7 +289,8 @@ static int wait_for_work(struct serve *s, struct lane *faults, struct lane *bulk
 		fds[0].events = s->fetch_pos < s->fetch_end ? POLLOUT : POLLIN | POLLOUT;
 	if (bulk->tx_len > bulk->tx_sent)
 		fds[1].events |= POLLOUT;
-	if (lane_has_pending(faults) || lane_has_pending(bulk))
+	if (lane_has_pending(faults) || lane_has_pending(bulk) ||
+	    can_go_on(s, faults, bulk, max_rate_mib_s))
 		return 0;
 	if (poll(fds, 2, wait_ms(s, max_rate_mib_s)) < 0 && errno != EINTR)
 		return -errno;
