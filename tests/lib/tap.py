@@ -66,7 +66,7 @@ class Runner:
         """tests: (name, function), jobs at a time; then those that need the machine alone."""
         for test in tests:
             self.todo.put(test)
-        threads = [threading.Thread(target=self.work) for _ in range(self.jobs)]
+        threads = [threading.Thread(target=self.work, daemon=True) for _ in range(self.jobs)]
         for t in threads:
             t.start()
         for t in threads:
