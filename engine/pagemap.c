@@ -92,8 +92,8 @@ static int read_entries(struct pagemap *map, uint64_t start, uint64_t end)
 		if (last && last->end == addr)
 			last->end += map->page_bytes;
 		else
-			regions[map->nr++] = (struct page_region){
-				.start = addr, .end = addr + map->page_bytes};
+			regions[map->nr++] =
+				(struct page_region){.start = addr, .end = addr + map->page_bytes};
 	}
 	/* A short read is the end of the address space. */
 	map->upto = got == 0 ? end : start + nr * map->page_bytes;

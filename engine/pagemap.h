@@ -16,9 +16,9 @@ struct pagemap {
 	int fd; /* -1 when closed */
 	bool scan;
 	uint64_t page_bytes;
-	void *window;                 /* regions of the last scan, or entries of the last read */
-	uint64_t from, upto;          /* what the window describes */
-	uint32_t nr, at;              /* regions in it; where the last search ended */
+	void *window;        /* regions of the last scan, or entries of the last read */
+	uint64_t from, upto; /* what the window describes */
+	uint32_t nr, at;     /* regions in it; where the last search ended */
 };
 
 /* Takes its window from the arena; before arena_seal. -ENOMEM. */

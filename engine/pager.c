@@ -27,12 +27,15 @@ int pager_init(struct pager **pager)
 	struct pager *p = arena_alloc(ARENA_TABLES, sizeof(*p), 16);
 
 	if (!nodes || !p)
-		return log_fail(ENOMEM, "the memory budget has no room for the pager's tables; raise "
-					"CONFIG_MEMORY_BUDGET_KIB or lower CONFIG_TODO_NODES");
+		return log_fail(ENOMEM,
+				"the memory budget has no room for the pager's tables; raise "
+				"CONFIG_MEMORY_BUDGET_KIB or lower CONFIG_TODO_NODES");
 	p->page_bytes = (uint64_t)1 << arch_page_shift();
 	if (p->page_bytes > FRAME_BODY_MAX)
-		return log_fail(EINVAL, "a page of this kernel (%llu bytes) is larger than a run; "
-					"raise CONFIG_RUN_KIB", (unsigned long long)p->page_bytes);
+		return log_fail(EINVAL,
+				"a page of this kernel (%llu bytes) is larger than a run; "
+				"raise CONFIG_RUN_KIB",
+				(unsigned long long)p->page_bytes);
 	p->unreadable = mmap(NULL, p->page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p->unreadable == MAP_FAILED)
 		return log_fail(errno, "cannot map a page: %s", strerror(errno));
@@ -64,8 +67,10 @@ int pager_add(struct pager *p, uint64_t start, uint64_t end)
 	if (!((start | end) & mask) && end <= arch_user_top())
 		err = todo_add(&p->lists[0].todo, start, end, start);
 	if (err == -ENOSPC)
-		return log_fail(E2BIG, "the process has more than %d separate areas of memory; raise "
-				       "CONFIG_TODO_NODES", CONFIG_TODO_NODES);
+		return log_fail(E2BIG,
+				"the process has more than %d separate areas of memory; raise "
+				"CONFIG_TODO_NODES",
+				CONFIG_TODO_NODES);
 	if (err)
 		return log_fail(-err, "the area of memory %#llx-%#llx makes no sense",
 				(unsigned long long)start, (unsigned long long)end);
@@ -81,7 +86,8 @@ int pager_attach(struct pager *p, int uffd)
 	if (err >= 0)
 		return 0;
 	close(uffd);
-	return log_fail(-err, "cannot take over the userfaultfd of the process: %s", strerror(-err));
+	return log_fail(-err, "cannot take over the userfaultfd of the process: %s",
+			strerror(-err));
 }
 
 static uint64_t lanes_bytes(const struct pager *p)
@@ -249,9 +255,9 @@ static int wait_for_work(struct pager *p, struct pollfd *fds, int timeout_ms)
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		int fd = p->spaces[i].uffd;
 
-		fds[i] = (struct pollfd){
-			.fd = fd >= 0 && room && pager_space_readable(p, i) ? fd : -1,
-			.events = POLLIN};
+		fds[i] = (struct pollfd){.fd = fd >= 0 && room && pager_space_readable(p, i) ? fd
+											     : -1,
+					 .events = POLLIN};
 	}
 	fds[PAGER_SPACES] = (struct pollfd){.fd = p->faults->fd, .events = POLLIN};
 	if (p->faults->tx_len > p->faults->tx_sent)

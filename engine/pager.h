@@ -15,8 +15,8 @@ enum pager_mode {
 };
 
 struct pager_counters {
-	uint64_t pages_sent, pages_zero; /* received in PAGES; told to be zero */
-	uint64_t faults;                 /* that had to be asked of the source */
+	uint64_t pages_sent, pages_zero;     /* received in PAGES; told to be zero */
+	uint64_t faults;                     /* that had to be asked of the source */
 	uint32_t fault_p50_us, fault_p99_us; /* of those, from a fixed histogram */
 	uint64_t bytes_wire;
 	uint64_t todo_bytes; /* left */

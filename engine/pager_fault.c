@@ -159,8 +159,8 @@ int pager_fault_start(struct pager *p)
 
 static int bad_frame(const struct lane *lane)
 {
-	return log_fail(EPROTO, "%s sent %s on the fault lane, which was not asked for",
-			lane->peer, frame_name(lane->rx.type));
+	return log_fail(EPROTO, "%s sent %s on the fault lane, which was not asked for", lane->peer,
+			frame_name(lane->rx.type));
 }
 
 static int on_answer(struct pager *p, const struct lane *lane)

@@ -119,8 +119,9 @@ int pager_fill(struct pager *p, uint64_t start, uint64_t end, enum pager_content
 			if (!give_up_ms)
 				give_up_ms = clock_deadline_ms(STUCK_MS);
 			if (clock_now_ms() > give_up_ms)
-				return log_fail(EBUSY, "the process changes its memory without end, "
-						       "so that it cannot be filled");
+				return log_fail(EBUSY,
+						"the process changes its memory without end, "
+						"so that it cannot be filled");
 			i = UINT16_MAX; /* from the first list on */
 		} else if (err) {
 			return err;

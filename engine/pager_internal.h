@@ -66,7 +66,7 @@ struct pager_ask {
 struct pager_push {
 	uint64_t pos, end; /* source addresses; told up to pos */
 	uint16_t number;
-	bool ended;        /* by a newer one */
+	bool ended; /* by a newer one */
 };
 
 struct pager {
@@ -93,10 +93,10 @@ struct pager {
 	struct pager_push pushes[PUSH_MAX];
 	unsigned int first_push, nr_pushes;
 	uint16_t push_number;
-	uint16_t push_list;    /* where the next push begins: list and target address */
+	uint16_t push_list; /* where the next push begins: list and target address */
 	uint64_t push_cursor;
 	uint64_t redirect_after; /* bulk->bytes_rx before which no fault moves the push */
-	bool redirect;         /* a fault asks for it, at push_list and push_cursor */
+	bool redirect;           /* a fault asks for it, at push_list and push_cursor */
 	int64_t heard_ms, ping_ms, tick_ms;
 
 	/* Since the start. */

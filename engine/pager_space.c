@@ -122,8 +122,7 @@ static int on_discard(struct pager *p, unsigned int space, uint64_t start, uint6
 		need += list->todo.nr;
 	else if (!todo_would_split(&list->todo, start, end))
 		need = 0;
-	if (p->pool.nr_free >= need ||
-	    uffd_release(p->spaces[space].uffd, start, end - start) != 0)
+	if (p->pool.nr_free >= need || uffd_release(p->spaces[space].uffd, start, end - start) != 0)
 		return on_remove(p, space, start, end);
 	p->nr_released++;
 	pager_fault_clear(p, space, start, end, false);
@@ -168,7 +167,8 @@ int pager_space_read(struct pager *p, unsigned int space)
 		err = on_remove(p, space, msg.arg.remove.start, msg.arg.remove.end);
 		break;
 	default:
-		err = log_fail(EIO, "the kernel told of an unknown event (%u) of the process' memory",
+		err = log_fail(EIO,
+			       "the kernel told of an unknown event (%u) of the process' memory",
 			       msg.event);
 	}
 	if (err < 0)

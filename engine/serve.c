@@ -95,8 +95,8 @@ void serve_counters(const struct serve *s, struct serve_counters *counters)
 		.pages_sent = s->source.pages_sent,
 		.pages_zero = s->source.pages_zero,
 		.faults = s->faults,
-		.bytes_wire = s->bytes_before +
-			      (s->lane_faults ? lanes_bytes(s) - s->bytes_base : 0),
+		.bytes_wire =
+			s->bytes_before + (s->lane_faults ? lanes_bytes(s) - s->bytes_base : 0),
 	};
 }
 
@@ -145,9 +145,8 @@ static int handle_push(struct serve *s, const struct lane *lane)
 			s->pushes[(s->first_push + i) % PUSH_MAX].ended = true;
 	}
 	push = &s->pushes[(s->first_push + s->nr_pushes++) % PUSH_MAX];
-	*push = (struct serve_push){.pos = lane->rx.addr,
-				    .end = end,
-				    .number = lane->rx.space & PUSH_NUMBER_MASK};
+	*push = (struct serve_push){
+		.pos = lane->rx.addr, .end = end, .number = lane->rx.space & PUSH_NUMBER_MASK};
 	return 0;
 }
 
@@ -289,7 +288,10 @@ static int wait_for_work(struct serve *s, struct lane *faults, struct lane *bulk
 		fds[0].events = s->fetch_pos < s->fetch_end ? POLLOUT : POLLIN | POLLOUT;
 	if (bulk->tx_len > bulk->tx_sent)
 		fds[1].events |= POLLOUT;
-	if (lane_has_pending(faults) || lane_has_pending(bulk) ||
+	/* Bytes inside TLS do not show in poll; they count where they would be taken. */
+	if ((s->fetch_pos == s->fetch_end && lane_has_room(faults, PING_MAX) &&
+	     lane_has_pending(faults)) ||
+	    (lane_has_room(bulk, PING_MAX) && lane_has_pending(bulk)) ||
 	    can_go_on(s, faults, bulk, max_rate_mib_s))
 		return 0;
 	if (poll(fds, 2, wait_ms(s, max_rate_mib_s)) < 0 && errno != EINTR)

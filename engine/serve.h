@@ -54,8 +54,8 @@ typedef int serve_tick_fn(void *data, const struct serve_counters *counters);
  * -ESRCH: the process is gone. -EPROTO: a request that makes no sense. -ETIMEDOUT: the target has
  * been silent for half a minute (it sends PING when it has nothing to ask).
  */
-int serve_run(struct serve *serve, struct lane *faults, struct lane *bulk, unsigned int max_rate_mib_s,
-	      serve_tick_fn *tick, void *data);
+int serve_run(struct serve *serve, struct lane *faults, struct lane *bulk,
+	      unsigned int max_rate_mib_s, serve_tick_fn *tick, void *data);
 
 void serve_counters(const struct serve *serve, struct serve_counters *counters);
 

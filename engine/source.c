@@ -62,10 +62,12 @@ static int memory_read(struct source *source, uint64_t addr, uint8_t *out, uint6
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n == 0 || errno == ESRCH || (kill(source->pid, 0) < 0 && errno == ESRCH))
-			return log_fail(ESRCH, "pid %d has died while its memory was being handed over",
+			return log_fail(ESRCH,
+					"pid %d has died while its memory was being handed over",
 					(int)source->pid);
 		return log_fail(errno, "pid %d: cannot read its memory at %#llx: %s",
-				(int)source->pid, (unsigned long long)(addr + done), strerror(errno));
+				(int)source->pid, (unsigned long long)(addr + done),
+				strerror(errno));
 	}
 	return 0;
 }

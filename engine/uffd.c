@@ -71,9 +71,10 @@ static int fill(int fd, uint64_t dst, const uint8_t *data, uint64_t len, uint64_
 		} else if (n == -EAGAIN || n == -ESRCH) {
 			return (int)n;
 		} else if (n == -ENOMEM) {
-			return log_fail(ENOMEM, "no memory left on this device for the process that is "
-						"being received (or its memory cgroup is full); "
-						"free some, then continue");
+			return log_fail(ENOMEM,
+					"no memory left on this device for the process that is "
+					"being received (or its memory cgroup is full); "
+					"free some, then continue");
 		} else {
 			return log_fail((int)-n, "cannot fill memory at %#llx: %s",
 					(unsigned long long)(dst + *done), strerror((int)-n));

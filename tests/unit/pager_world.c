@@ -99,7 +99,9 @@ static void fd_send(int sock, int fd)
 {
 	char byte = 0, control[CMSG_SPACE(sizeof(int))] = {0};
 	struct iovec iov = {&byte, 1};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control,
 			     .msg_controllen = sizeof(control)};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 
@@ -115,7 +117,9 @@ static int fd_receive(int sock)
 {
 	char byte, control[CMSG_SPACE(sizeof(int))];
 	struct iovec iov = {&byte, 1};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+	struct msghdr msg = {.msg_iov = &iov,
+			     .msg_iovlen = 1,
+			     .msg_control = control,
 			     .msg_controllen = sizeof(control)};
 	int fd = -1;
 
@@ -129,9 +133,8 @@ static int uffd_make(struct world *w)
 	struct uffdio_api api = {.api = UFFD_API,
 				 .features = UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |
 					     UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP};
-	struct uffdio_register reg = {
-		.range = {(uintptr_t)w->window, WORLD_AREA_PAGES * w->page},
-		.mode = UFFDIO_REGISTER_MODE_MISSING};
+	struct uffdio_register reg = {.range = {(uintptr_t)w->window, WORLD_AREA_PAGES * w->page},
+				      .mode = UFFDIO_REGISTER_MODE_MISSING};
 	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
 
 	if (fd < 0 || ioctl(fd, UFFDIO_API, &api) || ioctl(fd, UFFDIO_REGISTER, &reg))
@@ -172,14 +175,16 @@ void world_target(struct world *w, int (*play)(struct world *w))
 	w->target_go = go[1];
 	assert_int_equal(pager_attach(w->pager, w->uffd), 0);
 	assert_int_equal(pager_add(w->pager, (uintptr_t)w->window,
-				   (uintptr_t)w->window + WORLD_AREA_PAGES * w->page), 0);
+				   (uintptr_t)w->window + WORLD_AREA_PAGES * w->page),
+			 0);
 }
 
 /* ---- the server ---- */
 
 static void pair_make(bool tcp, int pair[2])
 {
-	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in addr = {.sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(addr);
 	int listener, one = 1;
 
@@ -290,12 +295,11 @@ void world_end(struct world *w)
 	struct pager_counters counters;
 
 	pager_counters(w->pager, &counters);
-	print_message("pages %llu zero %llu faults %llu p50 %u us p99 %u us bytes %llu left %llu\n",
-		      (unsigned long long)counters.pages_sent,
-		      (unsigned long long)counters.pages_zero,
-		      (unsigned long long)counters.faults, counters.fault_p50_us,
-		      counters.fault_p99_us, (unsigned long long)counters.bytes_wire,
-		      (unsigned long long)counters.todo_bytes);
+	print_message(
+		"pages %llu zero %llu faults %llu p50 %u us p99 %u us bytes %llu left %llu\n",
+		(unsigned long long)counters.pages_sent, (unsigned long long)counters.pages_zero,
+		(unsigned long long)counters.faults, counters.fault_p50_us, counters.fault_p99_us,
+		(unsigned long long)counters.bytes_wire, (unsigned long long)counters.todo_bytes);
 	pager_reset(w->pager);
 	world_disconnect(w);
 	if (w->target > 0) {

@@ -21,7 +21,7 @@ struct world {
 	uint64_t page;
 	uint8_t *window;
 	pid_t source, server, target;
-	int target_go;       /* write end: the target begins */
+	int target_go; /* write end: the target begins */
 	int uffd;
 	struct pager *pager;
 	struct lane faults, bulk; /* the target's ends */

@@ -71,7 +71,9 @@ static int page_check(struct world *w, unsigned int i)
 	if (b->kind == SOURCE)
 		world_page_fill(expected, (unsigned int)b->from, w->page);
 	for (uint64_t k = 0; k < w->page / 8; k++) {
-		uint64_t want = b->kind == SOURCE ? expected[k] : b->kind == WRITTEN ? b->from + k : 0;
+		uint64_t want = b->kind == SOURCE    ? expected[k]
+				: b->kind == WRITTEN ? b->from + k
+						     : 0;
 
 		if (page[k] == want)
 			continue;
@@ -448,7 +450,8 @@ static int play_child(struct world *w, unsigned int nr)
 		if (change_discard(w, 1000 + nr * 3, 2) || change_discard(w, pick(5000), 1))
 			return 3;
 		for (int i = 0; i < 100; i++) {
-			if (page_check(w, pick(WORLD_AREA_PAGES)) || page_check(w, pick(nr * 3 + 1)))
+			if (page_check(w, pick(WORLD_AREA_PAGES)) ||
+			    page_check(w, pick(nr * 3 + 1)))
 				return 4;
 			page_write(w, pick(WORLD_AREA_PAGES));
 		}
@@ -552,7 +555,8 @@ static void test_hostile_requests(void **state)
 	assert_int_equal(server_verdict(FRAME_FETCH, 0, 0x1001, 4096, false), EPROTO);
 	assert_int_equal(server_verdict(FRAME_FETCH, 0, 0x1000, 4095, false), EPROTO);
 	assert_int_equal(server_verdict(FRAME_FETCH, 0, 0x1000, 0, false), EPROTO);
-	assert_int_equal(server_verdict(FRAME_FETCH, 0, 0x1000, FRAME_BODY_MAX + 4096, false), EPROTO);
+	assert_int_equal(server_verdict(FRAME_FETCH, 0, 0x1000, FRAME_BODY_MAX + 4096, false),
+			 EPROTO);
 	assert_int_equal(server_verdict(FRAME_FETCH, 0, ~0xfffull, 8192, false), EPROTO);
 	assert_int_equal(server_verdict(FRAME_FETCH, 0, 1ull << 63, 4096, false), EPROTO);
 	assert_int_equal(server_verdict(FRAME_PUSH, 0, 0x2000, 0x1000, true), EPROTO);
