@@ -34,7 +34,8 @@ static int owner_inside(struct dump *d, const struct owner *owner)
 		return -ENOENT;
 	}
 	/* Its own group is what it will be in again. */
-	if (getpgid(d->pid) == owner->pid && proc_status(d->proc_fd, &status) == 0 && status.pgid_inside > 0)
+	if (getpgid(d->pid) == owner->pid && proc_status(d->proc_fd, &status) == 0 &&
+	    status.pgid_inside > 0)
 		return status.pgid_inside;
 	return -ENOENT;
 }
@@ -46,22 +47,26 @@ static int dump_one(struct dump *d, const struct fd_entry *entry, int copy)
 	int signal_nr = fcntl(copy, F_GETSIG);
 
 	if (fcntl(copy, F_GETOWN_EX, &owner) < 0 || signal_nr < 0)
-		return log_fail(errno, "cannot read the owner of fd %d: %s", entry->fd, strerror(errno));
+		return log_fail(errno, "cannot read the owner of fd %d: %s", entry->fd,
+				strerror(errno));
 	msg.signal = signal_nr;
 	msg.owner_type = owner.type;
 	if (owner.pid)
 		msg.owner = owner_inside(d, &owner);
 	if (msg.owner < 0) {
 		if (msg.enabled)
-			return log_fail(EOPNOTSUPP, "fd %d sends signals to process %d, which stays behind "
-					"(F_SETOWN)", entry->fd, owner.pid);
+			return log_fail(EOPNOTSUPP,
+					"fd %d sends signals to process %d, which stays behind "
+					"(F_SETOWN)",
+					entry->fd, owner.pid);
 		msg.owner = 0; /* never told: O_ASYNC is off */
 	}
 	return msg.enabled || msg.owner || msg.signal ? dump_emit(d, &kind_async, &msg) : 0;
 }
 
 /* After the last thread, which is the leader. */
-static int async_dump(struct dump *d, const struct state_kind *kind, const struct freeze_thread *thread)
+static int async_dump(struct dump *d, const struct state_kind *kind,
+		      const struct freeze_thread *thread)
 {
 	int err = 0;
 	const struct fd_table *table;
@@ -78,7 +83,8 @@ static int async_dump(struct dump *d, const struct state_kind *kind, const struc
 			continue;
 		copy = fd_take(d->pidfd, entry->fd);
 		if (copy < 0)
-			return log_fail(copy, "cannot look at fd %d: %s", entry->fd, strerror(-copy));
+			return log_fail(copy, "cannot look at fd %d: %s", entry->fd,
+					strerror(-copy));
 		err = dump_one(d, entry, copy);
 		close(copy);
 	}
@@ -89,7 +95,9 @@ static int64_t set_owner(struct restore *r, const baton_Async *msg)
 {
 	struct owner owner = {msg->owner_type, msg->owner};
 	uint64_t addr = remote_push(&r->leader, &owner, sizeof(owner));
-	int64_t err = addr ? remote_call(&r->leader, SYS_fcntl, (uint64_t)msg->fd, F_SETOWN_EX, addr) : -EFAULT;
+	int64_t err =
+		addr ? remote_call(&r->leader, SYS_fcntl, (uint64_t)msg->fd, F_SETOWN_EX, addr)
+		     : -EFAULT;
 
 	remote_reset(&r->leader);
 	return err;
@@ -112,13 +120,15 @@ static int async_restore(struct restore *r, const void *data)
 	if (msg->owner)
 		err = set_owner(r, msg);
 	if (!err && msg->signal)
-		err = remote_call(&r->leader, SYS_fcntl, (uint64_t)msg->fd, F_SETSIG, (uint64_t)msg->signal);
+		err = remote_call(&r->leader, SYS_fcntl, (uint64_t)msg->fd, F_SETSIG,
+				  (uint64_t)msg->signal);
 	/* Remotely: the number that a signal tells is the one it is switched on with. */
 	if (!err && msg->enabled)
 		err = remote_call(&r->leader, SYS_fcntl, (uint64_t)msg->fd, F_SETFL,
 				  (uint64_t)(flags | O_ASYNC));
 	return err ? log_fail((int)err, "cannot set the signals of fd %d: %s", msg->fd,
-			      strerror((int)-err)) : 0;
+			      strerror((int)-err))
+		   : 0;
 }
 
 const struct state_kind kind_async = {

@@ -29,7 +29,8 @@ bool epoll_check(struct fd_look *look)
 	return true;
 }
 
-static int dump_instance(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_instance(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+			 int copy)
 {
 	baton_Epoll msg = {.fd = entry->fd};
 
@@ -48,7 +49,7 @@ struct collect {
 	struct dump *d;
 	const struct fd_table *table;
 	baton_EpollWatch *msg;
-	int32_t *seen;	     /* numbers of the items so far, at most SEEN_MAX */
+	int32_t *seen; /* numbers of the items so far, at most SEEN_MAX */
 	unsigned int nr_seen;
 	unsigned int repeat; /* how many items before this one have the same number */
 };
@@ -69,8 +70,10 @@ static int find_target(const struct collect *c, int number)
 		if (c->table->fds[i].of == c->table->fds[i].fd &&
 		    watches(c, number, c->table->fds[i].fd))
 			return c->table->fds[i].fd;
-	return log_fail(EOPNOTSUPP, "fd %d (epoll) watches something that is no longer open here (its number "
-			"was %d) but lives on in another process; remove it first", c->msg->fd, number);
+	return log_fail(EOPNOTSUPP,
+			"fd %d (epoll) watches something that is no longer open here (its number "
+			"was %d) but lives on in another process; remove it first",
+			c->msg->fd, number);
 }
 
 static int flush(struct collect *c)
@@ -95,7 +98,8 @@ static int take_item(void *data, const char *text)
 	    !text_take_u64(&text, 16, &value))
 		return log_fail(EPROTO, "fd %d (epoll): cannot read what it watches", c->msg->fd);
 	if (c->nr_seen == SEEN_MAX)
-		return log_fail(E2BIG, "fd %d (epoll) watches more than %d things", c->msg->fd, SEEN_MAX);
+		return log_fail(E2BIG, "fd %d (epoll) watches more than %d things", c->msg->fd,
+				SEEN_MAX);
 	/* kcmp(2) counts items of one number in the order that they are listed in. */
 	c->repeat = 0;
 	for (unsigned int i = 0; i < c->nr_seen; i++)
@@ -113,7 +117,8 @@ static int take_item(void *data, const char *text)
 	return c->msg->items_count == ITEMS_MAX ? flush(c) : 0;
 }
 
-static int dump_items(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_items(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		      int copy)
 {
 	size_t mark = arena_mark();
 	struct collect c = {.d = d, .table = table};
@@ -123,7 +128,8 @@ static int dump_items(struct dump *d, const struct fd_table *table, const struct
 	c.msg = arena_alloc(ARENA_SCRATCH, sizeof(*c.msg), 16);
 	c.seen = arena_alloc(ARENA_SCRATCH, SEEN_MAX * sizeof(*c.seen), 16);
 	if (!c.msg || !c.seen)
-		return log_fail(ENOMEM, "no room to describe fd %d; raise the memory budget", entry->fd);
+		return log_fail(ENOMEM, "no room to describe fd %d; raise the memory budget",
+				entry->fd);
 	c.msg->fd = entry->fd;
 	err = fd_info_each(table, entry->fd, "tfd:", take_item, &c);
 	if (!err)
@@ -158,8 +164,8 @@ static int64_t add_item(struct restore *r, int epfd, const baton_EpollItem *item
 	addr = remote_push(&r->leader, &event, sizeof(event));
 	if (!addr)
 		return -EFAULT;
-	err = remote_call(&r->leader, SYS_epoll_ctl, (uint64_t)epfd, EPOLL_CTL_ADD, (uint64_t)item->number,
-			  addr);
+	err = remote_call(&r->leader, SYS_epoll_ctl, (uint64_t)epfd, EPOLL_CTL_ADD,
+			  (uint64_t)item->number, addr);
 	remote_reset(&r->leader);
 	return err;
 }
@@ -201,10 +207,12 @@ static int watch_restore(struct restore *r, const void *data)
 		const baton_EpollItem *item = &msg->items[i];
 		int64_t err;
 
-		if (!fd_is_placed(r, item->target) || item->number < 0 || item->number >= FD_NUMBER_MAX)
-			return log_fail(EPROTO, "fd %d (epoll) watches fd %d, which is not there", msg->fd,
-					item->target);
-		err = item->number == item->target ? add_item(r, msg->fd, item) : add_as(r, msg->fd, item);
+		if (!fd_is_placed(r, item->target) || item->number < 0 ||
+		    item->number >= FD_NUMBER_MAX)
+			return log_fail(EPROTO, "fd %d (epoll) watches fd %d, which is not there",
+					msg->fd, item->target);
+		err = item->number == item->target ? add_item(r, msg->fd, item)
+						   : add_as(r, msg->fd, item);
 		if (err == -EPERM) {
 			/* A standard stream that is a file here cannot be waited for. */
 			log_warn("fd %d (epoll): fd %d cannot be watched on this device", msg->fd,
@@ -212,8 +220,8 @@ static int watch_restore(struct restore *r, const void *data)
 			continue;
 		}
 		if (err < 0)
-			return log_fail((int)err, "cannot make fd %d (epoll) watch fd %d: %s", msg->fd,
-					item->number, strerror((int)-err));
+			return log_fail((int)err, "cannot make fd %d (epoll) watch fd %d: %s",
+					msg->fd, item->number, strerror((int)-err));
 	}
 	return 0;
 }

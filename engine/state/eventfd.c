@@ -49,7 +49,8 @@ static int find_semaphore(int fd, uint64_t count, bool *semaphore)
 	return err;
 }
 
-static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int copy)
 {
 	baton_Eventfd msg = {.fd = entry->fd};
 	uint64_t semaphore;
@@ -82,10 +83,13 @@ static int eventfd_restore(struct restore *r, const void *data)
 	err = fd_place_begin(r);
 	if (err)
 		return err;
-	err = fd_place(r, remote_call(&r->leader, SYS_eventfd2, (uint32_t)msg->count,
-				      msg->semaphore ? EFD_SEMAPHORE : 0), msg->fd);
+	err = fd_place(r,
+		       remote_call(&r->leader, SYS_eventfd2, (uint32_t)msg->count,
+				   msg->semaphore ? EFD_SEMAPHORE : 0),
+		       msg->fd);
 	if (err)
-		return log_fail(err, "cannot restore fd %d (an eventfd): %s", msg->fd, strerror(-err));
+		return log_fail(err, "cannot restore fd %d (an eventfd): %s", msg->fd,
+				strerror(-err));
 	if (msg->count >> 32) {
 		uint64_t rest = msg->count & ~(uint64_t)UINT32_MAX;
 

@@ -89,7 +89,8 @@ static int take_number(void *data, const char *text)
 	return text_take_u64(&text, number->base, number->value) ? 1 : -EPROTO;
 }
 
-int fd_info_u64(const struct fd_table *table, int fd, const char *key, unsigned int base, uint64_t *value)
+int fd_info_u64(const struct fd_table *table, int fd, const char *key, unsigned int base,
+		uint64_t *value)
 {
 	struct number number = {base, value};
 	int err = fd_info_each(table, fd, key, take_number, &number);
@@ -149,10 +150,13 @@ static int find_shared(struct fd_table *table, unsigned int index)
 		long order = compare(table, entry->fd, other->fd);
 
 		if (order == -ENOSYS)
-			return log_fail(ENOSYS, "this kernel cannot tell which descriptors share an open "
-					"file; it needs CONFIG_KCMP (or CONFIG_CHECKPOINT_RESTORE)");
+			return log_fail(
+				ENOSYS,
+				"this kernel cannot tell which descriptors share an open "
+				"file; it needs CONFIG_KCMP (or CONFIG_CHECKPOINT_RESTORE)");
 		if (order == -EPERM)
-			return log_fail(EPERM, "no right to compare descriptors of pid %d; run as root",
+			return log_fail(EPERM,
+					"no right to compare descriptors of pid %d; run as root",
 					table->pid);
 		if (order < 0) /* closed under our eyes: the process is running */
 			return 0;
@@ -227,21 +231,25 @@ static int list_fds(struct fd_table *table)
 
 	err = dir_reader_open(&dir, table->proc_fd, "fd");
 	if (err)
-		return log_fail(err, "cannot list the descriptors of pid %d: %s", table->pid, strerror(-err));
+		return log_fail(err, "cannot list the descriptors of pid %d: %s", table->pid,
+				strerror(-err));
 	while ((err = dir_reader_next(&dir, &name, NULL)) > 0) {
 		if (text_parse_u64(name, 10, &fd) || fd > INT32_MAX)
 			continue;
 		if (table->nr == CONFIG_MAX_FDS) {
-			err = log_fail(E2BIG, "pid %d has more than %d descriptors, the most this baton was "
-				       "built for (CONFIG_MAX_FDS)", table->pid, CONFIG_MAX_FDS);
+			err = log_fail(
+				E2BIG,
+				"pid %d has more than %d descriptors, the most this baton was "
+				"built for (CONFIG_MAX_FDS)",
+				table->pid, CONFIG_MAX_FDS);
 			break;
 		}
 		err = add_entry(table, (int)fd);
 		if (err == -ENOENT || err == -EBADF) /* closed in the meantime */
 			continue;
 		if (err) {
-			err = log_fail(err, "cannot look at fd %d of pid %d: %s", (int)fd, table->pid,
-				       strerror(-err));
+			err = log_fail(err, "cannot look at fd %d of pid %d: %s", (int)fd,
+				       table->pid, strerror(-err));
 			break;
 		}
 	}
@@ -270,8 +278,9 @@ static bool stream_leads_outside(const struct fd_table *table, const struct fd_e
 /* The same open file, or another one of the same terminal or pipe end. */
 static bool is_same_stream(const struct fd_entry *a, const struct fd_entry *b)
 {
-	return a->type == b->type && (a->of == b->of || (a->dev == b->dev && a->ino == b->ino &&
-			(a->flags & O_ACCMODE) == (b->flags & O_ACCMODE)));
+	return a->type == b->type &&
+	       (a->of == b->of || (a->dev == b->dev && a->ino == b->ino &&
+				   (a->flags & O_ACCMODE) == (b->flags & O_ACCMODE)));
 }
 
 /*
@@ -290,9 +299,11 @@ static void mark_streams(struct fd_table *table)
 		for (unsigned int i = 0; i < table->nr; i++) {
 			struct fd_entry *entry = &table->fds[i];
 
-			if (entry->fd < 3 ? entry->fd == streams[s].fd :
-			    is_same_stream(entry, &streams[s]) || (entry->type == FD_STDIO &&
-			    entry->dev == streams[s].dev && entry->ino == streams[s].ino)) {
+			if (entry->fd < 3 ? entry->fd == streams[s].fd
+					  : is_same_stream(entry, &streams[s]) ||
+						    (entry->type == FD_STDIO &&
+						     entry->dev == streams[s].dev &&
+						     entry->ino == streams[s].ino)) {
 				entry->of = streams[s].fd;
 				entry->type = FD_STDIO;
 			}
@@ -305,7 +316,8 @@ static int scan(struct fd_table *table, pid_t pid, int proc_fd, int pidfd)
 	int err = fd_init();
 
 	if (err)
-		return log_fail(err, "no room for the table of descriptors; raise the memory budget");
+		return log_fail(err,
+				"no room for the table of descriptors; raise the memory budget");
 	table->pid = pid;
 	table->proc_fd = proc_fd;
 	table->pidfd = pidfd;
@@ -365,7 +377,8 @@ static int check_all(const struct fd_table *table)
 
 		look_close(&look);
 		if (err)
-			return log_fail(err, "cannot look at fd %d: %s", look.entry->fd, strerror(-err));
+			return log_fail(err, "cannot look at fd %d: %s", look.entry->fd,
+					strerror(-err));
 		if (!ok)
 			return log_fail(EOPNOTSUPP, "fd %d is %s", look.entry->fd, look.text);
 	}
@@ -397,7 +410,8 @@ int fd_dump_type(struct dump *d, enum fd_type type, fd_dump_fn *fn)
 			continue;
 		copy = fd_take(d->pidfd, entry->fd);
 		if (copy < 0)
-			return log_fail(copy, "cannot look at fd %d: %s", entry->fd, strerror(-copy));
+			return log_fail(copy, "cannot look at fd %d: %s", entry->fd,
+					strerror(-copy));
 		err = fn(d, table, entry, copy);
 		close(copy);
 	}

@@ -28,15 +28,15 @@ enum fd_type {
 	FD_INET,
 	FD_UNIX,
 	FD_STDIO, /* a standard stream that leads outside */
-	FD_TTY,	  /* a terminal that is no standard stream */
+	FD_TTY,   /* a terminal that is no standard stream */
 	FD_OTHER, /* nothing that could be carried */
 };
 
 struct fd_entry {
 	int32_t fd;
-	int32_t of;	 /* the lowest number of the same open file: its own when it is that */
-	uint32_t flags;	 /* open(2) flags of the open file; O_CLOEXEC is the descriptor's own */
-	uint32_t type;	 /* enum fd_type */
+	int32_t of;     /* the lowest number of the same open file: its own when it is that */
+	uint32_t flags; /* open(2) flags of the open file; O_CLOEXEC is the descriptor's own */
+	uint32_t type;  /* enum fd_type */
 	uint64_t dev, ino;
 };
 
@@ -53,11 +53,11 @@ struct fd_table {
 struct fd_look {
 	const struct fd_table *table;
 	const struct fd_entry *entry;
-	int copy;	  /* the very open file, in our own table */
+	int copy;         /* the very open file, in our own table */
 	const char *link; /* what /proc/PID/fd/N points to */
 	struct stat st;
-	bool running;	  /* the process runs: there is time to look around */
-	char text[320];	  /* what it is, and when it cannot be carried, what to do */
+	bool running;   /* the process runs: there is time to look around */
+	char text[320]; /* what it is, and when it cannot be carried, what to do */
 };
 
 /* Says what it is, in look->text. */
@@ -93,14 +93,16 @@ int fd_take(int pidfd, int fd);
  * Calls `fn` for each open file of a type (its lowest number), with a copy that is closed
  * afterwards, until it returns non-zero, which is passed on.
  */
-typedef int fd_dump_fn(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy);
+typedef int fd_dump_fn(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		       int copy);
 int fd_dump_type(struct dump *d, enum fd_type type, fd_dump_fn *fn);
 
 /* Reads /proc/PID/fd/N. Bytes, or -errno. */
 ssize_t fd_link(const struct fd_table *table, int fd, char *buf, size_t cap);
 
 /* Value of the line "key:\tvalue" in fdinfo, as a number of that base. -ENOENT when it has no such line. */
-int fd_info_u64(const struct fd_table *table, int fd, const char *key, unsigned int base, uint64_t *value);
+int fd_info_u64(const struct fd_table *table, int fd, const char *key, unsigned int base,
+		uint64_t *value);
 
 /* Calls `fn` with what follows `key` in each such line of fdinfo, until it returns non-zero. */
 typedef int fd_line_fn(void *data, const char *text);

@@ -22,7 +22,8 @@ static bool process_holds(int proc_fd, const char *pid, const char *wanted)
 	if (dir_reader_open(&dir, proc_fd, path))
 		return false;
 	while (!found && dir_reader_next(&dir, &name, NULL) > 0)
-		found = io_read_link(dir.fd, name, link, sizeof(link)) > 0 && strcmp(link, wanted) == 0;
+		found = io_read_link(dir.fd, name, link, sizeof(link)) > 0 &&
+			strcmp(link, wanted) == 0;
 	dir_reader_close(&dir);
 	return found;
 }

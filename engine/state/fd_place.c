@@ -48,8 +48,10 @@ static int claim(struct restore *r, int32_t fd)
 	if (fd < 0 || fd >= FD_NUMBER_MAX || fd_is_placed(r, fd))
 		return log_fail(EPROTO, "descriptor %d twice, or out of range", fd);
 	if (nr_placed == CONFIG_MAX_FDS)
-		return log_fail(E2BIG, "more than %d descriptors, the most this baton was built for "
-				"(CONFIG_MAX_FDS)", CONFIG_MAX_FDS);
+		return log_fail(E2BIG,
+				"more than %d descriptors, the most this baton was built for "
+				"(CONFIG_MAX_FDS)",
+				CONFIG_MAX_FDS);
 	index = placed_index(fd);
 	memmove(&placed[index + 1], &placed[index], (nr_placed - index) * sizeof(*placed));
 	placed[index] = fd;
@@ -86,7 +88,8 @@ int fd_place_begin(struct restore *r)
 		return 0;
 	placed = fd_placed_room();
 	if (!placed)
-		return log_fail(ENOMEM, "no room for the table of descriptors; raise the memory budget");
+		return log_fail(ENOMEM,
+				"no room for the table of descriptors; raise the memory budget");
 	nr_placed = 0;
 	/* The program may have lowered its limit below numbers that it holds. */
 	if (prlimit(r->pid, RLIMIT_NOFILE, NULL, &old) < 0)
@@ -103,7 +106,8 @@ int fd_place_begin(struct restore *r)
 	for (int i = 0; i < 3 && !err; i++)
 		err = stash(r, i, STASH_BASE);
 	if (err)
-		return log_fail(err, "cannot move the receiver's streams aside: %s", strerror(-err));
+		return log_fail(err, "cannot move the receiver's streams aside: %s",
+				strerror(-err));
 	r->fds.begun = true;
 	return 0;
 }

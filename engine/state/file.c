@@ -20,8 +20,8 @@
 
 /* open(2) flags that make sense for a file that is there. */
 #define OPEN_FLAGS                                                                                 \
-	((uint32_t)(O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_DIRECT | O_LARGEFILE |  \
-		    O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_PATH))
+	((uint32_t)(O_ACCMODE | O_APPEND | O_NONBLOCK | O_SYNC | O_DSYNC | O_DIRECT |              \
+		    O_LARGEFILE | O_DIRECTORY | O_NOFOLLOW | O_NOATIME | O_PATH))
 #define DELETED " (deleted)"
 
 /* Major 1 of character devices: memory devices without state of their own. Source: devices.txt. */
@@ -53,11 +53,15 @@ static bool path_is_right(struct fd_look *look)
 	    st.st_ino == look->st.st_ino)
 		return true;
 	if (look->st.st_nlink == 0 || ends_with(look->link, DELETED))
-		fd_say(look, "a deleted file (%.150s), which cannot be found on another device; "
-		       "close it, or keep its name while it is open", look->link);
+		fd_say(look,
+		       "a deleted file (%.150s), which cannot be found on another device; "
+		       "close it, or keep its name while it is open",
+		       look->link);
 	else
-		fd_say(look, "a file (%.150s) that is not found under its path, on another mount or "
-		       "below one; close it first", look->link);
+		fd_say(look,
+		       "a file (%.150s) that is not found under its path, on another mount or "
+		       "below one; close it first",
+		       look->link);
 	return false;
 }
 
@@ -75,7 +79,8 @@ bool file_check(struct fd_look *look)
 	} else if (S_ISCHR(mode) || S_ISBLK(mode)) {
 		fd_say(look, "%.200s", look->link);
 		if (!is_plain_device(look)) {
-			fd_say(look, "a device (%.150s), whose state cannot be moved; close it first",
+			fd_say(look,
+			       "a device (%.150s), whose state cannot be moved; close it first",
 			       look->link);
 			return false;
 		}
@@ -88,7 +93,8 @@ bool file_check(struct fd_look *look)
 	return path_is_right(look);
 }
 
-static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int copy)
 {
 	size_t mark = arena_mark();
 	baton_File *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
@@ -97,7 +103,8 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 	int err;
 
 	if (!msg)
-		return log_fail(ENOMEM, "no room to describe fd %d; raise the memory budget", entry->fd);
+		return log_fail(ENOMEM, "no room to describe fd %d; raise the memory budget",
+				entry->fd);
 	err = fd_link(table, entry->fd, msg->path, sizeof(msg->path)) < 0 || fstat(copy, &st) < 0;
 	if (!err) {
 		msg->fd = entry->fd;
@@ -129,10 +136,13 @@ static int check_opened(const baton_File *msg, int copy)
 	if (fstat(copy, &st) < 0)
 		return log_fail(errno, "cannot look at %s: %s", msg->path, strerror(errno));
 	if ((st.st_mode & S_IFMT) != msg->type || (S_ISCHR(st.st_mode) && st.st_rdev != msg->rdev))
-		return log_fail(EEXIST, "%s is a different kind of file on this device than where the "
-				"process comes from", msg->path);
+		return log_fail(EEXIST,
+				"%s is a different kind of file on this device than where the "
+				"process comes from",
+				msg->path);
 	if (msg->offset && lseek(copy, (off_t)msg->offset, SEEK_SET) < 0)
-		return log_fail(errno, "cannot set the position in %s: %s", msg->path, strerror(errno));
+		return log_fail(errno, "cannot set the position in %s: %s", msg->path,
+				strerror(errno));
 	return 0;
 }
 
@@ -210,7 +220,6 @@ int fd_each_file(int proc_fd, pid_t pid, fd_file_fn *fn, void *data)
 	if (err)
 		return err;
 	while ((err = dir_reader_next(&dir, &name, NULL)) > 0) {
-		err = 0;
 		if (text_parse_u64(name, 10, &fd) || fd > INT32_MAX)
 			continue;
 		snprintf(sub, sizeof(sub), "fd/%d", (int)fd);

@@ -35,8 +35,8 @@ struct inet_look {
 };
 
 static const char *const tcp_states[] = {
-	"", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE",
-	"CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING",
+	"",          "ESTABLISHED", "SYN_SENT",   "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2",
+	"TIME_WAIT", "CLOSE",       "CLOSE_WAIT", "LAST_ACK", "LISTEN",    "CLOSING",
 };
 
 static int look_at(int fd, struct inet_look *look)
@@ -64,19 +64,23 @@ static int look_at(int fd, struct inet_look *look)
 
 static uint16_t port_of(const struct sockaddr_storage *address)
 {
-	return ntohs(address->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port :
-						      ((const struct sockaddr_in *)address)->sin_port);
+	return ntohs(address->ss_family == AF_INET6
+			     ? ((const struct sockaddr_in6 *)address)->sin6_port
+			     : ((const struct sockaddr_in *)address)->sin_port);
 }
 
-static const char *address_text(const struct sockaddr_storage *address, char out[static ADDRESS_TEXT])
+static const char *address_text(const struct sockaddr_storage *address,
+				char out[static ADDRESS_TEXT])
 {
 	bool v6 = address->ss_family == AF_INET6;
 	char ip[INET6_ADDRSTRLEN] = "?";
 
 	if (v6)
-		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)address)->sin6_addr, ip, sizeof(ip));
+		inet_ntop(AF_INET6, &((const struct sockaddr_in6 *)address)->sin6_addr, ip,
+			  sizeof(ip));
 	else
-		inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, ip, sizeof(ip));
+		inet_ntop(AF_INET, &((const struct sockaddr_in *)address)->sin_addr, ip,
+			  sizeof(ip));
 	snprintf(out, ADDRESS_TEXT, v6 ? "[%s]:%u" : "%s:%u", ip, port_of(address));
 	return out;
 }
@@ -108,15 +112,19 @@ static bool check_tcp(struct fd_look *look, const struct inet_look *inet)
 		return true;
 	}
 	if (state == TCP_CLOSE && !was_connected(look->copy)) {
-		fd_say(look, port_of(&inet->local) ? "a TCP socket bound to %s" : "a TCP socket", local);
+		fd_say(look, port_of(&inet->local) ? "a TCP socket bound to %s" : "a TCP socket",
+		       local);
 		return true;
 	}
 	if (inet->has_peer)
-		fd_say(look, "a TCP connection from %s to %s (%s), which cannot be moved; close it first",
+		fd_say(look,
+		       "a TCP connection from %s to %s (%s), which cannot be moved; close it first",
 		       local, address_text(&inet->peer, peer),
-		       state < sizeof(tcp_states) / sizeof(tcp_states[0]) ? tcp_states[state] : "?");
+		       state < sizeof(tcp_states) / sizeof(tcp_states[0]) ? tcp_states[state]
+									  : "?");
 	else
-		fd_say(look, "a TCP connection from %s that has ended; the program should close it", local);
+		fd_say(look, "a TCP connection from %s that has ended; the program should close it",
+		       local);
 	return false;
 }
 
@@ -128,7 +136,8 @@ static bool check_udp(struct fd_look *look, const struct inet_look *inet)
 	if (inet->has_peer)
 		fd_say(look, "a UDP socket from %s to %s", local, address_text(&inet->peer, peer));
 	else
-		fd_say(look, port_of(&inet->local) ? "a UDP socket bound to %s" : "a UDP socket", local);
+		fd_say(look, port_of(&inet->local) ? "a UDP socket bound to %s" : "a UDP socket",
+		       local);
 	return true;
 }
 
@@ -138,10 +147,13 @@ static bool check_groups(struct fd_look *look)
 	int err = inet_group_collect(look->table->proc_fd, look->copy, NULL, INET_GROUPS_MAX, &nr);
 
 	if (err == -EOPNOTSUPP)
-		fd_say(look, "a UDP socket that takes a multicast group from chosen senders only "
+		fd_say(look,
+		       "a UDP socket that takes a multicast group from chosen senders only "
 		       "(IP_ADD_SOURCE_MEMBERSHIP), which cannot be moved; leave the group first");
 	else if (err)
-		fd_say(look, "a UDP socket whose multicast groups cannot be listed (%s); leave them first",
+		fd_say(look,
+		       "a UDP socket whose multicast groups cannot be listed (%s); leave them "
+		       "first",
 		       strerror(-err));
 	return !err;
 }
@@ -159,15 +171,18 @@ bool inet_check(struct fd_look *look)
 		return false;
 	}
 	if (sockopt_has_filter(look->copy)) {
-		fd_say(look, "a network socket with a packet filter (SO_ATTACH_FILTER), which cannot be moved; "
-		       "detach it first");
+		fd_say(look, "a network socket with a packet filter (SO_ATTACH_FILTER), which "
+			     "cannot be moved; "
+			     "detach it first");
 		return false;
 	}
-	if (inet.type == SOCK_STREAM && (inet.protocol == IPPROTO_TCP || inet.protocol == IPPROTO_MPTCP))
+	if (inet.type == SOCK_STREAM &&
+	    (inet.protocol == IPPROTO_TCP || inet.protocol == IPPROTO_MPTCP))
 		return check_tcp(look, &inet);
 	if (inet.type == SOCK_DGRAM && inet.protocol == IPPROTO_UDP)
 		return check_groups(look) && check_udp(look, &inet);
-	fd_say(look, "a network socket of protocol %d, which cannot be moved; close it first", inet.protocol);
+	fd_say(look, "a network socket of protocol %d, which cannot be moved; close it first",
+	       inet.protocol);
 	return false;
 }
 
@@ -198,13 +213,16 @@ static void warn_of_loss(const struct fd_entry *entry, int fd, const struct inet
 	int queued = 0;
 
 	if (inet->type == SOCK_DGRAM && ioctl(fd, FIONREAD, &queued) == 0 && queued > 0)
-		log_warn("fd %d: datagrams that the program has not read are lost, as UDP may", entry->fd);
-	if (inet->type == SOCK_STREAM && inet->info.tcpi_state == TCP_LISTEN && inet->info.tcpi_unacked)
-		log_warn("fd %d: %u connections that the program has not accepted will be reset", entry->fd,
-			 inet->info.tcpi_unacked);
+		log_warn("fd %d: datagrams that the program has not read are lost, as UDP may",
+			 entry->fd);
+	if (inet->type == SOCK_STREAM && inet->info.tcpi_state == TCP_LISTEN &&
+	    inet->info.tcpi_unacked)
+		log_warn("fd %d: %u connections that the program has not accepted will be reset",
+			 entry->fd, inet->info.tcpi_unacked);
 }
 
-static int describe(const struct fd_table *table, const struct fd_entry *entry, int fd, baton_Inet *msg)
+static int describe(const struct fd_table *table, const struct fd_entry *entry, int fd,
+		    baton_Inet *msg)
 {
 	struct inet_look inet;
 	struct stat st;
@@ -234,12 +252,16 @@ static int describe(const struct fd_table *table, const struct fd_entry *entry, 
 		msg->backlog = inet.info.tcpi_sacked;
 	}
 	if (inet.type == SOCK_DGRAM)
-		err = inet_group_collect(table->proc_fd, fd, msg->groups, INET_GROUPS_MAX, &msg->groups_count);
-	return err ? err : sockopt_collect(fd, msg->options, sizeof(msg->options) / sizeof(msg->options[0]),
-					   &msg->options_count);
+		err = inet_group_collect(table->proc_fd, fd, msg->groups, INET_GROUPS_MAX,
+					 &msg->groups_count);
+	return err ? err
+		   : sockopt_collect(fd, msg->options,
+				     sizeof(msg->options) / sizeof(msg->options[0]),
+				     &msg->options_count);
 }
 
-static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int copy)
 {
 	size_t mark = arena_mark();
 	baton_Inet *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
@@ -248,7 +270,9 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 	if (!err)
 		err = dump_emit(d, &kind_inet, msg);
 	arena_reset(mark);
-	return err ? log_fail(err, "cannot read fd %d (a network socket): %s", entry->fd, strerror(-err)) : 0;
+	return err ? log_fail(err, "cannot read fd %d (a network socket): %s", entry->fd,
+			      strerror(-err))
+		   : 0;
 }
 
 static int inet_dump(struct dump *d, const struct state_kind *kind)
@@ -303,11 +327,14 @@ static int bind_local(const baton_Inet *msg, int fd)
 			return 0;
 	}
 	if (err == EADDRNOTAVAIL)
-		return log_fail(err, "fd %d: this device has no address %s; give it one, or let the program "
-				"bind to any address", msg->fd, text);
+		return log_fail(
+			err,
+			"fd %d: this device has no address %s; give it one, or let the program "
+			"bind to any address",
+			msg->fd, text);
 	if (err == EADDRINUSE)
-		return log_fail(err, "fd %d: %s port %s is in use on this device; end what uses it", msg->fd,
-				msg->type == SOCK_STREAM ? "TCP" : "UDP", text);
+		return log_fail(err, "fd %d: %s port %s is in use on this device; end what uses it",
+				msg->fd, msg->type == SOCK_STREAM ? "TCP" : "UDP", text);
 	return log_fail(err, "fd %d: cannot bind to %s: %s", msg->fd, text, strerror(err));
 }
 
@@ -364,17 +391,21 @@ static int inet_restore(struct restore *r, const void *data)
 		return log_fail(EPROTO, "fd %d: a network socket that cannot be", msg->fd);
 	err = fd_place_begin(r);
 	if (!err)
-		err = fd_place(r, remote_call(&r->leader, SYS_socket, (uint64_t)msg->domain,
-					      (uint64_t)msg->type, (uint64_t)msg->protocol),
+		err = fd_place(r,
+			       remote_call(&r->leader, SYS_socket, (uint64_t)msg->domain,
+					   (uint64_t)msg->type, (uint64_t)msg->protocol),
 			       msg->fd);
 	if (err)
-		return log_fail(err, "cannot restore fd %d (a network socket): %s", msg->fd, strerror(-err));
+		return log_fail(err, "cannot restore fd %d (a network socket): %s", msg->fd,
+				strerror(-err));
 	copy = fd_restore_take(r, msg->fd);
 	if (copy < 0)
 		return copy;
 	err = set_up(r, msg, copy);
 	close(copy);
-	return err ? log_fail(err, "cannot restore fd %d (a network socket): %s", msg->fd, strerror(-err)) : 0;
+	return err ? log_fail(err, "cannot restore fd %d (a network socket): %s", msg->fd,
+			      strerror(-err))
+		   : 0;
 }
 
 const struct state_kind kind_inet = {

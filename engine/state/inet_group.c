@@ -47,9 +47,11 @@ static int try_group(struct collect *c, unsigned int index, const char *device,
 	if (!out)
 		return 0;
 	*out = (baton_InetGroup){.ip.size = group->ss_family == AF_INET6 ? 16 : 4};
-	memcpy(out->ip.bytes, group->ss_family == AF_INET6 ?
-	       (const void *)&((const struct sockaddr_in6 *)group)->sin6_addr :
-	       (const void *)&((const struct sockaddr_in *)group)->sin_addr, out->ip.size);
+	memcpy(out->ip.bytes,
+	       group->ss_family == AF_INET6
+		       ? (const void *)&((const struct sockaddr_in6 *)group)->sin6_addr
+		       : (const void *)&((const struct sockaddr_in *)group)->sin_addr,
+	       out->ip.size);
 	return text_copy(out->device, sizeof(out->device), device) ? 0 : -ENAMETOOLONG;
 }
 
@@ -105,7 +107,8 @@ static int each_line(struct collect *c, int proc_fd, const char *path,
 	return err;
 }
 
-int inet_group_collect(int proc_fd, int fd, baton_InetGroup *groups, unsigned int max, pb_size_t *nr)
+int inet_group_collect(int proc_fd, int fd, baton_InetGroup *groups, unsigned int max,
+		       pb_size_t *nr)
 {
 	struct collect c = {fd, groups, max, nr};
 	int err;
@@ -126,10 +129,12 @@ static int join(int fd, const baton_InetGroup *group)
 	if (!request.gr_interface)
 		return -ENODEV;
 	request.gr_group.ss_family = group->ip.size == 16 ? AF_INET6 : AF_INET;
-	memcpy(group->ip.size == 16 ? (void *)&v6->sin6_addr : (void *)&v4->sin_addr, group->ip.bytes,
-	       group->ip.size);
-	return setsockopt(fd, level_of(&request.gr_group), MCAST_JOIN_GROUP, &request, sizeof(request)) < 0 ?
-		       -errno : 0;
+	memcpy(group->ip.size == 16 ? (void *)&v6->sin6_addr : (void *)&v4->sin_addr,
+	       group->ip.bytes, group->ip.size);
+	return setsockopt(fd, level_of(&request.gr_group), MCAST_JOIN_GROUP, &request,
+			  sizeof(request)) < 0
+		       ? -errno
+		       : 0;
 }
 
 int inet_group_join(int fd, const baton_InetGroup *groups, unsigned int nr)
@@ -141,9 +146,11 @@ int inet_group_join(int fd, const baton_InetGroup *groups, unsigned int nr)
 
 		if (!err)
 			continue;
-		inet_ntop(groups[i].ip.size == 16 ? AF_INET6 : AF_INET, groups[i].ip.bytes, text, sizeof(text));
-		return log_fail(err, "cannot join multicast group %s on interface %s of this device: %s", text,
-				groups[i].device, strerror(-err));
+		inet_ntop(groups[i].ip.size == 16 ? AF_INET6 : AF_INET, groups[i].ip.bytes, text,
+			  sizeof(text));
+		return log_fail(err,
+				"cannot join multicast group %s on interface %s of this device: %s",
+				text, groups[i].device, strerror(-err));
 	}
 	return 0;
 }

@@ -11,7 +11,8 @@
  * Lists the groups that socket `fd` of the process has joined (groups NULL: only looks). -E2BIG when
  * there are more than `max`; -EOPNOTSUPP when one is limited to chosen senders; -errno.
  */
-int inet_group_collect(int proc_fd, int fd, baton_InetGroup *groups, unsigned int max, pb_size_t *nr);
+int inet_group_collect(int proc_fd, int fd, baton_InetGroup *groups, unsigned int max,
+		       pb_size_t *nr);
 
 /* Joins them. 0 or -errno with log_fail. */
 int inet_group_join(int fd, const baton_InetGroup *groups, unsigned int nr);

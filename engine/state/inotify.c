@@ -91,12 +91,13 @@ static int open_mount(uint64_t dev)
 	/* "36 35 98:0 /root /mnt/point rw - ext3 /dev/root rw" */
 	while (fd < 0 && line_reader_next(&reader, &line) > 0) {
 		const char *at = line;
-		uint64_t n, major_nr, minor_nr;
+		uint64_t id, parent, major_nr, minor_nr;
 		char path[2048], root[1024];
 
-		if (!text_take_u64(&at, 10, &n) || !text_take_u64(&at, 10, &n) ||
+		if (!text_take_u64(&at, 10, &id) || !text_take_u64(&at, 10, &parent) ||
 		    !text_take_u64(&at, 10, &major_nr) || !text_take_char(&at, ':') ||
-		    !text_take_u64(&at, 10, &minor_nr) || !text_take_word(&at, root, sizeof(root)) ||
+		    !text_take_u64(&at, 10, &minor_nr) ||
+		    !text_take_word(&at, root, sizeof(root)) ||
 		    !text_take_word(&at, path, sizeof(path)))
 			continue;
 		if (makedev((unsigned int)major_nr, (unsigned int)minor_nr) == dev)
@@ -149,9 +150,10 @@ static int try_watch(void *data, const char *text)
 	if (!err && w.number > WATCH_MAX)
 		err = -E2BIG;
 	if (err)
-		fd_say(trial->look, "an inotify instance whose watch %llu (inode %llu) cannot be traced to a "
-		       "path (%s); remove that watch first", (unsigned long long)w.number,
-		       (unsigned long long)w.ino, strerror(-err));
+		fd_say(trial->look,
+		       "an inotify instance whose watch %llu (inode %llu) cannot be traced to a "
+		       "path (%s); remove that watch first",
+		       (unsigned long long)w.number, (unsigned long long)w.ino, strerror(-err));
 	return err;
 }
 
@@ -223,26 +225,32 @@ static int emit_watches(struct collect *c, const struct fd_table *table, int fd)
 	return err;
 }
 
-static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int copy)
 {
 	size_t mark = arena_mark();
 	struct collect c = {.d = d};
 	int queued = 0, err;
 
 	if (ioctl(copy, FIONREAD, &queued) == 0 && queued)
-		return log_fail(EAGAIN, "fd %d (inotify) has %d bytes of events that the program has not read; "
-				"try again when it has", entry->fd, queued);
+		return log_fail(
+			EAGAIN,
+			"fd %d (inotify) has %d bytes of events that the program has not read; "
+			"try again when it has",
+			entry->fd, queued);
 	c.msg = arena_alloc(ARENA_SCRATCH, sizeof(*c.msg), 16);
 	c.batch = arena_alloc(ARENA_SCRATCH, BATCH_MAX * sizeof(*c.batch), 16);
 	if (!c.msg || !c.batch)
-		return log_fail(ENOMEM, "no room to describe fd %d; raise the memory budget", entry->fd);
+		return log_fail(ENOMEM, "no room to describe fd %d; raise the memory budget",
+				entry->fd);
 	c.msg->fd = entry->fd;
 	err = dump_emit(d, &kind_inotify, c.msg);
 	if (!err)
 		err = emit_watches(&c, table, entry->fd);
 	arena_reset(mark);
 	return err ? log_fail(err, "cannot read the watches of fd %d (inotify): %s", entry->fd,
-			      strerror(-err)) : 0;
+			      strerror(-err))
+		   : 0;
 }
 
 static int inotify_dump(struct dump *d, const struct state_kind *kind)
@@ -288,16 +296,20 @@ static int inotify_restore(struct restore *r, const void *data)
 	if (!err && !msg->watch)
 		err = fd_place(r, remote_call(&r->leader, SYS_inotify_init1, 0), msg->fd);
 	if (err || !msg->watch)
-		return err ? log_fail(err, "cannot restore fd %d (inotify): %s", msg->fd, strerror(-err)) : 0;
+		return err ? log_fail(err, "cannot restore fd %d (inotify): %s", msg->fd,
+				      strerror(-err))
+			   : 0;
 	if (msg->watch < 0 || msg->watch > WATCH_MAX || msg->path[0] != '/')
-		return log_fail(EPROTO, "fd %d: a watch that no inotify instance can have", msg->fd);
+		return log_fail(EPROTO, "fd %d: a watch that no inotify instance can have",
+				msg->fd);
 	copy = fd_restore_take(r, msg->fd);
 	if (copy < 0)
 		return copy;
 	err = add_watch(copy, msg);
 	close(copy);
 	return err ? log_fail(err, "cannot watch %s for fd %d (inotify): %s", msg->path, msg->fd,
-			      strerror(-err)) : 0;
+			      strerror(-err))
+		   : 0;
 }
 
 const struct state_kind kind_inotify = {

@@ -27,8 +27,9 @@ static const char *refused_type(const char *type)
 		return "a lease (fcntl F_SETLEASE)";
 	if (strcmp(type, "DELEG") == 0)
 		return "a delegation of a network file system";
-	return strcmp(type, "FLOCK") && strcmp(type, "POSIX") && strcmp(type, "OFDLCK") ?
-		       "a lock of an unknown type" : NULL;
+	return strcmp(type, "FLOCK") && strcmp(type, "POSIX") && strcmp(type, "OFDLCK")
+		       ? "a lock of an unknown type"
+		       : NULL;
 }
 
 /* "1: POSIX  ADVISORY  WRITE 812 08:01:4711 0 EOF"; "->" marks one that is waited for. */
@@ -41,15 +42,17 @@ static int parse(const char *text, char *type, size_t cap, baton_Lock *msg)
 		return -EPROTO;
 	if (strcmp(type, "->") == 0)
 		return -EAGAIN;
-	if (!text_take_word(&text, word, sizeof(word)) || !text_take_word(&text, access, sizeof(access)) ||
-	    !text_take_word(&text, word, sizeof(word)) || !text_take_word(&text, place, sizeof(place)) ||
-	    !text_take_u64(&text, 10, &msg->start))
+	if (!text_take_word(&text, word, sizeof(word)) ||
+	    !text_take_word(&text, access, sizeof(access)) ||
+	    !text_take_word(&text, word, sizeof(word)) ||
+	    !text_take_word(&text, place, sizeof(place)) || !text_take_u64(&text, 10, &msg->start))
 		return -EPROTO;
 	msg->write = strcmp(access, "WRITE") == 0;
-	msg->length = text_take_u64(&text, 10, &end) && end >= msg->start ? end - msg->start + 1 : 0;
-	msg->type = type[0] == 'F' ? baton_LockType_LOCK_TYPE_FLOCK :
-		    type[0] == 'P' ? baton_LockType_LOCK_TYPE_POSIX :
-				     baton_LockType_LOCK_TYPE_OFD;
+	msg->length =
+		text_take_u64(&text, 10, &end) && end >= msg->start ? end - msg->start + 1 : 0;
+	msg->type = type[0] == 'F'   ? baton_LockType_LOCK_TYPE_FLOCK
+		    : type[0] == 'P' ? baton_LockType_LOCK_TYPE_POSIX
+				     : baton_LockType_LOCK_TYPE_OFD;
 	return 0;
 }
 
@@ -64,16 +67,19 @@ static int take_lock(void *data, const char *text)
 	int err = parse(text, type, sizeof(type), &msg);
 
 	if (err)
-		return err == -EAGAIN ? 0 : log_fail(err, "fd %d: cannot read its locks", entry->fd);
+		return err == -EAGAIN ? 0
+				      : log_fail(err, "fd %d: cannot read its locks", entry->fd);
 	refused = refused_type(type);
 	if (found->p) {
 		snprintf(item, sizeof(item), "fd %d", entry->fd);
 		if (refused)
-			probe_refused(found->p, item, "%s, which cannot be moved; give it up first", refused);
+			probe_refused(found->p, item, "%s, which cannot be moved; give it up first",
+				      refused);
 		return 0;
 	}
 	if (refused)
-		return log_fail(EOPNOTSUPP, "fd %d has %s, which cannot be moved", entry->fd, refused);
+		return log_fail(EOPNOTSUPP, "fd %d has %s, which cannot be moved", entry->fd,
+				refused);
 	/* POSIX locks belong to process and file: every descriptor of the file lists them, but only
 	 * one that is open for it can take them. */
 	if (msg.type == baton_LockType_LOCK_TYPE_POSIX && mode == (msg.write ? O_RDONLY : O_WRONLY))
@@ -130,7 +136,8 @@ static int64_t take_again(struct restore *r, const baton_Lock *msg)
 		return remote_call(p, SYS_flock, (uint64_t)msg->fd,
 				   LOCK_NB | (msg->write ? LOCK_EX : LOCK_SH));
 	addr = remote_push(p, &lock, sizeof(lock));
-	err = addr ? remote_call(p, SYS_fcntl, (uint64_t)msg->fd, ofd ? F_OFD_SETLK : F_SETLK, addr) : -EFAULT;
+	err = addr ? remote_call(p, SYS_fcntl, (uint64_t)msg->fd, ofd ? F_OFD_SETLK : F_SETLK, addr)
+		   : -EFAULT;
 	remote_reset(p);
 	return err;
 }
@@ -144,9 +151,14 @@ static int lock_restore(struct restore *r, const void *data)
 		return log_fail(EPROTO, "fd %d: a lock that cannot be", msg->fd);
 	err = take_again(r, msg);
 	if (err == -EAGAIN || err == -EACCES)
-		return log_fail(EAGAIN, "fd %d: the file is locked by another process on this device, or both "
-				"devices see the same file", msg->fd);
-	return err ? log_fail((int)err, "cannot lock the file of fd %d: %s", msg->fd, strerror((int)-err)) : 0;
+		return log_fail(
+			EAGAIN,
+			"fd %d: the file is locked by another process on this device, or both "
+			"devices see the same file",
+			msg->fd);
+	return err ? log_fail((int)err, "cannot lock the file of fd %d: %s", msg->fd,
+			      strerror((int)-err))
+		   : 0;
 }
 
 const struct state_kind kind_lock = {

@@ -25,8 +25,8 @@
 #define LINK_PREFIX "/memfd:"
 #define LINK_SUFFIX " (deleted)"
 #define SEALS_KNOWN                                                                                \
-	((uint32_t)(F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | \
-		    F_SEAL_EXEC))
+	((uint32_t)(F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE |                     \
+		    F_SEAL_FUTURE_WRITE | F_SEAL_EXEC))
 #define OPEN_FLAGS ((uint32_t)(O_ACCMODE | O_APPEND | O_NONBLOCK | O_NOATIME | O_LARGEFILE))
 
 bool memfd_check(struct fd_look *look)
@@ -34,14 +34,16 @@ bool memfd_check(struct fd_look *look)
 	struct statfs fs;
 
 	if (fstatfs(look->copy, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC) {
-		fd_say(look, "a memfd of huge pages (MFD_HUGETLB), which cannot be moved; close it first");
+		fd_say(look, "a memfd of huge pages (MFD_HUGETLB), which cannot be moved; close it "
+			     "first");
 		return false;
 	}
 	if (look->st.st_nlink != 0 || (look->entry->flags & O_PATH)) {
 		fd_say(look, "%.150s, which is no memfd; close it first", look->link);
 		return false;
 	}
-	fd_say(look, "a memfd of %llu bytes (%.100s)", (unsigned long long)look->st.st_size, look->link);
+	fd_say(look, "a memfd of %llu bytes (%.100s)", (unsigned long long)look->st.st_size,
+	       look->link);
 	return true;
 }
 
@@ -66,8 +68,8 @@ static int emit_data(struct dump *d, baton_Memfd *msg, int fd, uint64_t start, u
 	int err = 0;
 
 	while (start < end && !err) {
-		size_t len = end - start < sizeof(msg->data.bytes) ? (size_t)(end - start) :
-								     sizeof(msg->data.bytes);
+		size_t len = end - start < sizeof(msg->data.bytes) ? (size_t)(end - start)
+								   : sizeof(msg->data.bytes);
 
 		err = io_pread_full(fd, msg->data.bytes, len, start);
 		msg->data.size = (pb_size_t)len;
@@ -103,8 +105,8 @@ static const struct fd_entry *find_first(const struct fd_table *table, const str
 	return first;
 }
 
-static int describe(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy,
-		    baton_Memfd *msg)
+static int describe(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int copy, baton_Memfd *msg)
 {
 	const struct fd_entry *first = find_first(table, entry);
 	char link[48];
@@ -136,14 +138,16 @@ static int describe(struct dump *d, const struct fd_table *table, const struct f
 	return err;
 }
 
-static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int copy)
 {
 	size_t mark = arena_mark();
 	baton_Memfd *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
 	int err = msg ? describe(d, table, entry, copy, msg) : -ENOMEM;
 
 	arena_reset(mark);
-	return err ? log_fail(err, "cannot read fd %d (a memfd): %s", entry->fd, strerror(-err)) : 0;
+	return err ? log_fail(err, "cannot read fd %d (a memfd): %s", entry->fd, strerror(-err))
+		   : 0;
 }
 
 static int memfd_dump(struct dump *d, const struct state_kind *kind)
@@ -152,7 +156,8 @@ static int memfd_dump(struct dump *d, const struct state_kind *kind)
 	return fd_dump_type(d, FD_MEMFD, dump_one);
 }
 
-static int dump_seals(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_seals(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		      int copy)
 {
 	int seals = fcntl(copy, F_GET_SEALS);
 	baton_MemfdSeal msg = {.fd = entry->fd, .seals = (uint32_t)seals};
@@ -163,8 +168,9 @@ static int dump_seals(struct dump *d, const struct fd_table *table, const struct
 		return log_fail(errno, "cannot read the seals of fd %d (a memfd): %s", entry->fd,
 				strerror(errno));
 	if (msg.seals & ~SEALS_KNOWN)
-		return log_fail(EOPNOTSUPP, "fd %d (a memfd) has seals that baton does not know: %x",
-				entry->fd, msg.seals & ~SEALS_KNOWN);
+		return log_fail(EOPNOTSUPP,
+				"fd %d (a memfd) has seals that baton does not know: %x", entry->fd,
+				msg.seals & ~SEALS_KNOWN);
 	return dump_emit(d, &kind_memfd_seal, &msg);
 }
 
@@ -190,8 +196,8 @@ static int open_writable(int copy)
 static int64_t remote_memfd(struct restore *r, const char *name)
 {
 	uint64_t addr = remote_push_str(&r->leader, name);
-	int64_t fd = addr ? remote_call(&r->leader, SYS_memfd_create, addr, MFD_ALLOW_SEALING)
-			  : -EFAULT;
+	int64_t fd =
+		addr ? remote_call(&r->leader, SYS_memfd_create, addr, MFD_ALLOW_SEALING) : -EFAULT;
 
 	remote_reset(&r->leader);
 	return fd;
@@ -231,7 +237,8 @@ static int create(struct restore *r, const baton_Memfd *msg)
 	if (!msg->again) {
 		fd = open_writable(copy);
 		err = fd < 0 ? fd : 0;
-		if (!err && (ftruncate(fd, (off_t)msg->size) < 0 || fchmod(fd, msg->mode & 07777) < 0))
+		if (!err &&
+		    (ftruncate(fd, (off_t)msg->size) < 0 || fchmod(fd, msg->mode & 07777) < 0))
 			err = -errno;
 		if (fd >= 0)
 			close(fd);
@@ -268,7 +275,8 @@ static int memfd_restore(struct restore *r, const void *data)
 		err = create(r, msg);
 	if (!err && msg->data.size)
 		err = write_data(r, msg);
-	return err ? log_fail(err, "cannot restore fd %d (a memfd): %s", msg->fd, strerror(-err)) : 0;
+	return err ? log_fail(err, "cannot restore fd %d (a memfd): %s", msg->fd, strerror(-err))
+		   : 0;
 }
 
 static int seal_restore(struct restore *r, const void *data)

@@ -6,6 +6,7 @@
 #include "lib/arena.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
+#include "lib/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,8 +40,8 @@ static const struct fd_entry *find_end(const struct fd_table *table, const struc
 	for (unsigned int i = 0; i < table->nr; i++) {
 		const struct fd_entry *entry = &table->fds[i];
 
-		if ((entry->type == FD_PIPE || entry->type == FD_STDIO) && entry->dev == pipe->dev &&
-		    entry->ino == pipe->ino && can(entry))
+		if ((entry->type == FD_PIPE || entry->type == FD_STDIO) &&
+		    entry->dev == pipe->dev && entry->ino == pipe->ino && can(entry))
 			return entry;
 	}
 	return NULL;
@@ -68,12 +69,16 @@ bool pipe_check(struct fd_look *look)
 		/* Looking through all processes takes its time, and one end of a pipe is enough. */
 		if (look->running && can_read(look->entry) && look->entry->of == look->entry->fd &&
 		    fd_has_holder(look)) {
-			fd_say(look, "%.200s that another process has open, too, and that one stays behind; "
-			       "close it there", what);
+			fd_say(look,
+			       "%.200s that another process has open, too, and that one stays "
+			       "behind; "
+			       "close it there",
+			       what);
 			return false;
 		}
-		fd_say(look, "%.200s, %s", what, is_alone(look->entry, look->copy) ?
-		       "whose other end is closed" : "both ends inside the process");
+		fd_say(look, "%.200s, %s", what,
+		       is_alone(look->entry, look->copy) ? "whose other end is closed"
+							 : "both ends inside the process");
 		return true;
 	}
 	/* Who opened a FIFO to read may be waiting for a writer that has not come. */
@@ -81,8 +86,10 @@ bool pipe_check(struct fd_look *look)
 		fd_say(look, "%.200s, a FIFO without a writer", what);
 		return true;
 	}
-	fd_say(look, "%.200s (%s end) to another process, which stays behind; close it, or make it a "
-	       "standard stream", what, can_read(look->entry) ? "read" : "write");
+	fd_say(look,
+	       "%.200s (%s end) to another process, which stays behind; close it, or make it a "
+	       "standard stream",
+	       what, can_read(look->entry) ? "read" : "write");
 	return false;
 }
 
@@ -93,12 +100,12 @@ static int list_ends(const struct fd_table *table, const struct fd_entry *first,
 	for (unsigned int i = 0; i < table->nr; i++) {
 		const struct fd_entry *entry = &table->fds[i];
 
-		if (entry->type != FD_PIPE || entry->dev != first->dev || entry->ino != first->ino ||
-		    entry->of != entry->fd)
+		if (entry->type != FD_PIPE || entry->dev != first->dev ||
+		    entry->ino != first->ino || entry->of != entry->fd)
 			continue;
 		if (msg->ends_count == sizeof(msg->ends) / sizeof(msg->ends[0]))
-			return log_fail(E2BIG, "fd %d: the pipe was opened more than %d times", first->fd,
-					(int)msg->ends_count);
+			return log_fail(E2BIG, "fd %d: the pipe was opened more than %d times",
+					first->fd, (int)msg->ends_count);
 		msg->ends[msg->ends_count++] =
 			(baton_PipeEnd){.fd = entry->fd, .flags = entry->flags & END_FLAGS};
 		msg->packets |= can_write(entry) && (entry->flags & O_DIRECT);
@@ -156,8 +163,8 @@ static int dump_contents(struct dump *d, baton_Pipe *msg, int from)
 	return err;
 }
 
-static int describe(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy,
-		    baton_Pipe *msg)
+static int describe(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int copy, baton_Pipe *msg)
 {
 	const struct fd_entry *reader = find_end(table, entry, can_read);
 	char link[PATH_MAX];
@@ -169,7 +176,7 @@ static int describe(struct dump *d, const struct fd_table *table, const struct f
 	msg->capacity = (uint32_t)capacity;
 	err = list_ends(table, entry, msg);
 	if (!err && fd_link(table, entry->fd, link, sizeof(link)) > 0 && link[0] == '/') {
-		strcpy(msg->path, link);
+		text_copy(msg->path, sizeof(msg->path), link);
 		msg->mode = st.st_mode & 07777;
 		msg->uid = st.st_uid;
 		msg->gid = st.st_gid;
@@ -185,7 +192,8 @@ static int describe(struct dump *d, const struct fd_table *table, const struct f
 	return err;
 }
 
-static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int copy)
 {
 	size_t mark = arena_mark();
 	baton_Pipe *msg;
@@ -223,7 +231,8 @@ static void let_go(void)
 }
 
 /* An end that was opened a second time: an open file of its own on the same pipe. */
-static int open_again(struct restore *r, const baton_Pipe *msg, const baton_PipeEnd *end, int32_t known)
+static int open_again(struct restore *r, const baton_Pipe *msg, const baton_PipeEnd *end,
+		      int32_t known)
 {
 	char link[32];
 	int64_t fd;
@@ -300,7 +309,9 @@ static int create_fifo(const baton_Pipe *msg)
 	if (msg->path[0] != '/')
 		return -EPROTO;
 	if (lstat(msg->path, &st) == 0)
-		return S_ISFIFO(st.st_mode) ? 0 : log_fail(EEXIST, "%s is no FIFO on this device", msg->path);
+		return S_ISFIFO(st.st_mode)
+			       ? 0
+			       : log_fail(EEXIST, "%s is no FIFO on this device", msg->path);
 	if (mkfifo(msg->path, msg->mode & 07777) < 0 || chmod(msg->path, msg->mode & 07777) < 0 ||
 	    lchown(msg->path, msg->uid, msg->gid) < 0)
 		return log_fail(errno, "cannot make the FIFO %s: %s", msg->path, strerror(errno));
@@ -373,8 +384,9 @@ static int fill(const baton_Pipe *msg)
 	if (fd < 0)
 		return -errno;
 	/* open(2) would refuse O_DIRECT of a pipe; fcntl(2) takes it. */
-	n = !msg->packets || fcntl(fd, F_SETFL, O_NONBLOCK | O_DIRECT) == 0 ?
-		    write(fd, msg->data.bytes, msg->data.size) : -1;
+	n = !msg->packets || fcntl(fd, F_SETFL, O_NONBLOCK | O_DIRECT) == 0
+		    ? write(fd, msg->data.bytes, msg->data.size)
+		    : -1;
 	close(fd);
 	if (n < 0)
 		return -errno;

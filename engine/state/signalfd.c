@@ -17,7 +17,8 @@ bool signalfd_check(struct fd_look *look)
 	return true;
 }
 
-static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int copy)
 {
 	baton_Signalfd msg = {.fd = entry->fd};
 	int err = fd_info_u64(table, entry->fd, "sigmask:", 16, &msg.mask);
@@ -43,11 +44,15 @@ static int signalfd_restore(struct restore *r, const void *data)
 	if (err)
 		return err;
 	mask = remote_push(&r->leader, &msg->mask, sizeof(msg->mask));
-	err = fd_place(r, mask ? remote_call(&r->leader, SYS_signalfd4, (uint64_t)-1, mask,
-					     sizeof(msg->mask), 0) : -EFAULT, msg->fd);
+	err = fd_place(r,
+		       mask ? remote_call(&r->leader, SYS_signalfd4, (uint64_t)-1, mask,
+					  sizeof(msg->mask), 0)
+			    : -EFAULT,
+		       msg->fd);
 	remote_reset(&r->leader);
 	if (err)
-		return log_fail(err, "cannot restore fd %d (a signalfd): %s", msg->fd, strerror(-err));
+		return log_fail(err, "cannot restore fd %d (a signalfd): %s", msg->fd,
+				strerror(-err));
 	return 0;
 }
 

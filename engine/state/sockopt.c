@@ -25,7 +25,7 @@
 #define ON_ALL (ON_INET | ON_UNIX)
 
 /* How an option is treated. */
-#define SOFT 1	  /* the target may not have it: then it goes without, and says so */
+#define SOFT 1    /* the target may not have it: then it goes without, and says so */
 #define DOUBLED 2 /* the kernel reports twice of what was set */
 #define DEVICE 4  /* the index of an interface, which travels as its name */
 
@@ -34,7 +34,10 @@ struct option {
 	uint8_t size, on, how;
 };
 
-#define INT(level, name, on) {level, name, 4, on, 0}
+#define INT(level, name, on)                                                                       \
+	{                                                                                          \
+		level, name, 4, on, 0                                                              \
+	}
 
 /* Those that have an effect on bind(2) come before it, as all do. Source: socket(7), ip(7), ipv6(7), tcp(7),
  * udp(7), unix(7). */
@@ -153,7 +156,8 @@ static int get(int fd, const struct option *option, uint8_t value[static 16])
 }
 
 /* Puts an option into its travelling form. */
-static void put(const struct option *option, const uint8_t value[static 16], int len, baton_SockOption *out)
+static void put(const struct option *option, const uint8_t value[static 16], int len,
+		baton_SockOption *out)
 {
 	char name[IF_NAMESIZE] = "";
 	int index;
@@ -219,16 +223,21 @@ static int set(int fd, const struct option *option, const baton_SockOption *msg)
 		/* Beyond the limit of unprivileged sockets only with CAP_NET_ADMIN. */
 		if (setsockopt(fd, SOL_SOCKET, forced, &value, sizeof(value)) == 0)
 			return 0;
-		return setsockopt(fd, SOL_SOCKET, option->name, &value, sizeof(value)) < 0 ? -errno : 0;
+		return setsockopt(fd, SOL_SOCKET, option->name, &value, sizeof(value)) < 0 ? -errno
+											   : 0;
 	}
 	if (option->how & DEVICE) {
 		memcpy(name, msg->value.bytes, msg->value.size);
 		value = (int)if_nametoindex(name);
 		if (!value && name[0])
 			return -ENODEV;
-		return setsockopt(fd, option->level, option->name, &value, sizeof(value)) < 0 ? -errno : 0;
+		return setsockopt(fd, option->level, option->name, &value, sizeof(value)) < 0
+			       ? -errno
+			       : 0;
 	}
-	return setsockopt(fd, option->level, option->name, msg->value.bytes, msg->value.size) < 0 ? -errno : 0;
+	return setsockopt(fd, option->level, option->name, msg->value.bytes, msg->value.size) < 0
+		       ? -errno
+		       : 0;
 }
 
 static const struct option *find(const baton_SockOption *msg)
@@ -246,11 +255,12 @@ int sockopt_apply(int fd, const baton_SockOption *options, unsigned int nr)
 		int err = option ? set(fd, option, &options[i]) : -EPROTO;
 
 		if (err && option && (option->how & SOFT))
-			log_warn("socket option %d/%d is not available on this device", options[i].level,
-				 options[i].name);
+			log_warn("socket option %d/%d is not available on this device",
+				 options[i].level, options[i].name);
 		else if (err)
-			return log_fail(err, "cannot set socket option %d of level %d on this device: %s",
-					options[i].name, options[i].level, strerror(-err));
+			return log_fail(
+				err, "cannot set socket option %d of level %d on this device: %s",
+				options[i].name, options[i].level, strerror(-err));
 	}
 	return 0;
 }

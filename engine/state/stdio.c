@@ -32,11 +32,13 @@ bool tty_check(struct fd_look *look)
 
 bool stdio_check(struct fd_look *look)
 {
-	fd_say(look, "a standard stream to the outside (%.150s): becomes the receiver's", look->link);
+	fd_say(look, "a standard stream to the outside (%.150s): becomes the receiver's",
+	       look->link);
 	return true;
 }
 
-static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int copy)
 {
 	baton_Stdio msg = {
 		.fd = entry->fd,
@@ -103,14 +105,16 @@ static int stdio_restore(struct restore *r, const void *data)
 	const baton_Stdio *msg = data;
 	int err;
 
-	if (msg->fd < 0 || msg->fd > 2 || (msg->flags & ~(uint32_t)(O_ACCMODE | O_NONBLOCK | O_APPEND)))
+	if (msg->fd < 0 || msg->fd > 2 ||
+	    (msg->flags & ~(uint32_t)(O_ACCMODE | O_NONBLOCK | O_APPEND)))
 		return log_fail(EPROTO, "fd %d cannot be a standard stream", msg->fd);
 	err = fd_place_begin(r);
 	if (!err)
 		err = fd_place(r, r->stdio ? open_file(r, msg) : take_receivers(r, msg), msg->fd);
 	if (err)
-		return log_fail(err, "cannot give the process its standard stream %d (%s): %s", msg->fd,
-				r->stdio ? r->stdio : "the receiver's own", strerror(-err));
+		return log_fail(err, "cannot give the process its standard stream %d (%s): %s",
+				msg->fd, r->stdio ? r->stdio : "the receiver's own",
+				strerror(-err));
 	return 0;
 }
 

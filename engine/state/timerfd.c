@@ -39,7 +39,8 @@ static bool is_real_time(int clock)
 	return clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_ALARM;
 }
 
-static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int copy)
 {
 	baton_Timerfd msg = {.fd = entry->fd};
 	struct itimerspec left;
@@ -56,7 +57,8 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 	if (!err)
 		err = fd_info_u64(table, entry->fd, "settime flags:", 8, &flags);
 	if (err)
-		return log_fail(err, "cannot read fd %d (a timerfd): %s", entry->fd, strerror(-err));
+		return log_fail(err, "cannot read fd %d (a timerfd): %s", entry->fd,
+				strerror(-err));
 	msg.clock = (int32_t)clock;
 	msg.interval_ns = to_ns(&left.it_interval);
 	msg.value_ns = to_ns(&left.it_value);
@@ -103,7 +105,9 @@ static int timerfd_restore(struct restore *r, const void *data)
 		return log_fail(EPROTO, "fd %d: a time that no timerfd can have", msg->fd);
 	err = fd_place_begin(r);
 	if (!err)
-		err = fd_place(r, remote_call(&r->leader, SYS_timerfd_create, (uint64_t)msg->clock, 0), msg->fd);
+		err = fd_place(r,
+			       remote_call(&r->leader, SYS_timerfd_create, (uint64_t)msg->clock, 0),
+			       msg->fd);
 	if (err)
 		return log_fail(err, "cannot restore fd %d (a timerfd of clock %d): %s", msg->fd,
 				msg->clock, strerror(-err));

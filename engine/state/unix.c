@@ -55,7 +55,8 @@ static bool is_mutual(const struct fd_table *table, const struct fd_entry *peer,
 	return mutual;
 }
 
-static enum role role_of(const struct fd_table *table, const struct fd_entry *entry, const struct unix_look *look)
+static enum role role_of(const struct fd_table *table, const struct fd_entry *entry,
+			 const struct unix_look *look)
 {
 	const struct fd_entry *peer;
 
@@ -93,21 +94,27 @@ static bool say_connected(struct fd_look *look, const struct unix_look *socket, 
 	char text[112];
 
 	if (role == ROLE_OUTSIDE) {
-		fd_say(look, "a connection to another process (unix socket, %s), which cannot be moved; close it "
-		       "first", name_text(&socket->peer_name, socket->peer_len, text));
+		fd_say(look,
+		       "a connection to another process (unix socket, %s), which cannot be moved; "
+		       "close it "
+		       "first",
+		       name_text(&socket->peer_name, socket->peer_len, text));
 		return false;
 	}
 	if (role == ROLE_PAIR && (socket->name_len || socket->peer_len)) {
-		fd_say(look, "a connection of the process to its own unix socket (%s), which cannot be moved; "
-		       "close it first", name_text(&socket->name, socket->name_len, text));
+		fd_say(look,
+		       "a connection of the process to its own unix socket (%s), which cannot be "
+		       "moved; "
+		       "close it first",
+		       name_text(&socket->name, socket->name_len, text));
 		return false;
 	}
 	if (role == ROLE_NAMED)
 		fd_say(look, "a unix datagram socket connected to %s",
 		       name_text(&socket->peer_name, socket->peer_len, text));
 	else
-		fd_say(look, role == ROLE_PAIR ? "a socket pair inside the process" :
-						 "a unix connection whose other end is closed");
+		fd_say(look, role == ROLE_PAIR ? "a socket pair inside the process"
+					       : "a unix connection whose other end is closed");
 	return true;
 }
 
@@ -126,37 +133,49 @@ bool unix_check(struct fd_look *look)
 	int err = unix_look_at(look->copy, &socket);
 
 	if (err) {
-		fd_say(look, err == -EOPNOTSUPP ? "a connected unix socket, and this kernel cannot tell its peer "
-		       "(CONFIG_UNIX_DIAG); close it first" : "a unix socket that cannot be looked at");
+		fd_say(look,
+		       err == -EOPNOTSUPP
+			       ? "a connected unix socket, and this kernel cannot tell its peer "
+				 "(CONFIG_UNIX_DIAG); close it first"
+			       : "a unix socket that cannot be looked at");
 		return false;
 	}
 	if (sockopt_has_filter(look->copy)) {
-		fd_say(look, "a unix socket with a packet filter, which cannot be moved; detach it first");
+		fd_say(look, "a unix socket with a packet filter, which cannot be moved; detach it "
+			     "first");
 		return false;
 	}
 	if (socket.name.sun_path[0] == '/' && is_chrooted(look->table)) {
-		fd_say(look, "a unix socket with a path below another root folder (chroot), which cannot be "
-		       "moved; close it first");
+		fd_say(look, "a unix socket with a path below another root folder (chroot), which "
+			     "cannot be "
+			     "moved; close it first");
 		return false;
 	}
 	role = role_of(look->table, look->entry, &socket);
 	if (role != ROLE_ALONE)
 		return say_connected(look, &socket, role);
 	name_text(&socket.name, socket.name_len, text);
-	fd_say(look, socket.listening ? "a unix socket listening on %s" :
-		     socket.name_len ? "a unix socket bound to %s" : "a unix socket", text);
+	fd_say(look,
+	       socket.listening  ? "a unix socket listening on %s"
+	       : socket.name_len ? "a unix socket bound to %s"
+				 : "a unix socket",
+	       text);
 	return true;
 }
 
 /* ---- dump ---- */
 
-static int put_common(const struct fd_entry *entry, int fd, const struct unix_look *look, baton_Unix *msg)
+static int put_common(const struct fd_entry *entry, int fd, const struct unix_look *look,
+		      baton_Unix *msg)
 {
 	struct stat st;
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	*msg = (baton_Unix){.fd = entry->fd, .type = look->type, .other = -1, .uid = st.st_uid,
+	*msg = (baton_Unix){.fd = entry->fd,
+			    .type = look->type,
+			    .other = -1,
+			    .uid = st.st_uid,
 			    .gid = st.st_gid};
 	return sockopt_collect(fd, msg->options, OPTIONS_MAX, &msg->options_count);
 }
@@ -187,7 +206,8 @@ static int put_file(struct dump *d, const struct unix_look *look, baton_Unix *ms
 	if (dir < 0)
 		return -errno;
 	/* unix_diag has the inode of the file, so another socket of this name is told apart. */
-	if (fstatat(dir, path[0] == '/' ? path + strspn(path, "/") : path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	if (fstatat(dir, path[0] == '/' ? path + strspn(path, "/") : path, &st,
+		    AT_SYMLINK_NOFOLLOW) == 0 &&
 	    S_ISSOCK(st.st_mode) && (!look->file_ino || (uint32_t)st.st_ino == look->file_ino)) {
 		msg->has_file = true;
 		msg->file_mode = st.st_mode & 07777;
@@ -207,13 +227,16 @@ static int dump_alone(struct dump *d, const struct unix_look *look, baton_Unix *
 	if (err)
 		return err;
 	if (!look->listening && look->queued)
-		return log_fail(EAGAIN, "fd %d (a unix socket) has %u bytes that the program has not read; try "
-				"again when it has", msg->fd, look->queued);
+		return log_fail(
+			EAGAIN,
+			"fd %d (a unix socket) has %u bytes that the program has not read; try "
+			"again when it has",
+			msg->fd, look->queued);
 	msg->listening = look->listening;
 	msg->backlog = look->listening ? look->backlog : 0;
 	if (look->listening && look->queued)
-		log_warn("fd %d: %u connections that the program has not accepted will be closed", msg->fd,
-			 look->queued);
+		log_warn("fd %d: %u connections that the program has not accepted will be closed",
+			 msg->fd, look->queued);
 	return dump_emit(d, &kind_unix, msg);
 }
 
@@ -244,7 +267,9 @@ static int emit_queue(struct dump *d, baton_Unix *msg, int fd)
 
 	for (;;) {
 		struct iovec iov = {msg->data.bytes, sizeof(msg->data.bytes)};
-		struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+		struct msghdr header = {.msg_iov = &iov,
+					.msg_iovlen = 1,
+					.msg_control = control,
 					.msg_controllen = sizeof(control)};
 		ssize_t len = recvmsg(fd, &header, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 		int err;
@@ -252,11 +277,17 @@ static int emit_queue(struct dump *d, baton_Unix *msg, int fd)
 		if (len <= 0)
 			return len < 0 && errno != EAGAIN ? -errno : 0;
 		if (close_rights(&header))
-			return log_fail(EOPNOTSUPP, "fd %d (a socket pair) has a message with descriptors "
-					"(SCM_RIGHTS) that nobody has received; try again when it has", msg->fd);
+			return log_fail(
+				EOPNOTSUPP,
+				"fd %d (a socket pair) has a message with descriptors "
+				"(SCM_RIGHTS) that nobody has received; try again when it has",
+				msg->fd);
 		if (header.msg_flags & MSG_TRUNC)
-			return log_fail(EOPNOTSUPP, "fd %d (a socket pair) has a message of more than %d bytes; "
-					"try again when it was received", msg->fd, (int)sizeof(msg->data.bytes));
+			return log_fail(
+				EOPNOTSUPP,
+				"fd %d (a socket pair) has a message of more than %d bytes; "
+				"try again when it was received",
+				msg->fd, (int)sizeof(msg->data.bytes));
 		msg->data.size = (pb_size_t)len;
 		err = dump_emit(d, &kind_unix, msg);
 		if (err)
@@ -280,8 +311,8 @@ static int dump_queue(struct dump *d, baton_Unix *msg, int fd)
 }
 
 /* What waits at one end, and what was shut down. */
-static int dump_end(struct dump *d, const struct fd_entry *entry, const struct fd_entry *peer, int fd,
-		    baton_Unix *msg)
+static int dump_end(struct dump *d, const struct fd_entry *entry, const struct fd_entry *peer,
+		    int fd, baton_Unix *msg)
 {
 	struct unix_look look;
 	int err = unix_look_at(fd, &look);
@@ -304,13 +335,15 @@ static int dump_finish(struct dump *d, const struct fd_entry *entry, int fd, bat
 
 	if (err)
 		return err;
-	*msg = (baton_Unix){.fd = entry->fd, .step = baton_UnixStep_UNIX_STEP_END, .other = -1,
+	*msg = (baton_Unix){.fd = entry->fd,
+			    .step = baton_UnixStep_UNIX_STEP_END,
+			    .other = -1,
 			    .shutdown = look.shutdown};
 	return dump_emit(d, &kind_unix, msg);
 }
 
-static int dump_pair(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int fd,
-		     const struct unix_look *look, baton_Unix *msg)
+static int dump_pair(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		     int fd, const struct unix_look *look, baton_Unix *msg)
 {
 	const struct fd_entry *peer = look->peer ? find_socket(table, look->peer) : NULL;
 	int other = -1, err;
@@ -340,8 +373,8 @@ static int dump_pair(struct dump *d, const struct fd_table *table, const struct 
 	return err;
 }
 
-static int describe(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int fd,
-		    baton_Unix *msg)
+static int describe(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int fd, baton_Unix *msg)
 {
 	struct unix_look look;
 	enum role role;
@@ -352,13 +385,14 @@ static int describe(struct dump *d, const struct fd_table *table, const struct f
 	if (err)
 		return err;
 	role = role_of(table, entry, &look);
-	return role == ROLE_ALONE || role == ROLE_NAMED ? dump_alone(d, &look, msg) :
-							  dump_pair(d, table, entry, fd, &look, msg);
+	return role == ROLE_ALONE || role == ROLE_NAMED
+		       ? dump_alone(d, &look, msg)
+		       : dump_pair(d, table, entry, fd, &look, msg);
 }
 
 /* Datagram sockets are connected when every name is bound. */
-static int describe_peer(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int fd,
-			 baton_Unix *msg)
+static int describe_peer(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+			 int fd, baton_Unix *msg)
 {
 	struct unix_look look;
 	int err = unix_look_at(fd, &look);
@@ -373,24 +407,29 @@ static int describe_peer(struct dump *d, const struct fd_table *table, const str
 	return dump_emit(d, &kind_unix, msg);
 }
 
-static int with_message(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int fd,
-			int (*fn)(struct dump *, const struct fd_table *, const struct fd_entry *, int,
-				  baton_Unix *))
+static int with_message(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+			int fd,
+			int (*fn)(struct dump *, const struct fd_table *, const struct fd_entry *,
+				  int, baton_Unix *))
 {
 	size_t mark = arena_mark();
 	baton_Unix *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
 	int err = msg ? fn(d, table, entry, fd, msg) : -ENOMEM;
 
 	arena_reset(mark);
-	return err ? log_fail(err, "cannot read fd %d (a unix socket): %s", entry->fd, strerror(-err)) : 0;
+	return err ? log_fail(err, "cannot read fd %d (a unix socket): %s", entry->fd,
+			      strerror(-err))
+		   : 0;
 }
 
-static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
+		    int copy)
 {
 	return with_message(d, table, entry, copy, describe);
 }
 
-static int dump_connection(struct dump *d, const struct fd_table *table, const struct fd_entry *entry, int copy)
+static int dump_connection(struct dump *d, const struct fd_table *table,
+			   const struct fd_entry *entry, int copy)
 {
 	return with_message(d, table, entry, copy, describe_peer);
 }

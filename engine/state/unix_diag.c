@@ -65,8 +65,9 @@ static int parse(struct unix_look *look, void *buf, ssize_t len)
 	if (!NLMSG_OK(header, (size_t)len))
 		return -EPROTO;
 	if (header->nlmsg_type == NLMSG_ERROR)
-		return header->nlmsg_len >= NLMSG_LENGTH(sizeof(struct nlmsgerr)) ?
-			       ((struct nlmsgerr *)NLMSG_DATA(header))->error : -EPROTO;
+		return header->nlmsg_len >= NLMSG_LENGTH(sizeof(struct nlmsgerr))
+			       ? ((struct nlmsgerr *)NLMSG_DATA(header))->error
+			       : -EPROTO;
 	if (header->nlmsg_len < NLMSG_LENGTH(sizeof(*msg)))
 		return -EPROTO;
 	msg = NLMSG_DATA(header);
@@ -80,9 +81,12 @@ static int parse(struct unix_look *look, void *buf, ssize_t len)
 static int ask(struct unix_look *look, uint32_t ino)
 {
 	struct request request = {
-		.header = {.nlmsg_len = sizeof(request), .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+		.header = {.nlmsg_len = sizeof(request),
+			   .nlmsg_type = SOCK_DIAG_BY_FAMILY,
 			   .nlmsg_flags = NLM_F_REQUEST},
-		.body = {.sdiag_family = AF_UNIX, .udiag_states = ~0u, .udiag_ino = ino,
+		.body = {.sdiag_family = AF_UNIX,
+			 .udiag_states = ~0u,
+			 .udiag_ino = ino,
 			 .udiag_show = UDIAG_SHOW_VFS | UDIAG_SHOW_PEER | UDIAG_SHOW_RQLEN,
 			 .udiag_cookie = {NO_COOKIE, NO_COOKIE}},
 	};
@@ -110,7 +114,8 @@ int unix_look_at(int fd, struct unix_look *look)
 	err = sockopt_get_int(fd, SOL_SOCKET, SO_TYPE, &look->type);
 	if (!err)
 		err = sockopt_get_int(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting);
-	if (!err && (fstat(fd, &st) < 0 || getsockname(fd, (struct sockaddr *)&look->name, &len) < 0))
+	if (!err &&
+	    (fstat(fd, &st) < 0 || getsockname(fd, (struct sockaddr *)&look->name, &len) < 0))
 		err = -errno;
 	if (err)
 		return err;

@@ -61,7 +61,8 @@ static int enter_folder(const baton_Unix *msg)
 		int err = msg->folder[0] == '/' ? -errno : -EPROTO;
 
 		close(before);
-		return log_fail(err, "cannot go to %s for a unix socket: %s", msg->folder, strerror(-err));
+		return log_fail(err, "cannot go to %s for a unix socket: %s", msg->folder,
+				strerror(-err));
 	}
 	return before;
 }
@@ -84,15 +85,16 @@ static int remove_stale(const baton_Unix *msg, const struct sockaddr_un *address
 	if (lstat(address->sun_path, &st) < 0)
 		return 0;
 	if (!S_ISSOCK(st.st_mode))
-		return log_fail(EEXIST, "fd %d: %s is no socket on this device", msg->fd, address->sun_path);
+		return log_fail(EEXIST, "fd %d: %s is no socket on this device", msg->fd,
+				address->sun_path);
 	fd = socket(AF_UNIX, msg->type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
 	err = connect(fd, (const struct sockaddr *)address, len) < 0 ? errno : 0;
 	close(fd);
 	if (err != ECONNREFUSED)
-		return log_fail(EADDRINUSE, "fd %d: %s is in use on this device; end what uses it", msg->fd,
-				address->sun_path);
+		return log_fail(EADDRINUSE, "fd %d: %s is in use on this device; end what uses it",
+				msg->fd, address->sun_path);
 	return unlink(address->sun_path) < 0 ? -errno : 0;
 }
 
@@ -112,8 +114,8 @@ static int bind_path(const baton_Unix *msg, int fd)
 	if (err)
 		return err;
 	if (bind(fd, (struct sockaddr *)&u.address, len) < 0)
-		return log_fail(errno, "fd %d: cannot make the socket %s: %s", msg->fd, u.address.sun_path,
-				strerror(errno));
+		return log_fail(errno, "fd %d: cannot make the socket %s: %s", msg->fd,
+				u.address.sun_path, strerror(errno));
 	if (!msg->has_file) /* the program had unlinked it */
 		return unlink(u.address.sun_path) < 0 ? -errno : 0;
 	if (lchown(u.address.sun_path, msg->file_uid, msg->file_gid) < 0 ||
@@ -133,8 +135,10 @@ static int bind_name(const baton_Unix *msg, int fd)
 	if (!is_path(msg)) {
 		if (bind(fd, (struct sockaddr *)&address, len) == 0)
 			return 0;
-		return log_fail(errno, "fd %d: cannot bind a unix socket to the abstract name @%.*s: %s", msg->fd,
-				(int)msg->name.size - 1, (const char *)msg->name.bytes + 1, strerror(errno));
+		return log_fail(errno,
+				"fd %d: cannot bind a unix socket to the abstract name @%.*s: %s",
+				msg->fd, (int)msg->name.size - 1, (const char *)msg->name.bytes + 1,
+				strerror(errno));
 	}
 	before = enter_folder(msg);
 	if (before < -1)
@@ -242,8 +246,9 @@ static int connect_name(const baton_Unix *msg, int fd)
 	if (before < -1)
 		return before;
 	if (connect(fd, (struct sockaddr *)&address, len) < 0)
-		log_warn("fd %d: the unix socket it was connected to is not there on this device: %s", msg->fd,
-			 strerror(errno));
+		log_warn("fd %d: the unix socket it was connected to is not there on this device: "
+			 "%s",
+			 msg->fd, strerror(errno));
 	leave_folder(before);
 	return 0;
 }
@@ -288,5 +293,7 @@ int unix_restore(struct restore *r, const void *data)
 		err = run_step(r, msg);
 	if (err)
 		let_go();
-	return err ? log_fail(err, "cannot restore fd %d (a unix socket): %s", msg->fd, strerror(-err)) : 0;
+	return err ? log_fail(err, "cannot restore fd %d (a unix socket): %s", msg->fd,
+			      strerror(-err))
+		   : 0;
 }

@@ -12,13 +12,13 @@
 struct unix_look {
 	int type;
 	bool listening;
-	bool connected;	       /* has or had a peer */
-	uint64_t peer;	       /* inode of the peer's socket; 0: it is closed */
-	uint32_t queued;       /* bytes to be read; of a listening socket connections to be accepted */
+	bool connected;  /* has or had a peer */
+	uint64_t peer;   /* inode of the peer's socket; 0: it is closed */
+	uint32_t queued; /* bytes to be read; of a listening socket connections to be accepted */
 	uint32_t backlog;
-	uint32_t shutdown;     /* 1: nothing can be received, 2: nothing can be sent */
-	uint32_t file_dev;     /* of the path it is bound to, the kernel's form of a device number; */
-	uint32_t file_ino;     /* 0: none */
+	uint32_t shutdown; /* 1: nothing can be received, 2: nothing can be sent */
+	uint32_t file_dev; /* of the path it is bound to, the kernel's form of a device number; */
+	uint32_t file_ino; /* 0: none */
 	struct sockaddr_un name, peer_name;
 	socklen_t name_len, peer_len; /* bytes of sun_path; 0: none */
 };

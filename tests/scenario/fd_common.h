@@ -34,7 +34,8 @@ static __attribute__((unused)) void fd_make_file(const char *path, const char *t
 {
 	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
 
-	CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && !close(fd), "%s", path);
+	CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && !close(fd), "%s",
+	      path);
 }
 
 /* How many descriptors are open. */

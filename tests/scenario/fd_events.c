@@ -141,7 +141,8 @@ static void signalfd_check(void)
 	struct signalfd_siginfo info;
 
 	CHECK(read(fd[0], &info, sizeof(info)) == sizeof(info));
-	CHECK((int)info.ssi_signo == SIGRTMIN + 2 && info.ssi_int == 77 && (pid_t)info.ssi_pid == getpid());
+	CHECK((int)info.ssi_signo == SIGRTMIN + 2 && info.ssi_int == 77 &&
+	      (pid_t)info.ssi_pid == getpid());
 	CHECK(read(fd[0], &info, sizeof(info)) < 0 && errno == EAGAIN);
 	CHECK(!raise(SIGUSR1) && read(fd[0], &info, sizeof(info)) == sizeof(info));
 	CHECK(info.ssi_signo == SIGUSR1);
@@ -196,7 +197,8 @@ static void inotify_check(void)
 	CHECK(read(fd[0], buf, sizeof(buf)) > 0);
 	CHECK(event->wd == watch[0] && event->mask == IN_CREATE && !strcmp(event->name, "new"));
 	fd_make_file(other, "y");
-	CHECK(read(fd[0], buf, sizeof(buf)) > 0 && event->wd == watch[2] && event->mask == IN_MODIFY);
+	CHECK(read(fd[0], buf, sizeof(buf)) > 0 && event->wd == watch[2] &&
+	      event->mask == IN_MODIFY);
 	while (read(fd[0], buf, sizeof(buf)) > 0)
 		;
 	CHECK(inotify_rm_watch(fd[0], watch[2]) < 0, "a one-shot watch is gone after its event");
@@ -339,9 +341,12 @@ static void nested_sabotage(void)
 }
 
 static const struct fd_case cases[] = {
-#define CASE(name) {#name, name##_prepare, name##_check, name##_sabotage, NULL}
-	CASE(eventfd), CASE(timerfd), CASE(signalfd), CASE(inotify), CASE(epoll), CASE(epollnumbers),
-	CASE(nested),
+#define CASE(name)                                                                                 \
+	{                                                                                          \
+#name, name##_prepare, name##_check, name##_sabotage, NULL                         \
+	}
+	CASE(eventfd), CASE(timerfd),      CASE(signalfd), CASE(inotify),
+	CASE(epoll),   CASE(epollnumbers), CASE(nested),
 };
 
 int main(int argc, char **argv)

@@ -181,13 +181,16 @@ static void pipe_sabotage(void)
 static void packets_prepare(void)
 {
 	CHECK(!pipe2(fd, O_DIRECT));
-	CHECK(write(fd[1], "one", 3) == 3 && write(fd[1], "three", 5) == 5 && write(fd[1], "x", 1) == 1);
+	CHECK(write(fd[1], "one", 3) == 3 && write(fd[1], "three", 5) == 5 &&
+	      write(fd[1], "x", 1) == 1);
 }
 
 static void packets_check(void)
 {
-	CHECK(read(fd[0], buf, 100) == 3 && read(fd[0], buf, 100) == 5 && read(fd[0], buf, 100) == 1);
-	CHECK(write(fd[1], "ab", 2) == 2 && write(fd[1], "c", 1) == 1 && read(fd[0], buf, 100) == 2);
+	CHECK(read(fd[0], buf, 100) == 3 && read(fd[0], buf, 100) == 5 &&
+	      read(fd[0], buf, 100) == 1);
+	CHECK(write(fd[1], "ab", 2) == 2 && write(fd[1], "c", 1) == 1 &&
+	      read(fd[0], buf, 100) == 2);
 }
 
 static void packets_sabotage(void)
@@ -313,7 +316,8 @@ static void sealed_prepare(void)
 
 static void sealed_check(void)
 {
-	CHECK(fcntl(fd[0], F_GET_SEALS) == (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL));
+	CHECK(fcntl(fd[0], F_GET_SEALS) ==
+	      (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL));
 	CHECK(fcntl(fd[1], F_GET_SEALS) == F_SEAL_SEAL && fcntl(fd[2], F_GET_SEALS) == 0);
 	CHECK(pread(fd[0], buf, 100, 0) == 8 && !memcmp(buf, "constant", 8));
 	CHECK(pwrite(fd[0], "x", 1, 0) < 0 && errno == EPERM);
@@ -350,7 +354,8 @@ static void lock_prepare(void)
 	for (int i = 0; i < 3; i++)
 		CHECK((fd[i] = open(name, O_RDWR)) >= 0);
 	fd[3] = open(name, O_RDONLY);
-	CHECK(!flock(fd[0], LOCK_EX) && !fcntl(fd[1], F_SETLK, &posix) && !fcntl(fd[2], F_OFD_SETLK, &ofd));
+	CHECK(!flock(fd[0], LOCK_EX) && !fcntl(fd[1], F_SETLK, &posix) &&
+	      !fcntl(fd[2], F_OFD_SETLK, &ofd));
 }
 
 static void lock_check(void)
@@ -365,13 +370,17 @@ static void lock_check(void)
 	/* A POSIX lock is seen by another process. */
 	pid = fork();
 	if (!pid) {
-		struct flock at = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 12, .l_len = 1};
-		struct flock free_part = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 20, .l_len = 10};
-		struct flock end = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1 << 20, .l_len = 1};
+		struct flock at = {
+			.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 12, .l_len = 1};
+		struct flock free_part = {
+			.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 20, .l_len = 10};
+		struct flock end = {
+			.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1 << 20, .l_len = 1};
 		bool ok = !fcntl(other, F_GETLK, &at) && at.l_type == F_WRLCK && at.l_start == 10 &&
-			  at.l_len == 5 && at.l_pid == getppid() && !fcntl(other, F_GETLK, &free_part) &&
-			  free_part.l_type == F_UNLCK && !fcntl(other, F_GETLK, &end) &&
-			  end.l_type == F_RDLCK && end.l_pid == -1 && end.l_start == 100 && end.l_len == 0;
+			  at.l_len == 5 && at.l_pid == getppid() &&
+			  !fcntl(other, F_GETLK, &free_part) && free_part.l_type == F_UNLCK &&
+			  !fcntl(other, F_GETLK, &end) && end.l_type == F_RDLCK &&
+			  end.l_pid == -1 && end.l_start == 100 && end.l_len == 0;
 
 		_exit(ok ? 0 : 1);
 	}
@@ -479,10 +488,17 @@ static void limit_sabotage(void)
 }
 
 static const struct fd_case cases[] = {
-#define CASE(name) {#name, name##_prepare, name##_check, name##_sabotage, NULL}
-	CASE(file), CASE(shared), CASE(path), CASE(device), CASE(pipe), CASE(packets), CASE(halfpipe),
-	CASE(fifo), CASE(memfd), CASE(sealed), CASE(lock), CASE(async), CASE(numbers),
-	{"limit", limit_prepare, limit_check, limit_sabotage, limit_switch},
+#define CASE(name)                                                                                 \
+	{                                                                                          \
+#name, name##_prepare, name##_check, name##_sabotage, NULL                         \
+	}
+	CASE(file),     CASE(shared),
+	CASE(path),     CASE(device),
+	CASE(pipe),     CASE(packets),
+	CASE(halfpipe), CASE(fifo),
+	CASE(memfd),    CASE(sealed),
+	CASE(lock),     CASE(async),
+	CASE(numbers),  {"limit", limit_prepare, limit_check, limit_sabotage, limit_switch},
 };
 
 int main(int argc, char **argv)

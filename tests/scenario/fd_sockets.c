@@ -30,14 +30,16 @@ static int get(int which, int level, int option)
 
 static void set(int which, int level, int option, int value)
 {
-	CHECK(!setsockopt(which, level, option, &value, sizeof(value)), "option %d/%d", level, option);
+	CHECK(!setsockopt(which, level, option, &value, sizeof(value)), "option %d/%d", level,
+	      option);
 }
 
 /* ---- tcp ---- */
 
 static struct sockaddr_in v4(uint16_t port)
 {
-	return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port),
+	return (struct sockaddr_in){.sin_family = AF_INET,
+				    .sin_port = htons(port),
 				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
@@ -46,7 +48,8 @@ static void tcp_prepare(void)
 	struct sockaddr_in a = v4(8080), b = v4(8081);
 
 	for (int i = 0; i < 3; i++)
-		CHECK((fd[i] = socket(AF_INET, SOCK_STREAM | (i ? SOCK_CLOEXEC : SOCK_NONBLOCK), 0)) >= 0);
+		CHECK((fd[i] = socket(AF_INET, SOCK_STREAM | (i ? SOCK_CLOEXEC : SOCK_NONBLOCK),
+				      0)) >= 0);
 	set(fd[0], SOL_SOCKET, SO_REUSEADDR, 1);
 	CHECK(!bind(fd[0], (struct sockaddr *)&a, sizeof(a)) && !listen(fd[0], 17));
 	CHECK(!bind(fd[1], (struct sockaddr *)&b, sizeof(b)));
@@ -68,8 +71,10 @@ static void tcp_check(void)
 	int client, server;
 
 	CHECK(accept(fd[0], NULL, NULL) < 0 && errno == EAGAIN);
-	CHECK(!getsockopt(fd[0], IPPROTO_TCP, TCP_INFO, &info, &info_len) && info.tcpi_sacked == 17);
-	CHECK(get(fd[0], SOL_SOCKET, SO_REUSEADDR) == 1 && get(fd[1], SOL_SOCKET, SO_REUSEADDR) == 0);
+	CHECK(!getsockopt(fd[0], IPPROTO_TCP, TCP_INFO, &info, &info_len) &&
+	      info.tcpi_sacked == 17);
+	CHECK(get(fd[0], SOL_SOCKET, SO_REUSEADDR) == 1 &&
+	      get(fd[1], SOL_SOCKET, SO_REUSEADDR) == 0);
 	client = client_of((struct sockaddr *)&a, sizeof(a));
 	server = accept(fd[0], NULL, NULL);
 	CHECK(server >= 0 && write(client, "hello", 5) == 5 && read(server, buf, 100) == 5);
@@ -87,7 +92,8 @@ static void tcp_sabotage(void)
 
 static void tcp6_prepare(void)
 {
-	struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_port = htons(8086), .sin6_addr = IN6ADDR_ANY_INIT};
+	struct sockaddr_in6 a = {
+		.sin6_family = AF_INET6, .sin6_port = htons(8086), .sin6_addr = IN6ADDR_ANY_INIT};
 
 	fd[0] = socket(AF_INET6, SOCK_STREAM, 0);
 	fd[1] = socket(AF_INET6, SOCK_STREAM, 0);
@@ -100,7 +106,8 @@ static void tcp6_prepare(void)
 static void tcp6_check(void)
 {
 	struct sockaddr_in both = v4(8086), only = v4(8087);
-	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(8087),
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6,
+				   .sin6_port = htons(8087),
 				   .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	int client = socket(AF_INET, SOCK_STREAM, 0);
 
@@ -157,22 +164,32 @@ static void options_check(void)
 	socklen_t len = sizeof(linger);
 	char device[16];
 
-	CHECK(get(fd[0], SOL_SOCKET, SO_REUSEPORT) == 1 && get(fd[0], SOL_SOCKET, SO_KEEPALIVE) == 1);
-	CHECK(get(fd[0], SOL_SOCKET, SO_OOBINLINE) == 1 && get(fd[0], SOL_SOCKET, SO_RCVBUF) == 60000);
-	CHECK(get(fd[0], SOL_SOCKET, SO_SNDBUF) == 40000000 && get(fd[0], SOL_SOCKET, SO_PRIORITY) == 3);
-	CHECK(!getsockopt(fd[0], SOL_SOCKET, SO_LINGER, &linger, &len) && linger.l_onoff && linger.l_linger == 7);
+	CHECK(get(fd[0], SOL_SOCKET, SO_REUSEPORT) == 1 &&
+	      get(fd[0], SOL_SOCKET, SO_KEEPALIVE) == 1);
+	CHECK(get(fd[0], SOL_SOCKET, SO_OOBINLINE) == 1 &&
+	      get(fd[0], SOL_SOCKET, SO_RCVBUF) == 60000);
+	CHECK(get(fd[0], SOL_SOCKET, SO_SNDBUF) == 40000000 &&
+	      get(fd[0], SOL_SOCKET, SO_PRIORITY) == 3);
+	CHECK(!getsockopt(fd[0], SOL_SOCKET, SO_LINGER, &linger, &len) && linger.l_onoff &&
+	      linger.l_linger == 7);
 	len = sizeof(timeout);
 	CHECK(!getsockopt(fd[0], SOL_SOCKET, SO_RCVTIMEO, &timeout, &len) && timeout.tv_sec == 3 &&
 	      timeout.tv_usec == 500000);
 	len = sizeof(device);
-	CHECK(!getsockopt(fd[0], SOL_SOCKET, SO_BINDTODEVICE, device, &len) && !strcmp(device, "lo"));
-	CHECK(get(fd[0], IPPROTO_TCP, TCP_NODELAY) == 1 && get(fd[0], IPPROTO_TCP, TCP_KEEPIDLE) == 33);
-	CHECK(get(fd[0], IPPROTO_TCP, TCP_USER_TIMEOUT) == 4444 && get(fd[0], IPPROTO_TCP, TCP_FASTOPEN) == 5);
+	CHECK(!getsockopt(fd[0], SOL_SOCKET, SO_BINDTODEVICE, device, &len) &&
+	      !strcmp(device, "lo"));
+	CHECK(get(fd[0], IPPROTO_TCP, TCP_NODELAY) == 1 &&
+	      get(fd[0], IPPROTO_TCP, TCP_KEEPIDLE) == 33);
+	CHECK(get(fd[0], IPPROTO_TCP, TCP_USER_TIMEOUT) == 4444 &&
+	      get(fd[0], IPPROTO_TCP, TCP_FASTOPEN) == 5);
 	CHECK(get(fd[0], IPPROTO_TCP, TCP_DEFER_ACCEPT) == atoi(buf));
 	CHECK(get(fd[0], IPPROTO_IP, IP_TOS) == 0x10 && get(fd[0], IPPROTO_IP, IP_TTL) == 9);
-	CHECK(get(fd[1], SOL_SOCKET, SO_BROADCAST) == 1 && get(fd[1], IPPROTO_IPV6, IPV6_MULTICAST_HOPS) == 5);
-	CHECK(get(fd[1], IPPROTO_IPV6, IPV6_MULTICAST_IF) == 1 && get(fd[1], IPPROTO_IPV6, IPV6_RECVPKTINFO) == 1);
-	CHECK(get(fd[2], SOL_SOCKET, SO_KEEPALIVE) == 0 && get(fd[2], IPPROTO_TCP, TCP_NODELAY) == 0);
+	CHECK(get(fd[1], SOL_SOCKET, SO_BROADCAST) == 1 &&
+	      get(fd[1], IPPROTO_IPV6, IPV6_MULTICAST_HOPS) == 5);
+	CHECK(get(fd[1], IPPROTO_IPV6, IPV6_MULTICAST_IF) == 1 &&
+	      get(fd[1], IPPROTO_IPV6, IPV6_RECVPKTINFO) == 1);
+	CHECK(get(fd[2], SOL_SOCKET, SO_KEEPALIVE) == 0 &&
+	      get(fd[2], IPPROTO_TCP, TCP_NODELAY) == 0);
 	CHECK(get(fd[3], SOL_SOCKET, SO_PASSCRED) == 1);
 }
 
@@ -191,7 +208,8 @@ static void udp_prepare(void)
 	for (int i = 0; i < 4; i++)
 		CHECK((fd[i] = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0)) >= 0);
 	CHECK(!bind(fd[0], (struct sockaddr *)&a, sizeof(a)));
-	CHECK(!bind(fd[1], (struct sockaddr *)&b, sizeof(b)) && !connect(fd[1], (struct sockaddr *)&a, sizeof(a)));
+	CHECK(!bind(fd[1], (struct sockaddr *)&b, sizeof(b)) &&
+	      !connect(fd[1], (struct sockaddr *)&a, sizeof(a)));
 	CHECK(!connect(fd[2], (struct sockaddr *)&group, sizeof(group)));
 	CHECK(!setsockopt(fd[0], IPPROTO_IP, IP_ADD_MEMBERSHIP, &join, sizeof(join)));
 }
@@ -203,11 +221,15 @@ static void udp_check(void)
 	struct ip_mreqn join = {.imr_multiaddr.s_addr = htonl(0xe00000fb), .imr_ifindex = 1};
 
 	CHECK(send(fd[1], "ask", 3, 0) == 3);
-	CHECK(recvfrom(fd[0], buf, 100, 0, (struct sockaddr *)&from, &len) == 3 && ntohs(from.sin_port) == 5354);
-	CHECK(sendto(fd[0], "answer", 6, 0, (struct sockaddr *)&from, len) == 6 && recv(fd[1], buf, 100, 0) == 6);
+	CHECK(recvfrom(fd[0], buf, 100, 0, (struct sockaddr *)&from, &len) == 3 &&
+	      ntohs(from.sin_port) == 5354);
+	CHECK(sendto(fd[0], "answer", 6, 0, (struct sockaddr *)&from, len) == 6 &&
+	      recv(fd[1], buf, 100, 0) == 6);
 	CHECK(send(fd[2], "x", 1, 0) == 1 && recv(fd[0], buf, 100, 0) == 1);
-	CHECK(sendto(fd[3], "yy", 2, 0, (struct sockaddr *)&a, sizeof(a)) == 2 && recv(fd[0], buf, 100, 0) == 2);
-	CHECK(setsockopt(fd[0], IPPROTO_IP, IP_ADD_MEMBERSHIP, &join, sizeof(join)) < 0 && errno == EADDRINUSE,
+	CHECK(sendto(fd[3], "yy", 2, 0, (struct sockaddr *)&a, sizeof(a)) == 2 &&
+	      recv(fd[0], buf, 100, 0) == 2);
+	CHECK(setsockopt(fd[0], IPPROTO_IP, IP_ADD_MEMBERSHIP, &join, sizeof(join)) < 0 &&
+		      errno == EADDRINUSE,
 	      "a member of the group");
 }
 
@@ -261,7 +283,8 @@ static void unix_check(void)
 	client = client_of((struct sockaddr *)&address, address_len);
 	server = accept(fd[0], NULL, NULL);
 	CHECK(server >= 0 && write(client, "abc", 3) == 3 && read(server, buf, 100) == 3);
-	CHECK(!getsockopt(client, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len) && peer.pid == getpid());
+	CHECK(!getsockopt(client, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len) &&
+	      peer.pid == getpid());
 }
 
 static void unix_sabotage(void)
@@ -336,7 +359,8 @@ static void pair_check(void)
 	CHECK(read(fd[1], buf, 100) == 0 && read(fd[0], buf, 100) == 4 && !memcmp(buf, "back", 4));
 	CHECK(send(fd[0], "x", 1, MSG_NOSIGNAL) < 0 && errno == EPIPE);
 	CHECK(write(fd[2], "more", 4) == 4 && read(fd[0], buf, 100) == 4);
-	CHECK(get(fd[0], SOL_SOCKET, SO_SNDBUF) == 200000 && get(fd[1], SOL_SOCKET, SO_PEEK_OFF) == -1);
+	CHECK(get(fd[0], SOL_SOCKET, SO_SNDBUF) == 200000 &&
+	      get(fd[1], SOL_SOCKET, SO_PEEK_OFF) == -1);
 }
 
 static void pair_sabotage(void)
@@ -348,7 +372,8 @@ static void pair_sabotage(void)
 
 static void halfpair_prepare(void)
 {
-	CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, fd) && write(fd[1], "rest", 4) == 4 && !close(fd[1]));
+	CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, fd) && write(fd[1], "rest", 4) == 4 &&
+	      !close(fd[1]));
 }
 
 static void halfpair_check(void)
@@ -367,12 +392,14 @@ static void halfpair_sabotage(void)
 static void seqpacket_prepare(void)
 {
 	CHECK(!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fd));
-	CHECK(write(fd[0], "one", 3) == 3 && write(fd[0], "three", 5) == 5 && write(fd[1], "z", 1) == 1);
+	CHECK(write(fd[0], "one", 3) == 3 && write(fd[0], "three", 5) == 5 &&
+	      write(fd[1], "z", 1) == 1);
 }
 
 static void seqpacket_check(void)
 {
-	CHECK(read(fd[1], buf, 100) == 3 && read(fd[1], buf, 100) == 5 && read(fd[0], buf, 100) == 1);
+	CHECK(read(fd[1], buf, 100) == 3 && read(fd[1], buf, 100) == 5 &&
+	      read(fd[0], buf, 100) == 1);
 	CHECK(read(fd[1], buf, 100) < 0 && errno == EAGAIN);
 	CHECK(!close(fd[0]) && read(fd[1], buf, 100) == 0);
 }
@@ -400,7 +427,8 @@ static void datagram_prepare(void)
 static void datagram_check(void)
 {
 	CHECK(send(fd[0], "line", 4, 0) == 4 && recv(fd[1], buf, 100, 0) == 4);
-	CHECK(recv(fd[3], buf, 100, 0) == 4 && send(fd[3], "b", 1, 0) == 1 && recv(fd[2], buf, 100, 0) == 1);
+	CHECK(recv(fd[3], buf, 100, 0) == 4 && send(fd[3], "b", 1, 0) == 1 &&
+	      recv(fd[2], buf, 100, 0) == 1);
 }
 
 static void datagram_sabotage(void)
@@ -410,9 +438,12 @@ static void datagram_sabotage(void)
 }
 
 static const struct fd_case cases[] = {
-#define CASE(name) {#name, name##_prepare, name##_check, name##_sabotage, NULL}
-	CASE(tcp), CASE(tcp6), CASE(options), CASE(udp), CASE(unix), CASE(relative), CASE(abstract),
-	CASE(pair), CASE(halfpair), CASE(seqpacket), CASE(datagram),
+#define CASE(name)                                                                                 \
+	{                                                                                          \
+#name, name##_prepare, name##_check, name##_sabotage, NULL                         \
+	}
+	CASE(tcp),      CASE(tcp6), CASE(options),  CASE(udp),       CASE(unix),     CASE(relative),
+	CASE(abstract), CASE(pair), CASE(halfpair), CASE(seqpacket), CASE(datagram),
 };
 
 int main(int argc, char **argv)

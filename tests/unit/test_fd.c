@@ -238,21 +238,66 @@ static int hold_at(int fd)
 
 /* ---- what is carried, what is refused ---- */
 
-static void hold_dir(void) { hold_at(open("/tmp", O_RDONLY)); }
-static void hold_null(void) { hold_at(open("/dev/null", O_RDONLY)); }
-static void hold_eventfd(void) { hold_at(eventfd(3, 0)); }
-static void hold_timerfd(void) { hold_at(timerfd_create(CLOCK_MONOTONIC, 0)); }
-static void hold_packet(void) { hold_at(socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL))); }
-static void hold_netlink(void) { hold_at(socket(AF_NETLINK, SOCK_RAW, 0)); }
-static void hold_raw(void) { hold_at(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP)); }
-static void hold_udp(void) { hold_at(socket(AF_INET, SOCK_DGRAM, 0)); }
-static void hold_pidfd(void) { hold_at((int)syscall(SYS_pidfd_open, getpid(), 0)); }
-static void hold_uffd(void) { hold_at((int)syscall(SYS_userfaultfd, O_CLOEXEC)); }
-static void hold_ns(void) { hold_at(open("/proc/self/ns/net", O_RDONLY)); }
-static void hold_mem(void) { hold_at(open("/dev/mem", O_RDONLY)); }
-static void hold_memfd(void) { hold_at(memfd_create("x", 0)); }
-static void hold_outside(void) { hold_at(dup(101)); }
-static void hold_tty(void) { hold_at(posix_openpt(O_RDWR | O_NOCTTY)); }
+static void hold_dir(void)
+{
+	hold_at(open("/tmp", O_RDONLY));
+}
+static void hold_null(void)
+{
+	hold_at(open("/dev/null", O_RDONLY));
+}
+static void hold_eventfd(void)
+{
+	hold_at(eventfd(3, 0));
+}
+static void hold_timerfd(void)
+{
+	hold_at(timerfd_create(CLOCK_MONOTONIC, 0));
+}
+static void hold_packet(void)
+{
+	hold_at(socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)));
+}
+static void hold_netlink(void)
+{
+	hold_at(socket(AF_NETLINK, SOCK_RAW, 0));
+}
+static void hold_raw(void)
+{
+	hold_at(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
+}
+static void hold_udp(void)
+{
+	hold_at(socket(AF_INET, SOCK_DGRAM, 0));
+}
+static void hold_pidfd(void)
+{
+	hold_at((int)syscall(SYS_pidfd_open, getpid(), 0));
+}
+static void hold_uffd(void)
+{
+	hold_at((int)syscall(SYS_userfaultfd, O_CLOEXEC));
+}
+static void hold_ns(void)
+{
+	hold_at(open("/proc/self/ns/net", O_RDONLY));
+}
+static void hold_mem(void)
+{
+	hold_at(open("/dev/mem", O_RDONLY));
+}
+static void hold_memfd(void)
+{
+	hold_at(memfd_create("x", 0));
+}
+static void hold_outside(void)
+{
+	hold_at(dup(101));
+}
+static void hold_tty(void)
+{
+	hold_at(posix_openpt(O_RDWR | O_NOCTTY));
+}
 static void hold_inotify(void)
 {
 	inotify_add_watch(hold_at(inotify_init1(0)), folder, IN_CREATE);
@@ -289,7 +334,8 @@ static int listener(struct sockaddr_in *address)
 	socklen_t len = sizeof(*address);
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
-	*address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	*address = (struct sockaddr_in){.sin_family = AF_INET,
+					.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	if (bind(fd, (struct sockaddr *)address, len) || listen(fd, 1) ||
 	    getsockname(fd, (struct sockaddr *)address, &len))
 		_exit(4);
@@ -367,9 +413,10 @@ static void test_each_thing_is_named(void **state)
 			continue;
 		}
 		ask(HELD);
-		if (!answer.seen || answer.carried != things[i].carried || !strstr(answer.text, things[i].text))
-			fail_msg("%s: seen %d carried %d \"%s\"", things[i].text, answer.seen, answer.carried,
-				 answer.text);
+		if (!answer.seen || answer.carried != things[i].carried ||
+		    !strstr(answer.text, things[i].text))
+			fail_msg("%s: seen %d carried %d \"%s\"", things[i].text, answer.seen,
+				 answer.carried, answer.text);
 		stop();
 	}
 }
@@ -379,9 +426,9 @@ static void test_each_thing_is_named(void **state)
 static void dump_all(void)
 {
 	static const struct state_kind *const kinds[] = {
-		&kind_file, &kind_pipe, &kind_eventfd, &kind_timerfd, &kind_signalfd, &kind_inotify,
-		&kind_memfd, &kind_memfd_seal, &kind_inet, &kind_unix, &kind_stdio, &kind_epoll, &kind_fd,
-		&kind_epoll_watch, &kind_lock,
+		&kind_file,    &kind_pipe,  &kind_eventfd,    &kind_timerfd,     &kind_signalfd,
+		&kind_inotify, &kind_memfd, &kind_memfd_seal, &kind_inet,        &kind_unix,
+		&kind_stdio,   &kind_epoll, &kind_fd,         &kind_epoll_watch, &kind_lock,
 	};
 	struct dump d = {.pid = pid, .proc_fd = proc_fd, .pidfd = pidfd};
 
@@ -490,7 +537,9 @@ static void hold_rights(void)
 {
 	char control[CMSG_SPACE(sizeof(int))] = "";
 	struct iovec iov = {(void *)"x", 1};
-	struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+	struct msghdr header = {.msg_iov = &iov,
+				.msg_iovlen = 1,
+				.msg_control = control,
 				.msg_controllen = sizeof(control)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&header);
 	int ends[2], fd = 0;
