@@ -32,7 +32,7 @@ struct check {
 	pid_t pid; /* 0: none */
 	bool json;
 	bool keys_ready;
-	const char *comma; /* JSON: what stands in front of the next element */
+	const char *comma;    /* JSON: what stands in front of the next element */
 	enum outcome outcome; /* of the first part that found something */
 };
 
@@ -189,13 +189,15 @@ static void print_footprint(struct check *c)
 	if (footprint_read(c->pid, &f))
 		return;
 	if (c->json) {
-		printf(", \"threads\": %u, \"mappings\": %u, \"resident_kib\": %llu, \"lazy_kib\": %llu",
+		printf(", \"threads\": %u, \"mappings\": %u, \"resident_kib\": %llu, \"lazy_kib\": "
+		       "%llu",
 		       f.threads, f.mappings, (unsigned long long)f.resident_kib,
 		       (unsigned long long)f.lazy_kib);
 		return;
 	}
 	snprintf(text, sizeof(text),
-		 "%u thread%s, %u mappings, %.1f MiB resident, %.1f MiB of it follow after the start",
+		 "%u thread%s, %u mappings, %.1f MiB resident, %.1f MiB of it follow after the "
+		 "start",
 		 f.threads, f.threads == 1 ? "" : "s", f.mappings, (double)f.resident_kib / 1024,
 		 (double)f.lazy_kib / 1024);
 	print_fact(c, "carried", "memory", text);
@@ -215,7 +217,7 @@ static void check_process(struct check *c)
 		err = probe_process(&probe, c->pid);
 	end_list(c, "]");
 	if (err)
-		print_reason(c, OUTCOME_REFUSED, name);
+		print_reason(c, move_probe_outcome(err), name);
 	else
 		print_footprint(c);
 	if (probe.nr_refused)
@@ -246,13 +248,14 @@ static void print_peer(struct check *c, const struct link *link, const struct co
 		json_print_member("kernel", a->kernel);
 		printf(", ");
 		json_print_member("architecture", a->arch);
-		printf(", \"page_size\": %u, \"files\": %u, \"round_trip_us\": %u, \"rate_kib_s\": %llu",
+		printf(", \"page_size\": %u, \"files\": %u, \"round_trip_us\": %u, \"rate_kib_s\": "
+		       "%llu",
 		       a->page_size, r->nr_files, speed->round_trip_us,
 		       (unsigned long long)speed->rate_kib_s);
 		return;
 	}
-	snprintf(text, sizeof(text), "%s (%s), baton %s, Linux %s, %s, pages of %u bytes", link->name,
-		 link->peer, a->software, a->kernel, a->arch, a->page_size);
+	snprintf(text, sizeof(text), "%s (%s), baton %s, Linux %s, %s, pages of %u bytes",
+		 link->name, link->peer, a->software, a->kernel, a->arch, a->page_size);
 	print_fact(c, "ok", "peer", text);
 	snprintf(text, sizeof(text), "round trip %.2f ms, %.1f MiB/s through TLS",
 		 (double)speed->round_trip_us / 1000, (double)speed->rate_kib_s / 1024);
@@ -287,15 +290,19 @@ static void check_peer(struct check *c, struct link *link)
 	size_t mark = arena_mark();
 	struct compare_result *result = arena_alloc(ARENA_SCRATCH, sizeof(*result), 16);
 	struct compare_speed speed = {0};
-	int err = result ? 0 : log_fail(ENOMEM, "the memory budget has no room for an answer");
+	int err;
 
+	if (!result) {
+		log_fail(ENOMEM, "the memory budget has no room for an answer");
+		note(c, OUTCOME_SYSTEM);
+		return;
+	}
 	if (c->json) {
 		printf(", \"peer\": {");
 		json_print_member("address", c->options.peer);
 	}
 	begin_list(c, ", \"items\": [");
-	if (!err)
-		err = talk(c, link, result, &speed);
+	err = talk(c, link, result, &speed);
 	end_list(c, "]");
 	if (err) {
 		print_reason(c, OUTCOME_PEER, "peer");
@@ -355,7 +362,8 @@ int cmd_check(int argc, char **argv)
 	if (outcome >= 0)
 		return outcome;
 	if (c.options.nr_args)
-		return cmd_usage(argv[0], "%s: no argument is wanted; see --pid", c.options.args[0]);
+		return cmd_usage(argv[0], "%s: no argument is wanted; see --pid",
+				 c.options.args[0]);
 	if (c.options.pid && options_pid(c.options.pid, &c.pid))
 		return cmd_usage(argv[0], "%s is no process id", c.options.pid);
 	c.json = c.options.json;

@@ -8,7 +8,7 @@
 /* Length of the UTF-8 sequence at `text`, 0 when it is none. Continuation bytes stop it by themselves. */
 static size_t utf8_len(const unsigned char *text)
 {
-	size_t len = text[0] >= 0xc2 && text[0] <= 0xdf	  ? 2
+	size_t len = text[0] >= 0xc2 && text[0] <= 0xdf   ? 2
 		     : text[0] >= 0xe0 && text[0] <= 0xef ? 3
 		     : text[0] >= 0xf0 && text[0] <= 0xf4 ? 4
 							  : 0;

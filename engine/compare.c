@@ -62,7 +62,7 @@ static int round_trip(struct lane *lane, uint32_t *us)
 
 static int measure_round_trip(struct lane *lane, uint32_t *median)
 {
-	uint32_t sorted[NR_ROUND_TRIPS], us;
+	uint32_t sorted[NR_ROUND_TRIPS] = {0}, us;
 
 	for (unsigned int i = 0; i < NR_ROUND_TRIPS; i++) {
 		unsigned int at = i;
@@ -252,8 +252,8 @@ static void tell_missing(struct system_probe *p, enum system_level level, const 
 	tell->err = compare_tell(tell->link, tell->nr_refused);
 }
 
-int compare_offer(struct link *link, const baton_MoveOffer *offer, const struct offer_limits *limits,
-		  unsigned int *nr_refused)
+int compare_offer(struct link *link, const baton_MoveOffer *offer,
+		  const struct offer_limits *limits, unsigned int *nr_refused)
 {
 	struct tell_system tell = {link, nr_refused, 0};
 	struct system_probe probe = {.report = tell_missing, .data = &tell};

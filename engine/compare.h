@@ -44,8 +44,8 @@ int compare_ask(struct link *link, pid_t pid, compare_refused_fn *refused, void 
 int compare_tell(struct link *link, unsigned int *nr_refused);
 
 /* Everything there is to say to an offer that only checks. 0 or -errno of the link. */
-int compare_offer(struct link *link, const baton_MoveOffer *offer, const struct offer_limits *limits,
-		  unsigned int *nr_refused);
+int compare_offer(struct link *link, const baton_MoveOffer *offer,
+		  const struct offer_limits *limits, unsigned int *nr_refused);
 
 /* The last ANSWER: what this device is. */
 int compare_answer(struct link *link, unsigned int nr_refused);

@@ -9,7 +9,7 @@
 struct footprint {
 	unsigned int threads, mappings;
 	uint64_t resident_kib; /* all of it, files included */
-	uint64_t lazy_kib;     /* private anonymous memory, swapped out or not: moves after the start */
+	uint64_t lazy_kib; /* private anonymous memory, swapped out or not: moves after the start */
 };
 
 /* Of a running process, from /proc. 0 or -errno. */

@@ -37,7 +37,8 @@
 
 static void say(struct system_probe *p, enum system_level level, const char *name, const char *fmt,
 		...) __attribute__((format(printf, 4, 5)));
-static void say(struct system_probe *p, enum system_level level, const char *name, const char *fmt, ...)
+static void say(struct system_probe *p, enum system_level level, const char *name, const char *fmt,
+		...)
 {
 	char text[TEXT_MAX];
 	va_list args;
@@ -83,7 +84,8 @@ static const struct right {
 	{CAP_KILL, true, "CAP_KILL", ""},
 	{CAP_SYS_RESOURCE, false, "CAP_SYS_RESOURCE",
 	 "limits above this device's own, and an oom_score_adj below its own, are not carried"},
-	{CAP_SYS_NICE, false, "CAP_SYS_NICE", "real-time priorities and negative nice are not carried"},
+	{CAP_SYS_NICE, false, "CAP_SYS_NICE",
+	 "real-time priorities and negative nice are not carried"},
 	{CAP_SYS_CHROOT, false, "CAP_SYS_CHROOT",
 	 "processes with a root folder of their own are not carried"},
 };
@@ -124,7 +126,8 @@ static void probe_rights(struct system_probe *p)
 static int fill_a_page(int fd)
 {
 	size_t page = (size_t)1 << arch_page_shift();
-	uint8_t *at = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *at =
+		mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
 	struct uffdio_copy copy = {.len = page};
 	int err = 0;
@@ -166,7 +169,8 @@ static void probe_userfaultfd(struct system_probe *p)
 			close(fd);
 		else
 			judge(p, fill_a_page(fd), SYSTEM_MISSING, "userfaultfd-fill",
-			      "a page was filled", "this kernel's userfaultfd does not fill memory");
+			      "a page was filled",
+			      "this kernel's userfaultfd does not fill memory");
 	}
 	if (io_read_file(AT_FDCWD, "/proc/sys/vm/unprivileged_userfaultfd", text, sizeof(text)) > 0)
 		say(p, SYSTEM_OK, "unprivileged-userfaultfd",
@@ -195,8 +199,8 @@ static void probe_proc(struct system_probe *p)
 	};
 
 	for (unsigned int i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-		judge(p, access(files[i].path, R_OK) < 0 ? -errno : 0, files[i].level, files[i].name,
-		      files[i].good, files[i].bad);
+		judge(p, access(files[i].path, R_OK) < 0 ? -errno : 0, files[i].level,
+		      files[i].name, files[i].good, files[i].bad);
 }
 
 /* ---- on the subject ---- */
@@ -289,8 +293,9 @@ static void probe_access(struct system_probe *p, pid_t pid)
 		      "open files are taken over", "needs Linux 5.6 and CAP_SYS_PTRACE");
 		close(pidfd);
 	}
-	judge(p, syscall(SYS_kcmp, pid, pid, BATON_KCMP_FILE, 1, 2) < 0 ? -errno : 0, SYSTEM_MISSING,
-	      "kcmp", "shared open files are found", "build the kernel with CONFIG_KCMP");
+	judge(p, syscall(SYS_kcmp, pid, pid, BATON_KCMP_FILE, 1, 2) < 0 ? -errno : 0,
+	      SYSTEM_MISSING, "kcmp", "shared open files are found",
+	      "build the kernel with CONFIG_KCMP");
 	judge(p, close_if_open(open_first_map(pid)), SYSTEM_MISSING, "map-files",
 	      "mapped files are opened", "run as root (CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN)");
 	judge(p, read_other(pid, &readable), SYSTEM_MISSING, "process-vm", "memory is read",
@@ -310,7 +315,8 @@ static int probe_seize(struct system_probe *p, pid_t pid)
 
 	err = ptrace(PTRACE_SEIZE, pid, 0, options | PTRACE_O_SUSPEND_SECCOMP) < 0 ? -errno : 0;
 	judge(p, err, SYSTEM_MISSING, "seccomp-suspend", "filters can be suspended",
-	      "run as root (CAP_SYS_ADMIN), kernel with CONFIG_SECCOMP and CONFIG_CHECKPOINT_RESTORE");
+	      "run as root (CAP_SYS_ADMIN), kernel with CONFIG_SECCOMP and "
+	      "CONFIG_CHECKPOINT_RESTORE");
 	if (err)
 		err = ptrace(PTRACE_SEIZE, pid, 0, options) < 0 ? -errno : 0;
 	if (!err)
@@ -339,8 +345,9 @@ static void probe_stopped(struct system_probe *p, pid_t pid)
 
 	judge(p, read_registers(pid), SYSTEM_MISSING, "registers", "with their extended state",
 	      "this processor's extended state is larger than baton knows");
-	judge(p, ptrace(PTRACE_GETSIGMASK, pid, sizeof(mask), &mask) < 0 ? -errno : 0, SYSTEM_MISSING,
-	      "signal-mask", "is read", "build the kernel with CONFIG_CHECKPOINT_RESTORE");
+	judge(p, ptrace(PTRACE_GETSIGMASK, pid, sizeof(mask), &mask) < 0 ? -errno : 0,
+	      SYSTEM_MISSING, "signal-mask", "is read",
+	      "build the kernel with CONFIG_CHECKPOINT_RESTORE");
 	judge(p,
 	      ptrace(PTRACE_GET_RSEQ_CONFIGURATION, pid, sizeof(config), config) < 0 ? -errno : 0,
 	      SYSTEM_MISSING, "rseq", "its configuration is read", "needs Linux 5.13");
@@ -382,10 +389,11 @@ static void probe_trials(struct system_probe *p)
 		 "run as root (CAP_CHECKPOINT_RESTORE), kernel with CONFIG_CHECKPOINT_RESTORE"},
 		{trial_pidns, SYSTEM_OPTIONAL, "pid-namespace", "--pidns works",
 		 "--pidns does not work: run as root, kernel with CONFIG_PID_NS"},
-		{trial_timens, SYSTEM_OPTIONAL, "time-namespace", "there (not used by this version)",
-		 "not used by this version"},
+		{trial_timens, SYSTEM_OPTIONAL, "time-namespace",
+		 "there (not used by this version)", "not used by this version"},
 		{trial_timer_ids, SYSTEM_OPTIONAL, "timer-ids", "are restored directly",
-		 "are reached by counting, up to 4096; PR_TIMER_CREATE_RESTORE_IDS needs Linux 6.15"},
+		 "are reached by counting, up to 4096; PR_TIMER_CREATE_RESTORE_IDS needs Linux "
+		 "6.15"},
 		{trial_unix_diag, SYSTEM_OPTIONAL, "unix-diag", "peers of unix sockets are found",
 		 "connected unix sockets are refused; build the kernel with CONFIG_UNIX_DIAG"},
 	};

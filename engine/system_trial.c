@@ -95,8 +95,9 @@ int trial_timens(void)
 
 int trial_timer_ids(void)
 {
-	return prctl(PR_TIMER_CREATE_RESTORE_IDS, PR_TIMER_CREATE_RESTORE_IDS_ON, 0, 0, 0) < 0 ? -errno
-											       : 0;
+	return prctl(PR_TIMER_CREATE_RESTORE_IDS, PR_TIMER_CREATE_RESTORE_IDS_ON, 0, 0, 0) < 0
+		       ? -errno
+		       : 0;
 }
 
 int trial_unix_diag(void)
