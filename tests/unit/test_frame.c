@@ -74,6 +74,10 @@ static void test_bounds(void **state)
 	assert_int_equal(decode(FRAME_GO, 0, 1, &out), -EPROTO);
 	assert_int_equal(decode(FRAME_STATE, 0, FRAME_BODY_MAX, &out), 0);
 	assert_int_equal(decode(FRAME_HELLO, 0, 1025, &out), -EPROTO);
+	assert_int_equal(decode(FRAME_PING, FRAME_PING_QUIET, FRAME_BODY_MAX, &out), 0);
+	assert_int_equal(decode(FRAME_PING, 0x02, 8, &out), -EPROTO);
+	assert_int_equal(decode(FRAME_PONG, FRAME_PING_QUIET, 0, &out), -EPROTO);
+	assert_int_equal(decode(FRAME_PONG, 0, 65, &out), -EPROTO);
 }
 
 static void test_u64(void **state)
