@@ -132,7 +132,8 @@ static void undo(struct source_move *m)
 {
 	serve_detach(engine.serve);
 	dump_release(&engine.dump);
-	log_info("pid %d runs on here", m->move.state.pid);
+	if (!kill(m->move.state.pid, 0))
+		log_info("pid %d runs on here", m->move.state.pid);
 	movestate_remove(&m->move.state);
 }
 

@@ -10,6 +10,7 @@
  *     COMPLETE  the source is told, kills its copy and answers DONE
  */
 #include <errno.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "arch/arch.h"
@@ -204,10 +205,11 @@ static int start(struct target_move *m)
 /* The link was cut: the source says GO again when it has found us, and learns how far we are. */
 static int meet_again(struct target_move *m, int patience_ms)
 {
+	struct timespec pause = {0, 500000000};
 	struct link *link = m->move.link;
 	int err;
 
-	do {
+	for (;;) {
 		err = move_reconnect(&m->move, patience_ms, false);
 		if (err)
 			return err;
@@ -216,8 +218,11 @@ static int meet_again(struct target_move *m, int patience_ms)
 			lane_receive_done(&link->fast);
 			err = link_send(link, FRAME_STARTED, 0);
 		}
-	} while (err);
-	return 0;
+		if (!err)
+			return 0;
+		/* It was there, but not as the source of this move. */
+		nanosleep(&pause, NULL);
+	}
 }
 
 static void fill_to_the_end(struct target_move *m)
