@@ -102,6 +102,10 @@ static void status_line(struct proc_status *s, const char *line)
 		take_hex(v, &s->shared_pending);
 	else if ((v = text_after(line, "SigBlk:")))
 		take_hex(v, &s->sig_blocked);
+	else if ((v = text_after(line, "SigIgn:")))
+		take_hex(v, &s->sig_ignored);
+	else if ((v = text_after(line, "SigCgt:")))
+		take_hex(v, &s->sig_caught);
 	else if ((v = text_after(line, "CapInh:")))
 		take_hex(v, &s->cap_inh);
 	else if ((v = text_after(line, "CapPrm:")))
@@ -208,6 +212,14 @@ struct child_walk {
 	void *data;
 };
 
+static bool thread_is_there(int proc_fd, pid_t tid)
+{
+	char path[48];
+
+	snprintf(path, sizeof(path), "task/%d/stat", tid);
+	return faccessat(proc_fd, path, F_OK, 0) == 0;
+}
+
 static int children_of_thread(void *data, pid_t tid)
 {
 	struct child_walk *walk = data;
@@ -222,7 +234,10 @@ static int children_of_thread(void *data, pid_t tid)
 	if (n == -EFBIG) /* more than fit; the first ones say enough */
 		text[sizeof(text) - 1] = '\0';
 	else if (n < 0)
-		return 0;
+		return thread_is_there(walk->proc_fd, tid)
+			       ? log_fail(EOPNOTSUPP, "this kernel does not tell a process' "
+						      "children; it needs CONFIG_PROC_CHILDREN")
+			       : 0;
 	while (!err && text_take_u64(&c, 10, &child))
 		err = walk->fn(walk->data, (pid_t)child);
 	return err;

@@ -24,7 +24,7 @@ struct proc_status {
 	uint32_t groups[PROC_GROUPS_MAX];
 	unsigned int nr_groups; /* PROC_GROUPS_MAX + 1: more than that */
 	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
-	uint64_t sig_pending, shared_pending, sig_blocked;
+	uint64_t sig_pending, shared_pending, sig_blocked, sig_ignored, sig_caught;
 	unsigned int seccomp, umask;
 	bool no_new_privs;
 	bool has_mm; /* false: a kernel thread or a zombie */

@@ -18,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -127,8 +128,18 @@ int restore_frame(struct restore *r, const struct lane *lane)
 static int take_uffd(struct restore *r, int *uffd)
 {
 	struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURES};
-	int64_t fd = remote_call(&r->leader, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	int64_t fd;
 	int here, err = 0;
+	struct rlimit limit, wide;
+
+	/* The program's own limit may leave no descriptor free. */
+	if (prlimit(r->pid, RLIMIT_NOFILE, NULL, &limit) < 0)
+		return -errno;
+	wide = limit;
+	wide.rlim_cur = wide.rlim_max;
+	prlimit(r->pid, RLIMIT_NOFILE, &wide, NULL);
+	fd = remote_call(&r->leader, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	prlimit(r->pid, RLIMIT_NOFILE, &limit, NULL);
 
 	if (fd < 0)
 		return log_fail((int)-fd, "userfaultfd: %s; it needs CONFIG_USERFAULTFD and root",

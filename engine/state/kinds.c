@@ -12,12 +12,11 @@ const struct state_kind *const state_kinds[] = {
 	&kind_eventfd,
 	&kind_timerfd,
 	&kind_signalfd,
-	&kind_inotify,
 	&kind_memfd,
-	&kind_memfd_seal,
 	&kind_inet,
 	&kind_unix,
 	&kind_stdio,
+	&kind_inotify,
 	&kind_epoll,
 	&kind_fd,
 	&kind_epoll_watch,
@@ -25,6 +24,7 @@ const struct state_kind *const state_kinds[] = {
 	&kind_async,
 	/* memory, which may map descriptors */
 	&kind_vma,
+	&kind_memfd_seal,
 	&kind_mm,
 	&kind_sigaction,
 	/* of each thread */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the process does on each signal: rt_sigaction(2), by remote calls. */
 #include "engine/state/sigaction.pb.h"
+#include "engine/proc.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"
 #include "lib/kernel.h"
@@ -15,6 +16,14 @@
 static bool is_fixed(int number)
 {
 	return number == SIGKILL || number == SIGSTOP;
+}
+
+/* Not what it was born with. SIGCHLD has flags that matter even without a handler. */
+static bool is_set(const struct proc_status *status, int number)
+{
+	uint64_t set = status->sig_caught | status->sig_ignored;
+
+	return !is_fixed(number) && (number == SIGCHLD || ((set >> (number - 1)) & 1));
 }
 
 static int read_one(struct dump *d, int number, uint64_t room, baton_Action *out)
@@ -39,14 +48,16 @@ static int sigaction_dump(struct dump *d, const struct state_kind *kind)
 	size_t mark = arena_mark();
 	baton_Sigaction *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
 	uint64_t room = remote_room(&d->leader, sizeof(struct arch_sigaction));
-	int number, err = 0;
+	struct proc_status status;
+	int number, err;
 
 	if (!msg || !room)
 		return -ENOMEM;
+	err = proc_status(d->proc_fd, &status);
 	for (number = 1; number <= NR_SIGNALS && !err; number++) {
 		baton_Action *action = &msg->actions[msg->actions_count];
 
-		if (is_fixed(number))
+		if (!is_set(&status, number))
 			continue;
 		err = read_one(d, number, room, action);
 		if (!err && (action->handler || action->flags || action->mask))

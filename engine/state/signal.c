@@ -10,29 +10,40 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <time.h>
 
 #define PER_CALL 8
 
-static int dump_queue(struct dump *d, const struct state_kind *kind, pid_t tid, bool shared)
+enum which { OWN, TIMERS, SHARED };
+
+/* A stop is the freeze's affair, see struct restore `stopped`. */
+static bool is_wanted(const siginfo_t *info, enum which which)
+{
+	if (info->si_signo == SIGSTOP || info->si_signo == SIGKILL)
+		return false;
+	return which == SHARED || (info->si_code == SI_TIMER) == (which == TIMERS);
+}
+
+static int dump_queue(struct dump *d, const struct state_kind *kind,
+		      const struct freeze_thread *thread, enum which which)
 {
 	struct __ptrace_peeksiginfo_args args = {.nr = PER_CALL};
 	siginfo_t infos[PER_CALL];
 	long i, got;
 	int err = 0;
 
-	args.flags = shared ? PTRACE_PEEKSIGINFO_SHARED : 0;
+	args.flags = which == SHARED ? PTRACE_PEEKSIGINFO_SHARED : 0;
 	do {
-		got = ptrace(PTRACE_PEEKSIGINFO, tid, &args, infos);
+		got = ptrace(PTRACE_PEEKSIGINFO, thread->tid, &args, infos);
 		if (got < 0)
 			return log_fail(errno, "thread %d: its pending signals cannot be read: %s",
-					tid, strerror(errno));
+					thread->tid, strerror(errno));
 		for (i = 0; i < got && !err; i++) {
-			baton_Signal msg = {.shared = shared};
+			baton_Signal msg = {.tid = which == SHARED ? 0 : thread->tid_inside};
 
 			msg.siginfo.size = sizeof(infos[i]);
 			memcpy(msg.siginfo.bytes, &infos[i], sizeof(infos[i]));
-			/* A stop is the freeze's affair, see struct restore `stopped`. */
-			if (infos[i].si_signo != SIGSTOP && infos[i].si_signo != SIGKILL)
+			if (is_wanted(&infos[i], which))
 				err = dump_emit(d, kind, &msg);
 		}
 		args.off += (uint64_t)got;
@@ -40,14 +51,37 @@ static int dump_queue(struct dump *d, const struct state_kind *kind, pid_t tid, 
 	return err;
 }
 
+/* Those of timers with the last thread: they need the timers, which come there. */
 static int signal_dump_thread(struct dump *d, const struct state_kind *kind,
 			      const struct freeze_thread *thread)
 {
-	int err = dump_queue(d, kind, thread->tid, false);
+	const struct freeze *f = d->freeze;
+	unsigned int i;
+	int err = dump_queue(d, kind, thread, OWN);
 
-	if (!err && thread->tid == d->pid)
-		err = dump_queue(d, kind, thread->tid, true);
+	if (err || thread->tid != d->pid)
+		return err;
+	err = dump_queue(d, kind, thread, SHARED);
+	for (i = 0; i < f->nr && !err; i++)
+		err = dump_queue(d, kind, &f->threads[i], TIMERS);
 	return err;
+}
+
+/*
+ * The signal of a POSIX timer belongs to the timer, which counts overruns while it is pending: the
+ * timer fires again, at once. True when there is such a timer.
+ */
+static bool fire_timer(struct remote *leader, int id)
+{
+	struct itimerspec it;
+	uint64_t where = remote_room(leader, sizeof(it));
+
+	if (remote_call(leader, SYS_timer_gettime, (uint64_t)id, where) < 0 ||
+	    remote_read(leader, where, &it, sizeof(it)))
+		return false;
+	it.it_value = (struct timespec){0, 1};
+	return remote_write(leader, where, &it, sizeof(it)) == 0 &&
+	       remote_call(leader, SYS_timer_settime, (uint64_t)id, 0, where, 0) >= 0;
 }
 
 /* By the thread itself: from outside the kernel allows no siginfo of its own making. */
@@ -64,13 +98,15 @@ static int signal_restore(struct restore *r, const void *data)
 	if (info.si_signo < 1 || info.si_signo > 64 || info.si_signo == SIGKILL ||
 	    info.si_signo == SIGSTOP)
 		return -EPROTO;
+	if (info.si_code == SI_TIMER && fire_timer(&r->leader, info.si_timerid))
+		return 0;
 	where = remote_push(&r->thread, &info, sizeof(info));
-	if (msg->shared)
+	if (!msg->tid)
 		ret = remote_call(&r->thread, SYS_rt_sigqueueinfo, (uint64_t)r->pid_inside,
 				  (uint64_t)info.si_signo, where);
 	else
 		ret = remote_call(&r->thread, SYS_rt_tgsigqueueinfo, (uint64_t)r->pid_inside,
-				  (uint64_t)r->tid_inside, (uint64_t)info.si_signo, where);
+				  (uint64_t)msg->tid, (uint64_t)info.si_signo, where);
 	return ret < 0 ? log_fail((int)-ret, "pending signal %d: %s", info.si_signo,
 				  strerror((int)-ret))
 		       : 0;
