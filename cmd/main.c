@@ -81,14 +81,22 @@ int cmd_usage(const char *argv0, const char *fmt, ...)
 static unsigned int options_in(const char *usage)
 {
 	static const char *const names[OPTION_END] = {
-		[OPTION_KEYS] = "--keys ",	     [OPTION_STATE] = "--state ",
-		[OPTION_JSON] = "--json",	     [OPTION_LISTEN] = "--listen ",
-		[OPTION_ONCE] = "--once",	     [OPTION_PIDNS] = "--pidns",
-		[OPTION_PORT_FILE] = "--port-file ", [OPTION_STDIO] = "--stdio ",
-		[OPTION_EAGER] = "--eager",	     [OPTION_LAZY] = "--lazy",
-		[OPTION_ON_DEMAND] = "--on-demand",  [OPTION_MAX_RATE] = "--max-rate ",
-		[OPTION_SERVE] = "--serve ",	     [OPTION_FROM] = "--from ",
-		[OPTION_WATCH] = "--watch",	     [OPTION_PID] = "--pid ",
+		[OPTION_KEYS] = "--keys ",
+		[OPTION_STATE] = "--state ",
+		[OPTION_JSON] = "--json",
+		[OPTION_LISTEN] = "--listen ",
+		[OPTION_ONCE] = "--once",
+		[OPTION_PIDNS] = "--pidns",
+		[OPTION_PORT_FILE] = "--port-file ",
+		[OPTION_STDIO] = "--stdio ",
+		[OPTION_EAGER] = "--eager",
+		[OPTION_LAZY] = "--lazy",
+		[OPTION_ON_DEMAND] = "--on-demand",
+		[OPTION_MAX_RATE] = "--max-rate ",
+		[OPTION_SERVE] = "--serve ",
+		[OPTION_FROM] = "--from ",
+		[OPTION_WATCH] = "--watch",
+		[OPTION_PID] = "--pid ",
 		[OPTION_PEER] = "--peer ",
 	};
 	unsigned int found = 0;
@@ -105,8 +113,8 @@ int cmd_help(const char *argv0)
 
 	if (!command)
 		return OUTCOME_USAGE;
-	printf("baton %s: %s\n\nusage: baton %s %s\n\n", command->name, command->summary, command->name,
-	       command->usage);
+	printf("baton %s: %s\n\nusage: baton %s %s\n\n", command->name, command->summary,
+	       command->name, command->usage);
 	options_help(options_in(command->usage));
 	return fflush(stdout) ? OUTCOME_FAILED : OUTCOME_DONE;
 }
@@ -119,15 +127,19 @@ int cmd_fail(enum outcome outcome, const char *fallback)
 
 static int help_all(FILE *out)
 {
-	fprintf(out, "baton %s: hands a running process from one device to another\n\n"
-		     "usage: baton COMMAND [OPTIONS] [ARGUMENTS]\n\n",
+	fprintf(out,
+		"baton %s: hands a running process from one device to another\n\n"
+		"usage: baton COMMAND [OPTIONS] [ARGUMENTS]\n\n",
 		BATON_VERSION);
 	for (size_t i = 0; i < NR_COMMANDS; i++)
 		if (commands[i].run)
 			fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
-	fprintf(out, "\nbaton COMMAND --help tells more. Exit codes: 0 done; 1 failed, the process runs\n"
-		     "on where it was; 2 wrong usage; 3 refused before anything was stopped; 4 held,\n"
-		     "waiting for the peer; 5 peer not trusted or not reachable; 6 this system cannot.\n");
+	fprintf(out,
+		"\nbaton COMMAND --help tells more. Exit codes: 0 done; 1 failed, the process "
+		"runs\n"
+		"on where it was; 2 wrong usage; 3 refused before anything was stopped; 4 held,\n"
+		"waiting for the peer; 5 peer not trusted or not reachable; 6 this system "
+		"cannot.\n");
 	fflush(out);
 	return out == stdout ? OUTCOME_DONE : OUTCOME_USAGE;
 }
