@@ -58,7 +58,24 @@ void remote_unpin(void)
 	pin.active = false;
 }
 
-int remote_wait_stop(pid_t tid, int *status, int timeout_ms)
+/*
+ * Sleeps until something happens to a process of ours. The end of a group's leader is told only when
+ * the ends of all its other threads were heard: those are, here.
+ */
+static void sleep_for_leader(pid_t tid)
+{
+	siginfo_t info = {0};
+
+	if (waitid(P_ALL, 0, &info, WEXITED | WSTOPPED | WNOWAIT | __WALL) < 0 ||
+	    info.si_pid == tid)
+		return;
+	if (info.si_code == CLD_EXITED || info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED)
+		waitpid(info.si_pid, NULL, __WALL | WNOHANG);
+	else
+		sched_yield(); /* another thread's stop, which its own wait takes */
+}
+
+static int wait_stop(pid_t tid, bool leader, int *status, int timeout_ms)
 {
 	int64_t deadline = clock_deadline_ms(timeout_ms);
 	unsigned int tries;
@@ -68,6 +85,10 @@ int remote_wait_stop(pid_t tid, int *status, int timeout_ms)
 	for (tries = pin.active ? WAIT_SPINS : 0;; tries++) {
 		bool block = timeout_ms < 0 && tries >= WAIT_SPINS;
 
+		if (block && leader) {
+			sleep_for_leader(tid);
+			block = false;
+		}
 		got = waitpid(tid, status, __WALL | (block ? 0 : WNOHANG));
 		if (got == tid)
 			return WIFSTOPPED(*status) ? 0 : -ESRCH;
@@ -81,6 +102,16 @@ int remote_wait_stop(pid_t tid, int *status, int timeout_ms)
 			nanosleep(&pause, NULL);
 		}
 	}
+}
+
+int remote_wait_stop(pid_t tid, int *status, int timeout_ms)
+{
+	return wait_stop(tid, false, status, timeout_ms);
+}
+
+static int wait_own_stop(const struct remote *r, int *status)
+{
+	return wait_stop(r->tid, r->tid == r->pid, status, -1);
 }
 
 bool remote_is_signal_stop(int status)
@@ -132,14 +163,15 @@ int remote_open_sibling(struct remote *r, const struct remote *leader, pid_t tid
 }
 
 /* From any ptrace-stop to a signal stop, without a user instruction in between. */
-static int to_signal_stop(pid_t tid)
+static int to_signal_stop(const struct remote *r)
 {
+	pid_t tid = r->tid;
 	int status, err;
 
 	if (ptrace(PTRACE_INTERRUPT, tid, 0, 0) < 0 || ptrace(PTRACE_SYSCALL, tid, 0, 0) < 0)
 		return -errno;
 	for (;;) {
-		err = remote_wait_stop(tid, &status, -1);
+		err = wait_own_stop(r, &status);
 		if (err)
 			return err;
 		if (remote_is_signal_stop(status))
@@ -151,7 +183,7 @@ static int to_signal_stop(pid_t tid)
 
 int remote_close(struct remote *r)
 {
-	int err = r->dead ? -ESRCH : to_signal_stop(r->tid);
+	int err = r->dead ? -ESRCH : to_signal_stop(r);
 
 	if (!err)
 		err = arch_regs_set(r->tid, &r->saved);
@@ -167,6 +199,14 @@ static int64_t lost(struct remote *r)
 			r->tid);
 }
 
+/* The instruction is not what it was: the thread would fault for ever. */
+static bool is_fault(int status)
+{
+	int signal = WSTOPSIG(status);
+
+	return !EVENT_OF(status) && (signal == SIGSEGV || signal == SIGBUS || signal == SIGILL);
+}
+
 /* Continues until the next system-call stop; remembers a thread that was created on the way. */
 static int next_syscall_stop(struct remote *r)
 {
@@ -176,11 +216,13 @@ static int next_syscall_stop(struct remote *r)
 	for (;;) {
 		if (ptrace(PTRACE_SYSCALL, r->tid, 0, 0) < 0)
 			return -errno;
-		err = remote_wait_stop(r->tid, &status, -1);
+		err = wait_own_stop(r, &status);
 		if (err)
 			return err;
 		if (WSTOPSIG(status) == SYSCALL_STOP)
 			return 0;
+		if (is_fault(status))
+			return -EFAULT;
 		if (EVENT_OF(status) == PTRACE_EVENT_CLONE &&
 		    ptrace(PTRACE_GETEVENTMSG, r->tid, 0, &message) == 0)
 			r->cloned = (pid_t)message;
@@ -246,12 +288,11 @@ int64_t remote_run_interrupted(struct remote *r, long nr, const uint64_t args[st
 		return lost(r);
 	got = wait_asleep(r, &status);
 	if (got <= 0) {
-		if (ptrace(PTRACE_INTERRUPT, r->tid, 0, 0) < 0 ||
-		    remote_wait_stop(r->tid, &status, -1))
+		if (ptrace(PTRACE_INTERRUPT, r->tid, 0, 0) < 0 || wait_own_stop(r, &status))
 			return lost(r);
 	}
 	/* Now in the call's exit stop; the result is final for us to read. */
-	if (arch_regs_get(r->tid, &regs) || to_signal_stop(r->tid))
+	if (arch_regs_get(r->tid, &regs) || to_signal_stop(r))
 		return lost(r);
 	return arch_inject_result(&regs);
 }
