@@ -122,7 +122,7 @@ static int sweep_thread(void *data, pid_t tid)
 				"CONFIG_MAX_THREADS",
 				f->pid, f->max);
 	/* A thread that ended meanwhile is none. */
-	if (thread_status(s->proc_fd, tid, &status))
+	if (thread_status(s->proc_fd, tid, &status) || status.state == 'Z' || status.state == 'X')
 		return 0;
 	t = &f->threads[f->nr];
 	t->tid = tid;
@@ -145,23 +145,48 @@ static int sweep_thread(void *data, pid_t tid)
 	return 0;
 }
 
+/* A leader that was killed with its threads is not told of before they are. */
+static bool has_ended(pid_t tid)
+{
+	struct proc_status status;
+	int fd = proc_open(tid);
+	bool ended = fd < 0 || proc_status(fd, &status) || status.state == 'Z';
+
+	if (fd >= 0)
+		close(fd);
+	return ended;
+}
+
+static bool is_stop_signal(int signal)
+{
+	return signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
+}
+
 /*
  * Waits for the stop. A signal that was being delivered is delivered first: the handler's frame is
  * set up, and the interrupt then stops the thread before its first instruction.
  */
-static int wait_stopped(struct freeze *f, pid_t tid)
+static int wait_stopped(struct freeze *f, struct freeze_thread *thread)
 {
+	pid_t tid = thread->tid;
 	int status, err;
 
 	for (;;) {
 		err = remote_wait_stop(tid, &status, STOP_TIMEOUT_MS);
+		if (err == -ETIMEDOUT && has_ended(tid))
+			return -ESRCH;
 		if (err == -ETIMEDOUT)
 			return log_fail(ETIMEDOUT,
 					"pid %d: thread %d does not stop (uninterruptible sleep, "
 					"for instance in a file system that does not answer)",
 					f->pid, tid);
-		if (err || remote_is_signal_stop(status))
+		if (err)
 			return err;
+		if (remote_is_signal_stop(status)) {
+			/* It may have been stopped since we looked: a stop of ours is a SIGTRAP. */
+			thread->stopped |= is_stop_signal(WSTOPSIG(status));
+			return 0;
+		}
 		if (status >> 16)
 			ptrace(PTRACE_CONT, tid, 0, 0);
 		else
@@ -188,7 +213,7 @@ static int sweep_all(struct freeze *f, int proc_fd)
 		if (err)
 			return err;
 		for (i = first; i < f->nr;) {
-			err = wait_stopped(f, f->threads[i].tid);
+			err = wait_stopped(f, &f->threads[i]);
 			if (err == -ESRCH)
 				forget_thread(f, i);
 			else if (err)
@@ -241,7 +266,12 @@ int freeze_process(struct freeze *f, pid_t pid)
 
 bool freeze_is_stopped(const struct freeze *f)
 {
-	return f->nr && f->threads[0].stopped;
+	unsigned int i;
+
+	for (i = 0; i < f->nr; i++)
+		if (f->threads[i].stopped)
+			return true;
+	return false;
 }
 
 bool freeze_signal_deliverable(pid_t tid)
@@ -284,6 +314,9 @@ int freeze_hold(struct freeze *f)
 
 int freeze_unhold(struct freeze *f)
 {
+	/* One that stood still before stays so, with our SIGSTOP or without. */
+	if (freeze_is_stopped(f))
+		f->held = false;
 	/* SIGCONT takes a pending SIGSTOP away (signal(7)). A program's own handler for SIGCONT
 	 * would run, so it is only sent when we stopped it. */
 	if (f->held && kill(f->pid, SIGCONT) < 0)
