@@ -140,7 +140,7 @@ int dump_open(struct dump *d, pid_t pid)
 {
 	int err;
 
-	d->nr_state = d->nr_eager = 0;
+	d->nr_state = d->nr_eager = d->nr_sent = 0;
 	err = freeze_process(d->freeze, pid);
 	if (!err)
 		err = open_process(d, pid);

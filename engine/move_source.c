@@ -119,6 +119,12 @@ static int commit(struct source_move *m)
 
 	if (link_stopping())
 		return log_fail(EINTR, "ended by a signal");
+	/* What was sent after its description would end with the copy. */
+	if (signal_came(&engine.dump))
+		return log_fail(EAGAIN,
+				"pid %d was sent a signal while it was being moved, and gets it "
+				"here; try again",
+				m->move.state.pid);
 	err = freeze_hold(&engine.freeze);
 	if (!err)
 		err = movestate_write(&m->move.state, STAGE_COMMITTED);
@@ -127,12 +133,23 @@ static int commit(struct source_move *m)
 	return err;
 }
 
+static bool is_alive(pid_t pid)
+{
+	struct proc_status status;
+	int fd = proc_open(pid);
+	bool alive = fd >= 0 && !proc_status(fd, &status) && status.state != 'Z';
+
+	if (fd >= 0)
+		close(fd);
+	return alive;
+}
+
 /* Lets the process run on, as if nothing had been. */
 static void undo(struct source_move *m)
 {
 	serve_detach(engine.serve);
 	dump_release(&engine.dump);
-	if (!kill(m->move.state.pid, 0))
+	if (is_alive(m->move.state.pid))
 		log_info("pid %d runs on here", m->move.state.pid);
 	movestate_remove(&m->move.state);
 }
@@ -292,6 +309,13 @@ static enum outcome finish_committed(struct source_move *m)
 /* Says that the process stands still here, and how to get on. */
 static enum outcome hold(struct source_move *m)
 {
+	if (!is_alive(m->move.state.pid)) {
+		log_error("move %s cannot be completed: the copy here (pid %d), which has the rest "
+			  "of its memory, was killed; end pid %d on %s",
+			  m->move.state.id, m->move.state.pid, m->move.state.pid,
+			  m->move.link->peer);
+		return OUTCOME_HELD;
+	}
 	log_error(
 		"move %s is committed but not complete: pid %d stays stopped here until %s answers "
 		"(%s)",

@@ -88,12 +88,18 @@ static int restore_state(struct restore *r, const struct lane *lane)
 	return err;
 }
 
+bool restore_is_scratch(const struct restore *r, uint64_t addr, uint64_t len)
+{
+	return addr < r->scratch + r->scratch_len && addr + len > r->scratch;
+}
+
 static int restore_pages(struct restore *r, const struct lane *lane)
 {
 	uint64_t addr = lane->rx.addr;
 	int err;
 
-	if (!r->pid || addr >= arch_user_top() || lane->rx.len > arch_user_top() - addr)
+	if (!r->pid || addr >= arch_user_top() || lane->rx.len > arch_user_top() - addr ||
+	    restore_is_scratch(r, addr, lane->rx.len))
 		return log_fail(EPROTO, "the peer sent pages for no memory of the process");
 	if (r->object_fd >= 0 && addr >= r->object_start && addr < r->object_end)
 		err = lane->rx.len > r->object_end - addr

@@ -184,6 +184,13 @@ static int move_part(struct restore *r, uint64_t from, uint64_t len, uint64_t to
 	return ret < 0 ? (int)ret : 0;
 }
 
+/* Not over the instruction that moves it. */
+static bool vdso_fits(const struct restore *r, uint64_t start, uint64_t len)
+{
+	return start < arch_user_top() && len <= arch_user_top() - start &&
+	       !restore_is_scratch(r, start, len);
+}
+
 /* By way of the space behind the scratch area, since old and new place may overlap. */
 static int move_vdso(struct restore *r, struct parts *own, const baton_Process *msg)
 {
@@ -200,7 +207,10 @@ static int move_vdso(struct restore *r, struct parts *own, const baton_Process *
 		aside += part->len;
 	}
 	for (i = 0; i < own->nr && !err; i++)
-		err = move_part(r, own->part[i].start, own->part[i].len, msg->vdso[i].start);
+		err = vdso_fits(r, msg->vdso[i].start, own->part[i].len)
+			      ? move_part(r, own->part[i].start, own->part[i].len,
+					  msg->vdso[i].start)
+			      : -EPROTO;
 	return err ? log_fail(-err, "the vdso cannot be moved: %s", strerror(-err)) : 0;
 }
 

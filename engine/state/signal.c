@@ -24,6 +24,12 @@ static bool is_wanted(const siginfo_t *info, enum which which)
 	return which == SHARED || (info->si_code == SI_TIMER) == (which == TIMERS);
 }
 
+/* By somebody with kill(2) and the like; the others come from timers and the kernel. */
+static bool is_sent(const siginfo_t *info)
+{
+	return info->si_code == SI_USER || info->si_code == SI_TKILL || info->si_code == SI_QUEUE;
+}
+
 static int dump_queue(struct dump *d, const struct state_kind *kind,
 		      const struct freeze_thread *thread, enum which which)
 {
@@ -43,8 +49,10 @@ static int dump_queue(struct dump *d, const struct state_kind *kind,
 
 			msg.siginfo.size = sizeof(infos[i]);
 			memcpy(msg.siginfo.bytes, &infos[i], sizeof(infos[i]));
-			if (is_wanted(&infos[i], which))
-				err = dump_emit(d, kind, &msg);
+			if (!is_wanted(&infos[i], which))
+				continue;
+			d->nr_sent += is_sent(&infos[i]);
+			err = dump_emit(d, kind, &msg);
 		}
 		args.off += (uint64_t)got;
 	} while (!err && got == PER_CALL);
@@ -65,6 +73,34 @@ static int signal_dump_thread(struct dump *d, const struct state_kind *kind,
 	for (i = 0; i < f->nr && !err; i++)
 		err = dump_queue(d, kind, &f->threads[i], TIMERS);
 	return err;
+}
+
+/* For a process that was stopped already one more stop means nothing. */
+static unsigned int count_sent(pid_t tid, uint32_t flags, bool stopped)
+{
+	struct __ptrace_peeksiginfo_args args = {.nr = PER_CALL, .flags = flags};
+	siginfo_t infos[PER_CALL];
+	unsigned int nr = 0;
+	long i, got;
+
+	do {
+		got = ptrace(PTRACE_PEEKSIGINFO, tid, &args, infos);
+		for (i = 0; i < got; i++)
+			nr += is_sent(&infos[i]) && !(stopped && infos[i].si_signo == SIGSTOP);
+		args.off += got > 0 ? (uint64_t)got : 0;
+	} while (got == PER_CALL);
+	return nr;
+}
+
+bool signal_came(const struct dump *d)
+{
+	const struct freeze *f = d->freeze;
+	bool stopped = freeze_is_stopped(f);
+	unsigned int i, nr = count_sent(d->pid, PTRACE_PEEKSIGINFO_SHARED, stopped);
+
+	for (i = 0; i < f->nr; i++)
+		nr += count_sent(f->threads[i].tid, 0, stopped);
+	return nr != d->nr_sent;
 }
 
 /*

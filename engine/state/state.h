@@ -53,6 +53,7 @@ struct dump {
 	struct lane *out;       /* where STATE and PAGES frames go */
 	uint64_t nr_state;      /* STATE frames so far */
 	uint64_t nr_eager;      /* pages sent before the start */
+	unsigned int nr_sent;   /* pending signals that somebody sent, as they were described */
 	const char *kind;       /* being dumped, for messages */
 	bool fds_known;         /* fd.c: its table is of this process, frozen */
 };
@@ -70,6 +71,9 @@ int dump_each_existing(struct dump *d, uint64_t start, uint64_t end, dump_run_fn
 
 /* dump_emit_pages for each such run. Of shared memory and of files as they are it sends nothing. */
 int dump_emit_existing(struct dump *d, uint64_t start, uint64_t end);
+
+/* True when somebody sent a signal since the pending ones were described (engine/state/signal.c). */
+bool signal_came(const struct dump *d);
 
 /* ---- target: the new process exists, its leader is stopped ---- */
 
@@ -108,6 +112,10 @@ struct restore {
 	int (*on_lazy)(void *data, uint64_t start, uint64_t end);
 	void *on_lazy_data;
 };
+
+/* True when a range of the new process meets the instruction and the arguments of remote calls: what a
+ * peer could write there would run with our rights. */
+bool restore_is_scratch(const struct restore *r, uint64_t addr, uint64_t len);
 
 /* ---- the table ---- */
 

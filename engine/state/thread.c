@@ -171,6 +171,9 @@ static int restore_rseq(struct restore *r, const baton_Thread *msg)
 
 	if (!msg->rseq)
 		return 0;
+	if (msg->rseq >= arch_user_top() || msg->rseq_len > 4096 ||
+	    restore_is_scratch(r, msg->rseq, msg->rseq_len + sizeof(uint64_t)))
+		return log_fail(EPROTO, "the peer described an rseq area that cannot be");
 	ret = remote_call(&r->thread, SYS_rseq, msg->rseq, msg->rseq_len, 0, msg->rseq_signature);
 	if (ret < 0)
 		return log_fail((int)-ret, "restartable sequences (rseq): %s", strerror((int)-ret));

@@ -41,6 +41,7 @@ struct vma_walk {
 	struct proc_map map;
 	char name[PROC_LINE_MAX];
 	char line[PROC_LINE_MAX];
+	bool has_pages; /* of its own, in memory or swapped out */
 };
 
 typedef int vma_walk_fn(void *data, const struct proc_map *map, uint64_t flags);
@@ -61,12 +62,18 @@ static int walk_vmas(int proc_fd, struct vma_walk *w, vma_walk_fn *fn, void *dat
 
 		if (got < 0) {
 			err = got;
+		} else if ((flags = text_after(line, "Anonymous:")) ||
+			   (flags = text_after(line, "Swap:"))) {
+			uint64_t kib = 0;
+
+			w->has_pages |= text_take_u64(&flags, 10, &kib) && kib;
 		} else if ((flags = text_after(line, "VmFlags:"))) {
 			err = fn(data, &w->map, vma_flags_parse(flags));
 		} else if (proc_map_parse(line, &map)) {
 			w->map = map;
 			text_copy(w->name, sizeof(w->name), map.name);
 			w->map.name = w->name;
+			w->has_pages = false;
 		}
 	}
 	line_reader_close(&reader);
@@ -433,14 +440,35 @@ static int vma_finish(struct restore *r)
 
 /* ---- probe ---- */
 
+struct vma_probe {
+	struct probe *probe;
+	struct vma_walk walk;
+	uint64_t lazy_end; /* of the last area that is to come lazily */
+	unsigned int nr_areas;
+};
+
+/* The target has a table of them, of a fixed size. */
+static void count_area(struct vma_probe *v, const struct proc_map *map, baton_VmaBacking backing)
+{
+	if (backing != baton_VmaBacking_VMA_ANONYMOUS || !v->walk.has_pages)
+		return;
+	v->nr_areas += map->start != v->lazy_end;
+	v->lazy_end = map->end;
+}
+
 static int probe_one(void *data, const struct proc_map *map, uint64_t flags)
 {
-	struct probe *p = data;
+	struct vma_probe *v = data;
+	struct probe *p = v->probe;
 	baton_VmaBacking backing;
+	enum vma_class class;
 	const char *why;
 	char item[96];
 
-	if (vma_classify(map, flags, &backing, &why) != VMA_REFUSE)
+	class = vma_classify(map, flags, &backing, &why);
+	if (class == VMA_CARRY)
+		count_area(v, map, backing);
+	if (class != VMA_REFUSE)
 		return 0;
 	snprintf(item, sizeof(item), "mapping %llx-%llx %.48s", (unsigned long long)map->start,
 		 (unsigned long long)map->end, map->name);
@@ -451,9 +479,18 @@ static int probe_one(void *data, const struct proc_map *map, uint64_t flags)
 static int vma_probe(struct probe *p)
 {
 	size_t mark = arena_mark();
-	struct vma_walk *w = arena_alloc(ARENA_SCRATCH, sizeof(*w), 16);
-	int err = w ? walk_vmas(p->proc_fd, w, probe_one, p) : -ENOMEM;
+	struct vma_probe *v = arena_alloc(ARENA_SCRATCH, sizeof(*v), 16);
+	int err = -ENOMEM;
 
+	if (v) {
+		*v = (struct vma_probe){.probe = p};
+		err = walk_vmas(p->proc_fd, &v->walk, probe_one, v);
+		if (v->nr_areas > CONFIG_TODO_NODES)
+			probe_refused(p, "memory",
+				      "is in %u separate areas; this build takes %d "
+				      "(CONFIG_TODO_NODES)",
+				      v->nr_areas, CONFIG_TODO_NODES);
+	}
 	arena_reset(mark);
 	return err;
 }
