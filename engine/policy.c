@@ -97,24 +97,53 @@ int policy_check(const char *keys_dir, const struct policy_subject *subject)
 	return verdict_check(&verdict, subject);
 }
 
+struct built {
+	const char *keys_dir;
+	struct policy_subject subject;
+	pid_t pid;
+};
+
+/* Each thread has ids and capabilities of its own. */
+static int check_thread(void *data, pid_t tid)
+{
+	struct built *b = data;
+	struct proc_status status;
+	char path[48];
+	int fd, err;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d", b->pid, tid);
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return log_fail(errno, "pid %d: thread %d that was built cannot be read", b->pid,
+				tid);
+	err = proc_status(fd, &status);
+	close(fd);
+	if (err)
+		return log_fail(-err, "pid %d: thread %d that was built cannot be read", b->pid,
+				tid);
+	b->subject.uids = status.uid;
+	b->subject.privileged = status.cap_prm || status.cap_inh || status.cap_amb;
+	return policy_check(b->keys_dir, &b->subject);
+}
+
 int policy_check_process(const char *keys_dir, const char *peer, pid_t pid)
 {
-	char exe[PATH_MAX];
-	struct proc_status status;
-	struct policy_subject subject = {.peer = peer, .exe = exe, .nr_uids = NR_UIDS};
+	char exe[PATH_MAX], path[PATH_MAX];
+	struct built b = {.keys_dir = keys_dir, .pid = pid};
 	ssize_t len;
 	int fd, err;
 
+	/* Without a policy there is nothing to ask for each of the threads. */
+	if (snprintf(path, sizeof(path), "%s/policy", keys_dir) < (int)sizeof(path) &&
+	    access(path, F_OK) && errno == ENOENT)
+		return 0;
+	b.subject = (struct policy_subject){.peer = peer, .exe = exe, .nr_uids = NR_UIDS};
 	fd = proc_open(pid);
 	if (fd < 0)
 		return fd;
-	err = proc_status(fd, &status);
 	len = io_read_link(fd, "exe", exe, sizeof(exe));
+	err = len < 0 ? log_fail((int)-len, "pid %d: what was built cannot be read", pid)
+		      : proc_each_thread(fd, check_thread, &b);
 	close(fd);
-	if (err || len < 0)
-		return log_fail(err ? -err : (int)-len, "pid %d: what was built cannot be read",
-				pid);
-	subject.uids = status.uid;
-	subject.privileged = status.cap_prm || status.cap_inh || status.cap_amb;
-	return policy_check(keys_dir, &subject);
+	return err;
 }
