@@ -27,6 +27,8 @@
 #define BUILD_TIMEOUT_MS 30000
 /* How long a process that is ready waits for a source that went away before GO. */
 #define READY_PATIENCE_MS 30000
+/* A process that waits for its memory is looked after so often while the source is away. */
+#define LOOK_AGAIN_MS 30000
 #define DONE_TIMEOUT_MS 15000
 #define DONE_PATIENCE_MS 15000
 
@@ -202,7 +204,8 @@ static int start(struct target_move *m)
 
 /* ---- running ---- */
 
-/* The link was cut: the source says GO again when it has found us, and learns how far we are. */
+/* The link was cut: the source says GO again when it has found us, and learns how far we are. With a
+ * patience below 0 for as long as somebody needs the pages: -ESRCH when nobody does any more. */
 static int meet_again(struct target_move *m, int patience_ms)
 {
 	struct timespec pause = {0, 500000000};
@@ -210,7 +213,13 @@ static int meet_again(struct target_move *m, int patience_ms)
 	int err;
 
 	for (;;) {
-		err = move_reconnect(&m->move, patience_ms, false);
+		err = move_reconnect(&m->move, patience_ms < 0 ? LOOK_AGAIN_MS : patience_ms,
+				     false);
+		if (patience_ms < 0 && !m->filled && !pager_is_needed(engine.pager))
+			return log_fail(ESRCH, "pid %d ended before its memory was here",
+					m->move.state.pid);
+		if (err && patience_ms < 0)
+			continue;
 		if (err)
 			return err;
 		err = link_expect(link, FRAME_GO, BUILD_TIMEOUT_MS, false);
@@ -229,8 +238,8 @@ static void fill_to_the_end(struct target_move *m)
 {
 	while (!m->filled) {
 		/* Whatever it is that failed: giving up would end the process' memory. */
-		if (fill(m))
-			meet_again(m, -1);
+		if (fill(m) && meet_again(m, -1))
+			break;
 	}
 	m->move.state.stage = STAGE_COMPLETE;
 }

@@ -217,6 +217,12 @@ static void drop_dead(struct pager *p)
 	}
 }
 
+bool pager_is_needed(struct pager *p)
+{
+	drop_dead(p);
+	return p->nr_spaces != 0;
+}
+
 static int check_link(struct pager *p, int64_t now_ms)
 {
 	struct frame ping = {.type = FRAME_PING};

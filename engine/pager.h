@@ -59,4 +59,7 @@ int pager_run(struct pager *pager, struct lane *faults, struct lane *bulk, enum 
 
 void pager_counters(const struct pager *pager, struct pager_counters *counters);
 
+/* False when every process that waited for memory has ended or runs another program. Between two runs. */
+bool pager_is_needed(struct pager *pager);
+
 #endif
