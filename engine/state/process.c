@@ -356,6 +356,22 @@ static void probe_namespaces(struct probe *p)
 	}
 }
 
+/* The new process gets our own label: one that confines it would be lost. */
+static void probe_label(struct probe *p)
+{
+	char theirs[256], ours[256];
+	ssize_t len = io_read_file(p->proc_fd, "attr/current", theirs, sizeof(theirs));
+
+	if (len <= 0 || io_read_file(AT_FDCWD, "/proc/self/attr/current", ours, sizeof(ours)) <= 0)
+		return;
+	theirs[strcspn(theirs, "\n")] = ours[strcspn(ours, "\n")] = '\0';
+	if (strcmp(theirs, ours) != 0)
+		probe_refused(p, "attr/current",
+			      "the process is confined by a security module (%s), which is not "
+			      "carried; start it, or baton, with the same label",
+			      theirs);
+}
+
 static void probe_program(struct probe *p)
 {
 	unsigned char head[5] = {0};
@@ -381,6 +397,7 @@ static int process_probe(struct probe *p)
 		return 0;
 	probe_program(p);
 	probe_namespaces(p);
+	probe_label(p);
 	return proc_each_child(p->proc_fd, refuse_child, p);
 }
 

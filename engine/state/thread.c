@@ -106,6 +106,29 @@ static int check_shared(const struct dump *d, pid_t tid)
 			d->pid, tid);
 }
 
+#ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+#define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
+#endif
+
+/* As the kernel has it (linux/ptrace.h, 6.4). */
+struct user_dispatch {
+	uint64_t mode, selector, offset, len;
+};
+
+/* An older kernel does not tell, and says EIO. */
+static int check_user_dispatch(const struct dump *d, pid_t tid)
+{
+	struct user_dispatch config = {0};
+
+	if (ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(config), &config) < 0 ||
+	    !config.mode)
+		return 0;
+	return log_fail(EOPNOTSUPP,
+			"pid %d: thread %d has its system calls dispatched to itself "
+			"(PR_SET_SYSCALL_USER_DISPATCH), which is not carried",
+			d->pid, tid);
+}
+
 static int thread_dump(struct dump *d, const struct state_kind *kind,
 		       const struct freeze_thread *thread)
 {
@@ -114,6 +137,8 @@ static int thread_dump(struct dump *d, const struct state_kind *kind,
 	void *head = NULL;
 	int err = check_shared(d, thread->tid);
 
+	if (!err)
+		err = check_user_dispatch(d, thread->tid);
 	if (err)
 		return err;
 	if (syscall(SYS_get_robust_list, thread->tid, &head, &len) == 0) {
