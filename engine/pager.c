@@ -57,6 +57,7 @@ void pager_reset(struct pager *p)
 	p->faults_dropped = false;
 	p->pages_sent = p->pages_zero = p->nr_fetched = p->nr_released = p->bytes_before = 0;
 	memset(&p->latency, 0, sizeof(p->latency));
+	memset(p->released, 0, sizeof(p->released));
 }
 
 int pager_add(struct pager *p, uint64_t start, uint64_t end)

@@ -17,7 +17,8 @@
 static void list_cut(struct pager *p, struct todo_list *list, uint64_t start, uint64_t end)
 {
 	/* What stays listed is merely sent again: the kernel then says that it is there. */
-	if (p->pool.nr_free <= pager_reserve(p) && todo_would_split(list, start, end))
+	if (p->pool.nr_free <= pager_reserve(p) + PAGER_SPARE_NODES &&
+	    todo_would_split(list, start, end))
 		return;
 	(void)todo_cut(list, start, end);
 }

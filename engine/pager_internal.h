@@ -32,12 +32,16 @@
 #define PAGER_FAULTS 64
 /* FETCH under way. */
 #define PAGER_ASKS 64
+/* Gaps released lately, see pager_relief.c. */
+#define PAGER_RELEASES 64
 /* A fault brings the pages behind it along, up to this. */
 #define PAGER_FETCH_BYTES 16384
 /* Nodes kept free for events, beside a copy of the largest list. */
+#define PAGER_LAST_NODES 16
+/* With so many more left, small intervals begin to be fetched whole. */
 #define PAGER_SPARE_NODES 32
-/* The last ones are for moves and unmapping, see on_discard. */
-#define PAGER_LAST_NODES 8
+/* The most one event takes: a move, and a cut at its destination. */
+#define PAGER_CHANGE_NODES (TODO_NODES_PER_CHANGE + 1)
 
 struct pager_list {
 	struct todo_list todo;
@@ -55,6 +59,13 @@ struct pager_fault {
 	int64_t seen_ns;
 	uint16_t space;
 	bool asked; /* the source was; else it has not been looked at */
+};
+
+/* A gap that the kernel fills, though it is listed. */
+struct pager_release {
+	uint64_t start, end; /* equal: none */
+	int64_t at_ms;
+	uint16_t space;
 };
 
 /* Source addresses asked for and not yet answered. */
@@ -79,6 +90,8 @@ struct pager {
 	unsigned int nr_spaces;
 	uint16_t gap_list; /* where the next gap is looked for */
 	uint64_t gap_cursor;
+	struct pager_release released[PAGER_RELEASES]; /* the last ones */
+	uint64_t nr_released;
 
 	struct pager_fault fault[PAGER_FAULTS];
 	unsigned int nr_faults;
@@ -101,7 +114,7 @@ struct pager {
 
 	/* Since the start. */
 	struct histogram latency;
-	uint64_t pages_sent, pages_zero, nr_fetched, nr_released;
+	uint64_t pages_sent, pages_zero, nr_fetched;
 	uint64_t bytes_before, bytes_base;
 };
 
@@ -143,11 +156,15 @@ int pager_fault_frame(struct pager *p);
 
 /* ---- pager_relief.c ---- */
 
-/* Closes gaps or asks for an interval when nodes or spaces run short. */
+/* Releases gaps or asks for an interval when nodes or spaces run short. */
 int pager_relieve(struct pager *p);
-/* The same, without asking, in the moment after an event was read, while the program goes on. */
-void pager_relieve_after_event(struct pager *p, unsigned int space);
-
+/* A child was forked: what was released just now is released there, too. */
+void pager_release_forked(struct pager *p, unsigned int space, unsigned int child);
+/* A range has moved, in the list as well: what was released of it just now is cut there. */
+int pager_release_moved(struct pager *p, unsigned int space, struct todo_list *list, uint64_t from,
+			uint64_t to, uint64_t len);
+/* Other memory is at this place now, or none. */
+void pager_release_forget(struct pager *p, unsigned int space, uint64_t start, uint64_t end);
 /* ---- pager_fill.c ---- */
 
 enum pager_content {

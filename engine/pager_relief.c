@@ -1,11 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * When nodes or spaces run short. Programs discard memory in many small pieces, faster than pages
- * can come from the source; each piece splits an interval. Two remedies, the first without a link:
+ * can come from the source, and each piece splits an interval. Two remedies:
  *
- * - a gap is closed: its pages are made to be there (with zeros, if they are not); then it may be
- *   listed as well, since a fill passes over what is there;
- * - an interval is fetched whole.
+ * - The smallest interval is fetched whole. That needs a moment in which no event is announced; a
+ *   program that discards without a pause leaves none.
+ * - A gap is released: the kernel alone fills it with zeros from then on, and a fill passes it over.
+ *   So it may be listed, and the two intervals beside it are one. The price is mappings of the
+ *   program, which are split until all has arrived.
+ *
+ * A gap is released while the program waits for its event to be read, so that it cannot change the
+ * gap meanwhile. What the event itself says has happened before: a child that was forked still
+ * has the gap watched, so it is released there as well; a gap that was moved is cut from the list
+ * at its new place. What remains: memory moved onto the very gap, at that moment, by the same or
+ * by another thread.
+ *
+ * Making the pages of a gap present instead would not be exact: a discard is announced before it is
+ * done, and may still take away what was put there.
  */
 #include "engine/pager_internal.h"
 
@@ -14,83 +25,134 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 
-/* A gap of up to so many pages is closed. */
-#define GAP_PAGES 16
-/* Gaps closed, or found not to be closable, in one go: some 0.1 ms. */
-#define GAPS_AT_ONCE 64
-/* How long after an event a moment is waited for in which nothing else is announced. */
-#define MOMENT_NS 60000
+/* Gaps tried in one go. */
+#define GAPS_AT_ONCE 8
+/* A change that was under way at the release has been announced after so long. */
+#define RECENT_MS 1000
 /* A list that could not be filled is left alone for so long. */
 #define POSTPONE_MS 20
 
-/* Every memory that uses the list gets the pages. -EAGAIN, -ENOENT: not this gap. */
-static int gap_populate(struct pager *p, uint16_t index, const struct todo_piece *gap)
+/* Whether a fault or an event can be read. */
+static bool has_message(int fd)
+{
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+
+	return poll(&pfd, 1, 0) == 1;
+}
+
+static void release_note(struct pager *p, unsigned int space, uint64_t start, uint64_t end)
+{
+	p->released[p->nr_released++ % PAGER_RELEASES] = (struct pager_release){
+		.start = start, .end = end, .at_ms = clock_now_ms(), .space = (uint16_t)space};
+}
+
+/* 0: the gap may be listed as far as this memory goes. -EBUSY: not now; -errno: not this one. */
+static int gap_release_in(struct pager *p, unsigned int space, const struct todo_piece *gap)
+{
+	int fd = p->spaces[space].uffd, err;
+
+	/* A change is announced, and there is something to read: that is what is waited for. */
+	if (!uffd_is_changing(fd, gap->start, p->unreadable, p->page_bytes) || !has_message(fd))
+		return -EBUSY;
+	err = uffd_release(fd, gap->start, gap->end - gap->start);
+	if (err)
+		return err;
+	release_note(p, space, gap->start, gap->end);
+	pager_fault_clear(p, space, gap->start, gap->end, false);
+	return 0;
+}
+
+/* The part of a recent release in one memory that meets [start, end). */
+static bool release_meets(const struct pager_release *release, unsigned int space, uint64_t start,
+			  uint64_t end, struct pager_release *met)
+{
+	*met = *release;
+	if (met->space != space || met->at_ms + RECENT_MS < clock_now_ms() ||
+	    met->start == met->end || met->start >= end || met->end <= start)
+		return false;
+	if (met->start < start)
+		met->start = start;
+	if (met->end > end)
+		met->end = end;
+	return true;
+}
+
+void pager_release_forked(struct pager *p, unsigned int space, unsigned int child)
+{
+	struct pager_release before[PAGER_RELEASES], met;
+
+	if (!p->nr_released)
+		return;
+	memcpy(before, p->released, sizeof(before));
+	for (unsigned int i = 0; i < PAGER_RELEASES; i++) {
+		if (!release_meets(&before[i], space, 0, UINT64_MAX, &met))
+			continue;
+		(void)uffd_release(p->spaces[child].uffd, met.start, met.end - met.start);
+		release_note(p, child, met.start, met.end);
+	}
+}
+
+int pager_release_moved(struct pager *p, unsigned int space, struct todo_list *list, uint64_t from,
+			uint64_t to, uint64_t len)
+{
+	struct pager_release met;
+	int err = 0;
+
+	for (unsigned int i = 0; i < PAGER_RELEASES && !err; i++) {
+		if (release_meets(&p->released[i], space, from, from + len, &met))
+			err = todo_cut(list, met.start - from + to, met.end - from + to);
+	}
+	return err;
+}
+
+void pager_release_forget(struct pager *p, unsigned int space, uint64_t start, uint64_t end)
+{
+	struct pager_release met;
+
+	for (unsigned int i = 0; i < PAGER_RELEASES; i++) {
+		if (release_meets(&p->released[i], space, start, end, &met))
+			p->released[i].end = p->released[i].start = 0;
+	}
+}
+
+static int gap_release(struct pager *p, uint16_t index, const struct todo_piece *gap)
 {
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		int err;
 
 		if (p->spaces[i].uffd < 0 || p->spaces[i].list != index)
 			continue;
-		err = uffd_populate(p->spaces[i].uffd, gap->start, gap->end - gap->start,
-				    p->page_bytes);
-		if (err == -ESRCH) {
-			pager_space_drop(p, i);
-			return -ENOENT;
-		}
+		err = gap_release_in(p, i, gap);
 		if (err)
 			return err;
-		pager_fault_clear(p, i, gap->start, gap->end, false);
 	}
 	return 0;
 }
 
-/* Closes one gap, going round all lists. 1: closed; 0: not this one, or none. */
-static int gap_close(struct pager *p, bool *none)
+/* Tries the next gap, going round all lists. False: there is none. */
+static bool gap_next(struct pager *p)
 {
 	struct todo_piece gap;
 
 	for (unsigned int n = 0; n <= PAGER_SPACES; n++) {
 		struct pager_list *list = &p->lists[p->gap_list];
 
-		if (list->refs &&
-		    todo_next_gap(&list->todo, p->gap_cursor, GAP_PAGES * p->page_bytes, &gap)) {
-			p->gap_cursor = gap.end;
-			if (gap_populate(p, p->gap_list, &gap) || !p->pool.nr_free)
-				return 0;
-			return todo_add(&list->todo, gap.start, gap.end, gap.source) == 0;
+		if (list->refs && todo_next_gap(&list->todo, p->gap_cursor, UINT64_MAX, &gap)) {
+			int err = gap_release(p, p->gap_list, &gap);
+
+			if (!err && p->pool.nr_free)
+				todo_add(&list->todo, gap.start, gap.end, gap.source);
+			if (err != -EBUSY) {
+				p->gap_cursor = gap.end;
+				return true;
+			}
 		}
 		p->gap_list = (p->gap_list + 1) % PAGER_SPACES;
 		p->gap_cursor = 0;
 	}
-	*none = true;
-	return 0;
-}
-
-static bool nodes_are_scarce(const struct pager *p)
-{
-	return p->pool.nr_free <= pager_reserve(p);
-}
-
-void pager_relieve_after_event(struct pager *p, unsigned int space)
-{
-	int64_t until_ns;
-
-	if (!nodes_are_scarce(p))
-		return;
-	/*
-	 * A program that does nothing else is between two events only for a moment. Closing a few
-	 * gaps more than it made lets this end.
-	 */
-	until_ns = clock_now_ns() + MOMENT_NS;
-	for (int closed = 0; closed < 4 && clock_now_ns() < until_ns && nodes_are_scarce(p);) {
-		struct pollfd next = {.fd = p->spaces[space].uffd, .events = POLLIN};
-		bool none = false;
-
-		closed += gap_close(p, &none);
-		if (none || p->spaces[space].uffd < 0 || poll(&next, 1, 0) != 0)
-			return;
-	}
+	return false;
 }
 
 /*
@@ -122,16 +184,23 @@ static bool choose(struct pager *p, bool for_spaces, struct todo_piece *chosen)
 	return least != UINT64_MAX;
 }
 
+static void relieve_nodes(struct pager *p)
+{
+	for (int i = 0; i < GAPS_AT_ONCE && p->pool.nr_free < pager_reserve(p); i++) {
+		if (!gap_next(p))
+			break;
+	}
+}
+
 int pager_relieve(struct pager *p)
 {
-	bool none = false, few_spaces = PAGER_SPACES > 1 && p->nr_spaces >= PAGER_SPACES - 1;
+	bool few_spaces = PAGER_SPACES > 1 && p->nr_spaces >= PAGER_SPACES - 1;
 	struct todo_piece piece;
 	uint64_t len;
 	int err;
 
-	for (int i = 0; i < GAPS_AT_ONCE && !none && nodes_are_scarce(p); i++)
-		gap_close(p, &none);
-	if (!few_spaces && !nodes_are_scarce(p))
+	relieve_nodes(p);
+	if (!few_spaces && p->pool.nr_free >= pager_reserve(p) + PAGER_SPARE_NODES)
 		return 0;
 	for (unsigned int i = 0; i < p->nr_asks; i++) {
 		if (p->asks[(p->first_ask + i) % PAGER_ASKS].relief)

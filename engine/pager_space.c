@@ -36,6 +36,7 @@ void pager_space_drop(struct pager *p, unsigned int space)
 	if (p->spaces[space].uffd < 0)
 		return;
 	pager_fault_clear(p, space, 0, UINT64_MAX, false);
+	pager_release_forget(p, space, 0, UINT64_MAX);
 	close(p->spaces[space].uffd);
 	p->spaces[space].uffd = -1;
 	p->nr_spaces--;
@@ -52,14 +53,14 @@ unsigned int pager_reserve(const struct pager *p)
 		if (p->lists[i].refs && p->lists[i].todo.nr > largest)
 			largest = p->lists[i].todo.nr;
 	}
-	return largest + TODO_NODES_PER_CHANGE + PAGER_SPARE_NODES;
+	return largest + PAGER_CHANGE_NODES + PAGER_LAST_NODES;
 }
 
 /* A list for every space: there are as many of both, so one is always free for a space to own. */
 bool pager_space_readable(const struct pager *p, unsigned int space)
 {
 	const struct pager_list *list = &p->lists[p->spaces[space].list];
-	unsigned int need = TODO_NODES_PER_CHANGE + (list->refs > 1 ? list->todo.nr : 0);
+	unsigned int need = PAGER_CHANGE_NODES + 1 + (list->refs > 1 ? list->todo.nr : 0);
 
 	return p->nr_spaces < PAGER_SPACES && p->pool.nr_free >= need;
 }
@@ -89,8 +90,10 @@ static int on_fork(struct pager *p, unsigned int space, int uffd)
 
 	if (!err)
 		err = pager_space_add(p, uffd, p->spaces[space].list);
-	if (err >= 0)
+	if (err >= 0) {
+		pager_release_forked(p, space, (unsigned int)err);
 		return 0;
+	}
 	close(uffd);
 	return log_fail(-err, "cannot watch a child that the process forked: %s", strerror(-err));
 }
@@ -101,39 +104,27 @@ static int on_remove(struct pager *p, unsigned int space, uint64_t start, uint64
 	struct todo_list *list = list_own(p, space);
 	int err = list ? todo_cut(list, start, end) : -ENOSPC;
 
+	pager_release_forget(p, space, start, end);
 	/* Who waits there gets zeros, or the signal that belongs there. */
 	pager_fault_clear(p, space, start, end, false);
 	uffd_wake(p->spaces[space].uffd, start, end - start);
 	return err;
 }
 
-/*
- * Discarding memory in many small pieces is common, and relief may come too late. With the last
- * nodes the kernel is made to remember the hole: the range is released, and may stay listed, since
- * nothing can be filled there any more. This is the last resort: the program already runs on, so
- * that a fork, or a move to or from this very place, could come before the release.
- */
-static int on_discard(struct pager *p, unsigned int space, uint64_t start, uint64_t end)
-{
-	const struct pager_list *list = &p->lists[p->spaces[space].list];
-	unsigned int need = PAGER_LAST_NODES;
-
-	if (list->refs > 1)
-		need += list->todo.nr;
-	else if (!todo_would_split(&list->todo, start, end))
-		need = 0;
-	if (p->pool.nr_free >= need || uffd_release(p->spaces[space].uffd, start, end - start) != 0)
-		return on_remove(p, space, start, end);
-	p->nr_released++;
-	pager_fault_clear(p, space, start, end, false);
-	return 0;
-}
-
 static int on_remap(struct pager *p, unsigned int space, uint64_t from, uint64_t to, uint64_t len)
 {
 	struct todo_list *list = list_own(p, space);
-	int err = list ? todo_remap(list, from, to, len) : -ENOSPC;
+	int err = list ? 0 : -ENOSPC;
 
+	/* Where a range was released, what is listed at the destination means nothing. */
+	if (!err && p->nr_released)
+		err = todo_cut(list, to, to + len);
+	if (!err)
+		err = todo_remap(list, from, to, len);
+	if (!err && p->nr_released)
+		err = pager_release_moved(p, space, list, from, to, len);
+	pager_release_forget(p, space, to, to + len);
+	pager_release_forget(p, space, from, from + len);
 	pager_fault_clear(p, space, from, from + len, false);
 	uffd_wake(p->spaces[space].uffd, from, len);
 	return err;
@@ -161,8 +152,6 @@ int pager_space_read(struct pager *p, unsigned int space)
 		err = on_remap(p, space, msg.arg.remap.from, msg.arg.remap.to, msg.arg.remap.len);
 		break;
 	case UFFD_EVENT_REMOVE:
-		err = on_discard(p, space, msg.arg.remove.start, msg.arg.remove.end);
-		break;
 	case UFFD_EVENT_UNMAP:
 		err = on_remove(p, space, msg.arg.remove.start, msg.arg.remove.end);
 		break;
@@ -173,7 +162,6 @@ int pager_space_read(struct pager *p, unsigned int space)
 	}
 	if (err < 0)
 		return err;
-	pager_relieve_after_event(p, space);
 	return 1;
 }
 

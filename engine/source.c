@@ -65,9 +65,9 @@ static int memory_read(struct source *source, uint64_t addr, uint8_t *out, uint6
 			return log_fail(ESRCH,
 					"pid %d has died while its memory was being handed over",
 					(int)source->pid);
+		addr += done;
 		return log_fail(errno, "pid %d: cannot read its memory at %#llx: %s",
-				(int)source->pid, (unsigned long long)(addr + done),
-				strerror(errno));
+				(int)source->pid, (unsigned long long)addr, strerror(errno));
 	}
 	return 0;
 }

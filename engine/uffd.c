@@ -76,8 +76,10 @@ static int fill(int fd, uint64_t dst, const uint8_t *data, uint64_t len, uint64_
 					"being received (or its memory cgroup is full); "
 					"free some, then continue");
 		} else {
-			return log_fail((int)-n, "cannot fill memory at %#llx: %s",
-					(unsigned long long)(dst + *done), strerror((int)-n));
+			unsigned long long at = dst + *done;
+
+			return log_fail((int)-n, "cannot fill memory at %#llx: %s", at,
+					strerror((int)-n));
 		}
 	}
 	return 0;
@@ -92,22 +94,6 @@ int uffd_copy(int fd, uint64_t dst, const void *data, uint64_t len, uint64_t pag
 int uffd_zero(int fd, uint64_t dst, uint64_t len, uint64_t page_bytes, uint64_t *done)
 {
 	return fill(fd, dst, NULL, len, page_bytes, done);
-}
-
-int uffd_populate(int fd, uint64_t dst, uint64_t len, uint64_t page_bytes)
-{
-	for (uint64_t done = 0; done < len;) {
-		int64_t n = fill_once(fd, dst + done, NULL, len - done);
-
-		if (n == -EEXIST) {
-			n = (int64_t)page_bytes;
-			uffd_wake(fd, dst + done, page_bytes);
-		}
-		if (n < 0)
-			return n == -ENOSPC ? -ESRCH : (int)n;
-		done += (uint64_t)n;
-	}
-	return 0;
 }
 
 static int wake(int fd, uint64_t start, uint64_t len)
@@ -139,11 +125,24 @@ int uffd_release(int fd, uint64_t start, uint64_t len)
 	return ioctl(fd, UFFDIO_UNREGISTER, &range) ? -errno : 0;
 }
 
-bool uffd_is_alive(int fd, uint64_t addr, const void *unreadable, uint64_t page_bytes)
+/* A fill that cannot be done: its source cannot be read. The errno of it. */
+static int probe(int fd, uint64_t addr, const void *unreadable, uint64_t page_bytes)
 {
 	struct uffdio_copy copy = {.dst = addr, .src = (uintptr_t)unreadable, .len = page_bytes};
 
-	return ioctl(fd, UFFDIO_COPY, &copy) == 0 || (errno != ESRCH && errno != ENOSPC);
+	return ioctl(fd, UFFDIO_COPY, &copy) ? errno : 0;
+}
+
+bool uffd_is_alive(int fd, uint64_t addr, const void *unreadable, uint64_t page_bytes)
+{
+	int err = probe(fd, addr, unreadable, page_bytes);
+
+	return err != ESRCH && err != ENOSPC;
+}
+
+bool uffd_is_changing(int fd, uint64_t addr, const void *unreadable, uint64_t page_bytes)
+{
+	return probe(fd, addr, unreadable, page_bytes) == EAGAIN;
 }
 
 int uffd_read(int fd, struct uffd_msg *msg)

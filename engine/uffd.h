@@ -22,12 +22,6 @@ int uffd_copy(int fd, uint64_t dst, const void *data, uint64_t len, uint64_t pag
 	      uint64_t *done);
 int uffd_zero(int fd, uint64_t dst, uint64_t len, uint64_t page_bytes, uint64_t *done);
 
-/*
- * Makes sure that every page of [dst, dst + len) is there, with zeros where there is none. -ENOENT
- * when a part is in no registered mapping; the rest as above.
- */
-int uffd_populate(int fd, uint64_t dst, uint64_t len, uint64_t page_bytes);
-
 /* Lets everybody who waits in the range try again. No registration is needed. */
 void uffd_wake(int fd, uint64_t start, uint64_t len);
 
@@ -46,6 +40,9 @@ int uffd_release(int fd, uint64_t start, uint64_t len);
  * page of ours that cannot be read: changes nothing.
  */
 bool uffd_is_alive(int fd, uint64_t addr, const void *unreadable, uint64_t page_bytes);
+
+/* Whether a change of that memory is announced, so that every fill says -EAGAIN. Asked likewise. */
+bool uffd_is_changing(int fd, uint64_t addr, const void *unreadable, uint64_t page_bytes);
 
 /* 1: a message was read; 0: there is none; -errno of read(2), -EMFILE for a fork. */
 int uffd_read(int fd, struct uffd_msg *msg);
