@@ -16,9 +16,13 @@
 /* Takes what was dealt with off the list; left there when that would cost a scarce node. */
 static void list_cut(struct pager *p, struct todo_list *list, uint64_t start, uint64_t end)
 {
-	/* What stays listed is merely sent again: the kernel then says that it is there. */
-	if (p->pool.nr_free <= pager_reserve(p) + PAGER_SPARE_NODES &&
-	    todo_would_split(list, start, end))
+	unsigned int keep = pager_reserve(p) + PAGER_SPARE_NODES + 2;
+
+	/*
+	 * What stays listed is merely sent again: the kernel then says that it is there. A cut takes a
+	 * node and raises the reserve, and must not be what makes relief necessary.
+	 */
+	if (p->pool.nr_free <= keep && todo_would_split(list, start, end))
 		return;
 	(void)todo_cut(list, start, end);
 }
