@@ -35,7 +35,7 @@ static int read_status(struct dump *d, pid_t tid, struct proc_status *status)
 static int fill(struct dump *d, pid_t tid, baton_Creds *msg)
 {
 	uint64_t room = remote_room(&d->thread, sizeof(int));
-	struct proc_status status;
+	struct proc_status status = {0};
 	int64_t bits = remote_call(&d->thread, SYS_prctl, PR_GET_SECUREBITS);
 	int death = 0, err = read_status(d, tid, &status);
 
