@@ -57,20 +57,24 @@ static int find_syscall_insn(struct dump *d, uint64_t *insn)
 	if (!buf)
 		return -ENOMEM;
 	err = line_reader_open(&reader, d->proc_fd, "maps", buf, PROC_LINE_MAX);
-	while (!err && line_reader_next(&reader, &line) > 0) {
+	if (err) {
+		arena_reset(mark);
+		return err;
+	}
+	while (line_reader_next(&reader, &line) > 0) {
 		uint8_t *image = (uint8_t *)buf + PROC_LINE_MAX;
 		size_t len;
 
 		if (!proc_map_parse(line, &map) || strcmp(map.name, "[vdso]") != 0)
 			continue;
 		len = map.end - map.start < VDSO_READ_BYTES ? map.end - map.start : VDSO_READ_BYTES;
-		err = remote_read(&d->leader, map.start, image, len);
-		offset = err ? err : arch_vdso_find_syscall(image, len);
+		offset = remote_read(&d->leader, map.start, image, len);
+		if (!offset)
+			offset = arch_vdso_find_syscall(image, len);
 		*insn = map.start + (uint64_t)offset;
 		break;
 	}
-	if (!err)
-		line_reader_close(&reader);
+	line_reader_close(&reader);
 	arena_reset(mark);
 	return offset < 0
 		       ? log_fail(ENOEXEC, "pid %d has no vdso, or none with a system call", d->pid)

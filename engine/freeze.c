@@ -274,7 +274,7 @@ bool freeze_is_stopped(const struct freeze *f)
 	return false;
 }
 
-bool freeze_signal_deliverable(pid_t tid)
+bool freeze_signal_deliverable(pid_t tid, uint64_t blocked)
 {
 	struct proc_status status;
 	char path[32];
@@ -286,7 +286,7 @@ bool freeze_signal_deliverable(pid_t tid)
 		return false;
 	err = proc_status(fd, &status);
 	close(fd);
-	return !err && ((status.sig_pending | status.shared_pending) & ~status.sig_blocked);
+	return !err && ((status.sig_pending | status.shared_pending) & ~blocked);
 }
 
 int freeze_thaw(struct freeze *f)

@@ -36,8 +36,8 @@ int freeze_thaw(struct freeze *f);
 /* True when the process was in group-stop before it was frozen: it must be so again on the target. */
 bool freeze_is_stopped(const struct freeze *f);
 
-/* True when a signal is pending that the thread does not block: an EINTR is then the program's own. */
-bool freeze_signal_deliverable(pid_t tid);
+/* True when a signal is pending that is not in `blocked`: an EINTR is then the program's own. */
+bool freeze_signal_deliverable(pid_t tid, uint64_t blocked);
 
 /* Leaves SIGSTOP pending, so that a detach (also by our death) leaves the process stopped. freeze_thaw after
  * this needs freeze_unhold first. */

@@ -133,19 +133,22 @@ static void shorten(const struct remote *thread, struct arch_regs *regs, long nr
 	}
 }
 
-static bool is_ours(pid_t tid, const struct arch_regs *regs)
+static bool is_ours(pid_t tid, const struct arch_regs *regs, uint64_t blocked)
 {
 	uint64_t args[6];
 
-	return may_repeat(arch_restart_call(regs, args)) && !freeze_signal_deliverable(tid);
+	return may_repeat(arch_restart_call(regs, args)) &&
+	       !freeze_signal_deliverable(tid, blocked);
 }
 
 void restart_undo(pid_t tid)
 {
 	struct arch_regs regs;
+	uint64_t blocked;
 
 	if (arch_regs_get(tid, &regs) || arch_restart_kind(&regs) != ARCH_RESTART_EINTR ||
-	    !is_ours(tid, &regs))
+	    ptrace(PTRACE_GETSIGMASK, tid, sizeof(blocked), &blocked) < 0 ||
+	    !is_ours(tid, &regs, blocked))
 		return;
 	arch_restart_rewind(&regs);
 	arch_regs_set(tid, &regs);
@@ -188,8 +191,8 @@ static int relative_timeout(const struct remote *thread, long nr, const uint64_t
 	return err ? err : 1;
 }
 
-int restart_plan(const struct remote *thread, struct arch_regs *regs, int64_t waited_ns,
-		 struct restart_timed *timed)
+int restart_plan(const struct remote *thread, struct arch_regs *regs, uint64_t blocked,
+		 int64_t waited_ns, struct restart_timed *timed)
 {
 	uint64_t args[6], ns = 0;
 	long nr = arch_restart_call(regs, args);
@@ -201,7 +204,7 @@ int restart_plan(const struct remote *thread, struct arch_regs *regs, int64_t wa
 	case ARCH_RESTART_NONE:
 		return 0;
 	case ARCH_RESTART_EINTR:
-		if (is_ours(thread->tid, regs)) {
+		if (is_ours(thread->tid, regs, blocked)) {
 			shorten(thread, regs, nr, args, waited_ns);
 			arch_restart_rewind(regs);
 		}
@@ -212,7 +215,7 @@ int restart_plan(const struct remote *thread, struct arch_regs *regs, int64_t wa
 	case ARCH_RESTART_BLOCK:
 		break;
 	}
-	if (freeze_signal_deliverable(thread->tid))
+	if (freeze_signal_deliverable(thread->tid, blocked))
 		return 0;
 	got = relative_timeout(thread, nr, args, &ns);
 	if (got < 0)

@@ -17,11 +17,12 @@ struct restart_timed {
 
 /*
  * Source: makes `regs` of a thread stopped in a signal stop ready to be continued elsewhere.
+ * `blocked` is its own signal mask, not the one that it has while it works for us.
  * `waited_ns` is how long it had been asleep (-1: unknown, the timeout then starts over). `timed`
  * is filled when the thread must be put back into its call by restart_arm.
  */
-int restart_plan(const struct remote *thread, struct arch_regs *regs, int64_t waited_ns,
-		 struct restart_timed *timed);
+int restart_plan(const struct remote *thread, struct arch_regs *regs, uint64_t blocked,
+		 int64_t waited_ns, struct restart_timed *timed);
 
 /*
  * Target: runs the call of `regs` with what was left, until it sleeps; makes `regs` continue

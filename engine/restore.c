@@ -186,8 +186,10 @@ static int arm_mappings(struct restore *r, int uffd)
 	if (!buf)
 		return -ENOMEM;
 	err = line_reader_open(&reader, r->proc_fd, "maps", buf, PROC_LINE_MAX);
-	if (err)
+	if (err) {
+		arena_reset(mark);
 		return err;
+	}
 	while (!err && (got = line_reader_next(&reader, &line)) != 0) {
 		struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
 
