@@ -67,8 +67,8 @@ include tools/config.mk
 
 # ---- sources --------------------------------------------------------------------------------
 
-PROTOS := $(wildcard transport/*.proto engine/*.proto engine/state/*.proto)
-SOURCES := $(wildcard lib/*.c transport/*.c engine/*.c engine/state/*.c arch/$(ARCH_DIR)/*.c board/*.c)
+PROTOS := $(wildcard transport/*.proto engine/*/*.proto)
+SOURCES := $(wildcard lib/*.c transport/*.c engine/*/*.c arch/$(ARCH_DIR)/*.c board/*.c)
 
 # A command is built when its switch is on; files of cmd/ that are no command always are.
 COMMANDS := check keygen trust receive send dump restore status resume abort version

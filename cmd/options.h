@@ -4,7 +4,7 @@
 #define BATON_OPTIONS_H
 
 #include "cmd/cmd.h"
-#include "engine/move.h"
+#include "engine/move/move.h"
 
 enum option_id {
 	OPTION_HELP = 1,

@@ -3,7 +3,7 @@
 #ifndef BATON_REPORT_H
 #define BATON_REPORT_H
 
-#include "engine/move.h"
+#include "engine/move/move.h"
 
 /* Shows progress on standard error: one line that changes on a terminal, plain lines elsewhere. */
 void report_progress(const struct move_progress *progress);

@@ -5,8 +5,8 @@
 
 #include "cmd/report.h"
 #include "cmd/session.h"
-#include "engine/offer.h"
-#include "engine/supervise.h"
+#include "engine/move/offer.h"
+#include "engine/move/supervise.h"
 #include "lib/arena.h"
 #include "lib/log.h"
 #include "transport/tls.h"

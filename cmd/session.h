@@ -4,7 +4,7 @@
 #define BATON_SESSION_H
 
 #include "cmd/options.h"
-#include "engine/link.h"
+#include "engine/move/link.h"
 
 struct session {
 	struct link link;

@@ -10,7 +10,7 @@
 
 #include "cmd/json.h"
 #include "cmd/options.h"
-#include "engine/movestate.h"
+#include "engine/move/movestate.h"
 #include "lib/io.h"
 #include "lib/log.h"
 

@@ -60,7 +60,7 @@ distclean: clean
 
 # ---- lint -----------------------------------------------------------------------------------
 
-LINT_FILES = $(wildcard lib/*.[ch] transport/*.[ch] engine/*.[ch] engine/state/*.[ch] arch/*.h \
+LINT_FILES = $(wildcard lib/*.[ch] transport/*.[ch] engine/*/*.[ch] arch/*.h \
 	arch/*/*.[ch] board/*.[ch] cmd/*.[ch] tests/*/*.[ch])
 TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -include $(abspath $(B))/autoconf.h -I$(CURDIR) \
 	-I$(abspath $(B))/gen -I$(abspath $(B)) -I$(CURDIR)/arch/$(ARCH_DIR) \

@@ -3,7 +3,7 @@
 #include "engine/state/fd_check.h"
 
 #include "engine/state/async.pb.h"
-#include "engine/proc.h"
+#include "engine/process/proc.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 

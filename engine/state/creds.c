@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Who a thread is: ids, groups, capabilities, securebits, no_new_privs, parent-death signal. */
 #include "engine/state/creds.h"
-#include "engine/proc.h"
+#include "engine/process/proc.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"
 #include "lib/kernel.h"

@@ -3,7 +3,7 @@
 #ifndef BATON_CREDS_H
 #define BATON_CREDS_H
 
-#include "engine/remote.h"
+#include "engine/process/remote.h"
 #include "engine/state/creds.pb.h"
 
 /* Makes the thread what the message says, by its own calls, from root's rights. 0 or -errno with

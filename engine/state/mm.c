@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The fields of the memory descriptor: what ps, /proc/PID/exe and brk(2) read. Source: prctl(2). */
 #include "engine/state/mm.pb.h"
-#include "engine/proc.h"
+#include "engine/process/proc.h"
 #include "engine/state/fd.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"

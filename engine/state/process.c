@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The process as a whole: its creation, with an empty address space, and what belongs to no thread. */
 #include "engine/state/process.pb.h"
-#include "engine/proc.h"
-#include "engine/space.h"
-#include "engine/spawn.h"
+#include "engine/process/proc.h"
+#include "engine/process/space.h"
+#include "engine/process/spawn.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"
 #include "lib/kernel.h"

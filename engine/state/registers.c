@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A thread's processor state, its signal mask, and the system call it was in. Last of each thread. */
-#include "engine/restart.h"
+#include "engine/process/restart.h"
 #include "engine/state/registers.pb.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Seccomp filters of a thread, oldest first. Source: ptrace(2) PTRACE_SECCOMP_GET_FILTER. */
-#include "engine/proc.h"
+#include "engine/process/proc.h"
 #include "engine/state/seccomp.pb.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the process does on each signal: rt_sigaction(2), by remote calls. */
 #include "engine/state/sigaction.pb.h"
-#include "engine/proc.h"
+#include "engine/process/proc.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"
 #include "lib/kernel.h"

@@ -6,10 +6,10 @@
 #ifndef BATON_STATE_H
 #define BATON_STATE_H
 
-#include "engine/freeze.h"
-#include "engine/pagemap.h"
-#include "engine/remote.h"
-#include "engine/restart.h"
+#include "engine/process/freeze.h"
+#include "engine/paging/pagemap.h"
+#include "engine/process/remote.h"
+#include "engine/process/restart.h"
 #include "engine/state/creds.pb.h"
 #include "engine/state/kinds.h"
 #include "engine/state/process.pb.h"

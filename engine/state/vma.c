@@ -4,8 +4,8 @@
  * pages of private file mappings and the content of shared memory are sent right behind the
  * mapping, before the start.
  */
-#include "engine/pagemap.h"
-#include "engine/proc.h"
+#include "engine/paging/pagemap.h"
+#include "engine/process/proc.h"
 #include "engine/state/fd.h"
 #include "engine/state/state.h"
 #include "engine/state/vma.pb.h"

@@ -3,7 +3,7 @@
 #ifndef BATON_VMA_CLASS_H
 #define BATON_VMA_CLASS_H
 
-#include "engine/proc.h"
+#include "engine/process/proc.h"
 #include "engine/state/vma.pb.h"
 #include <stdbool.h>
 #include <stdint.h>

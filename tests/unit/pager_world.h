@@ -6,8 +6,8 @@
 #ifndef BATON_PAGER_WORLD_H
 #define BATON_PAGER_WORLD_H
 
-#include "engine/pager.h"
-#include "engine/serve.h"
+#include "engine/paging/pager.h"
+#include "engine/paging/serve.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -2,9 +2,9 @@
 /*
  * Identity of files: build-id where there is one, else a digest; hostile ELF files.
  *
- * needs: engine/fileid.c lib/io.c lib/text.c mbedtls
+ * needs: engine/move/fileid.c lib/io.c lib/text.c mbedtls
  */
-#include "engine/fileid.h"
+#include "engine/move/fileid.h"
 
 #include "tests/unit/unit.h"
 #include <elf.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The histogram: percentiles are within the width of a bucket of the true ones.
- * needs: engine/histogram.c
+ * needs: engine/paging/histogram.c
  */
-#include "engine/histogram.h"
+#include "engine/paging/histogram.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

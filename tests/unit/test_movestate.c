@@ -2,9 +2,9 @@
 /*
  * The state folder: what is written is read again, what dead engines left is swept, a pid is moved once.
  *
- * needs: engine/movestate.c engine/movestate_read.c engine/proc.c lib/io.c lib/readers.c lib/text.c lib/log.c
+ * needs: engine/move/movestate.c engine/move/movestate_read.c engine/process/proc.c lib/io.c lib/readers.c lib/text.c lib/log.c
  */
-#include "engine/movestate.h"
+#include "engine/move/movestate.h"
 
 #include "lib/log.h"
 #include "tests/unit/unit.h"

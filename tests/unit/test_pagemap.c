@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The page map: both ways of asking agree with what a child was made to have.
- * needs: engine/pagemap.c lib/arena.c lib/log.c arch/x86/pagetable.c
+ * needs: engine/paging/pagemap.c lib/arena.c lib/log.c arch/x86/pagetable.c
  */
-#include "engine/pagemap.h"
+#include "engine/paging/pagemap.h"
 
 #include "lib/arena.h"
 

@@ -2,9 +2,9 @@
 /*
  * The policy file: what is allowed, what is not, and that a line not understood allows nothing.
  *
- * needs: engine/policy.c engine/proc.c lib/io.c lib/readers.c lib/text.c lib/log.c
+ * needs: engine/move/policy.c engine/process/proc.c lib/io.c lib/readers.c lib/text.c lib/log.c
  */
-#include "engine/policy.h"
+#include "engine/move/policy.h"
 
 #include "lib/log.h"
 #include "tests/unit/unit.h"

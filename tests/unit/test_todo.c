@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The todo list: each operation, and random ones against a model that knows every page.
- * needs: engine/todo.c
+ * needs: engine/paging/todo.c
  */
-#include "engine/todo.h"
+#include "engine/paging/todo.h"
 
 #include <errno.h>
 #include <setjmp.h>

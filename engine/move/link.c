@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/* Opening the two lanes of a move, and the small talk on lane 0. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine/move/link.h"
+#include "engine/move/move.pb.h"
+#include "engine/move/offer.h"
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "lib/text.h"
+#include "transport/message.h"
+#include "transport/wire.pb.h"
+#include "version.h"
+
+#define WIRE_MAJOR 1
+#define WIRE_MINOR 0
+
+static volatile sig_atomic_t stopping;
+
+static void on_signal(int signal)
+{
+	(void)signal;
+	stopping = 1;
+}
+
+bool link_stopping(void)
+{
+	return stopping;
+}
+
+void link_catch_signals(void)
+{
+	struct sigaction action = {.sa_handler = on_signal};
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+int link_init(struct link *link)
+{
+	int err;
+
+	memset(link, 0, sizeof(*link));
+	link->supervisor_fd = -1;
+	link->first_fd = -1;
+	err = lane_init(&link->fast);
+	return err ? err : lane_init(&link->bulk);
+}
+
+int link_dial(struct link *link, const char *address)
+{
+	link->address = address;
+	text_copy(link->peer, sizeof(link->peer), address);
+	return route_make_token(link->token);
+}
+
+void link_accept(struct link *link, int first_fd, int supervisor_fd, const char *peer,
+		 const uint8_t token[static ROUTE_TOKEN_BYTES])
+{
+	link->address = NULL;
+	link->first_fd = first_fd;
+	link->supervisor_fd = supervisor_fd;
+	text_copy(link->peer, sizeof(link->peer), peer);
+	memcpy(link->token, token, sizeof(link->token));
+}
+
+void link_tell(const struct link *link, char what)
+{
+	if (link->supervisor_fd >= 0)
+		(void)!send(link->supervisor_fd, &what, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* ---- opening ---- */
+
+static int dial_lane(struct link *link, struct lane *lane, uint8_t number, int64_t deadline)
+{
+	struct route route = {.lane = number};
+	uint8_t preamble[ROUTE_BYTES];
+	int fd, err;
+
+	fd = socket_dial(link->address, LINK_PORT, clock_left_ms(deadline), link->peer);
+	if (fd < 0)
+		return fd;
+	memcpy(route.token, link->token, sizeof(route.token));
+	route_encode(&route, preamble);
+	/* 24 bytes always fit into a fresh socket. */
+	err = io_write_full(fd, preamble, sizeof(preamble));
+	if (err) {
+		close(fd);
+		return log_fail(-err, "peer %s: %s", link->peer, strerror(-err));
+	}
+	return tls_connect(lane, fd, link->peer, clock_left_ms(deadline));
+}
+
+/* Takes the connection that the supervisor sends for this lane. */
+static int take_connection(struct link *link, uint8_t number, int64_t deadline)
+{
+	char text[1 + SOCKET_NAME_MAX] = {0};
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec part = {text, sizeof(text) - 1};
+	struct msghdr msg = {.msg_iov = &part,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
+			     .msg_controllen = sizeof(control)};
+	struct pollfd wait = {link->supervisor_fd, POLLIN, 0};
+	struct cmsghdr *header;
+	int fd = -1, got;
+
+	got = poll(&wait, 1, clock_left_ms(deadline));
+	if (got <= 0)
+		return got ? -errno : -ETIMEDOUT;
+	if (recvmsg(link->supervisor_fd, &msg, MSG_CMSG_CLOEXEC) <= 0)
+		return -EPIPE;
+	header = CMSG_FIRSTHDR(&msg);
+	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	if (fd >= 0 && text[0] != '0' + number) {
+		close(fd);
+		return -EAGAIN;
+	}
+	if (fd >= 0 && text[1])
+		text_copy(link->peer, sizeof(link->peer), text + 1);
+	return fd >= 0 ? fd : -EAGAIN;
+}
+
+/* Waits for connections until one of them shows the right certificate. */
+static int accept_lane(struct link *link, struct lane *lane, uint8_t number, int64_t deadline)
+{
+	uint8_t shown[TLS_FINGERPRINT_BYTES];
+	int fd = link->first_fd, err;
+
+	link->first_fd = -1;
+	if (number == 0 && fd >= 0)
+		return tls_accept(lane, fd, link->peer, clock_left_ms(deadline));
+	/* For lane 1 it was told before HELLO. */
+	if (number == 0)
+		link_tell(link, '0');
+	for (;;) {
+		fd = take_connection(link, number, deadline);
+		if (fd == -EAGAIN || (fd == -EINTR && !stopping))
+			continue;
+		if (fd < 0)
+			return log_fail(-fd, "peer %s: its connection for lane %u did not come",
+					link->peer, number);
+		err = tls_accept(lane, fd, link->peer, clock_left_ms(deadline));
+		if (!err && !tls_fingerprint(lane, shown) &&
+		    !memcmp(shown, link->fingerprint, sizeof(shown)))
+			return 0;
+		/* Whoever it was, it does not end the move. */
+		log_warn("peer %s: dropped: %s", link->peer,
+			 err ? log_reason() : "another certificate than that of the move's peer");
+		log_reason_clear();
+		lane_close(lane);
+		link_tell(link, (char)('0' + number));
+	}
+}
+
+static int check_hello(const struct link *link, const baton_Hello *hello)
+{
+	if (hello->version_major != WIRE_MAJOR)
+		return log_fail(EPROTO,
+				"peer %s speaks version %u of the protocol (baton %s), we speak %u "
+				"(baton %s); install the same release on both devices",
+				link->peer, hello->version_major, hello->software, WIRE_MAJOR,
+				BATON_VERSION);
+	if (hello->role != (link->source ? baton_Role_ROLE_TARGET : baton_Role_ROLE_SOURCE))
+		return log_fail(
+			EPROTO,
+			"peer %s wants to %s a process, and so do we; use send with receive, or "
+			"restore --from with dump --serve",
+			link->peer, link->source ? "give" : "take");
+	if (link->source && hello->body_max < FRAME_BODY_MAX)
+		return log_fail(
+			EPROTO,
+			"peer %s takes frames of %u bytes, ours have up to %u; build both with "
+			"the same CONFIG_RUN_KIB",
+			link->peer, hello->body_max, FRAME_BODY_MAX);
+	return 0;
+}
+
+static int say_hello(struct link *link, struct lane *lane, int64_t deadline)
+{
+	struct frame frame = {.type = FRAME_HELLO};
+	baton_Hello hello = {.version_major = WIRE_MAJOR,
+			     .version_minor = WIRE_MINOR,
+			     .body_max = FRAME_BODY_MAX};
+	int err;
+
+	hello.role = link->source ? baton_Role_ROLE_SOURCE : baton_Role_ROLE_TARGET;
+	text_copy(hello.software, sizeof(hello.software), BATON_VERSION);
+	err = message_queue(lane, &frame, baton_Hello_fields, &hello, clock_left_ms(deadline));
+	if (!err)
+		err = lane_flush_wait(lane, clock_left_ms(deadline));
+	if (!err)
+		err = lane_receive_wait(lane, clock_left_ms(deadline));
+	if (err)
+		return log_fail(-err, "peer %s: no greeting came: %s", link->peer, strerror(-err));
+	if (lane->rx.type != FRAME_HELLO)
+		return log_fail(EPROTO, "peer %s: said %s instead of HELLO", link->peer,
+				frame_name(lane->rx.type));
+	err = message_decode(lane, baton_Hello_fields, &hello);
+	lane_receive_done(lane);
+	offer_clean_text(hello.software);
+	return err ? log_fail(-err, "peer %s: its HELLO makes no sense", link->peer)
+		   : check_hello(link, &hello);
+}
+
+/* The certificate of lane 0 is that of the move; a later one must be the same. */
+static int check_fingerprint(struct link *link, const struct lane *lane)
+{
+	uint8_t shown[TLS_FINGERPRINT_BYTES];
+	int err = tls_fingerprint(lane, shown);
+
+	if (err)
+		return err;
+	if (link->known && memcmp(shown, link->fingerprint, sizeof(shown)))
+		return log_fail(
+			EKEYREJECTED,
+			"peer %s shows another certificate than at the beginning of the move",
+			link->peer);
+	memcpy(link->fingerprint, shown, sizeof(shown));
+	text_copy(link->name, sizeof(link->name), tls_peer_name(lane));
+	link->known = true;
+	return 0;
+}
+
+static int open_lane(struct link *link, struct lane *lane, uint8_t number, int64_t deadline)
+{
+	int err;
+
+	err = link->address ? dial_lane(link, lane, number, deadline)
+			    : accept_lane(link, lane, number, deadline);
+	if (!err)
+		err = check_fingerprint(link, lane);
+	return err;
+}
+
+int link_open(struct link *link, int timeout_ms)
+{
+	int64_t deadline = clock_deadline_ms(timeout_ms);
+	int err;
+
+	err = open_lane(link, &link->fast, 0, deadline);
+	if (!err) {
+		link_tell(link, LINK_TELL_KNOWN);
+		/* Before HELLO: the peer dials the second lane when it has read ours. */
+		if (!link->address)
+			link_tell(link, '1');
+		err = say_hello(link, &link->fast, deadline);
+	}
+	if (!err)
+		err = open_lane(link, &link->bulk, 1, deadline);
+	if (!err)
+		err = say_hello(link, &link->bulk, deadline);
+	if (err)
+		link_close(link);
+	return err;
+}
+
+void link_close(struct link *link)
+{
+	lane_close(&link->fast);
+	lane_close(&link->bulk);
+}

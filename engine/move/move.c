@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/* What both roles of a move share: set-up, progress, reconnecting, totals. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <fcntl.h>
+
+#include "engine/move/move.h"
+#include "engine/move/offer.h"
+#include "lib/clock.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "lib/text.h"
+
+#define TICK_US 200000
+/* Between two attempts to reconnect: doubled up to the longest. */
+#define RETRY_FIRST_MS 100
+#define RETRY_LONGEST_MS 2000
+
+const char *move_mode_name(enum move_mode mode)
+{
+	static const char *const names[] = {"any", "lazy", "on-demand", "eager"};
+
+	return mode < sizeof(names) / sizeof(names[0]) ? names[mode] : "?";
+}
+
+int move_init(enum move_role role)
+{
+	int err = role == MOVE_SOURCE ? move_source_init() : move_target_init();
+
+	return err ? log_fail(ENOMEM,
+			      "the memory budget is too small; raise CONFIG_MEMORY_BUDGET_KIB")
+		   : 0;
+}
+
+void move_begin(struct move *move, struct link *link, const struct move_options *options,
+		struct move_report *report)
+{
+	*move = (struct move){.link = link, .options = options, .report = report};
+	*report = (struct move_report){.pid = options->pid};
+	move->begun_us = clock_now_us();
+	move->ticked_us = move->begun_us;
+	move->mode = options->mode;
+	link->source = options->pid != 0;
+	move->state.source = link->source;
+	move->state.pid = options->pid;
+	/* The token names the move on both sides; half of it is enough for people. */
+	for (int i = 0; i < MOVESTATE_ID_BYTES; i++)
+		snprintf(move->state.id + 2 * i, 3, "%02x", link->token[i]);
+	text_copy(report->id, sizeof(report->id), move->state.id);
+	log_reason_clear();
+}
+
+void move_stage(struct move *move, const char *stage)
+{
+	struct move_progress progress = {.stage = stage};
+
+	move->stage = stage;
+	log_debug("%s", stage);
+	if (move->options->progress)
+		move->options->progress(&progress);
+}
+
+void move_count(struct move *move, struct movestate_counters *counters)
+{
+	uint64_t bytes = move->link->fast.bytes_rx + move->link->bulk.bytes_rx +
+			 move->link->fast.bytes_tx + move->link->bulk.bytes_tx;
+	int64_t now_us = clock_now_us(), passed_us = now_us - move->ticked_us;
+	struct move_progress progress = {.stage = move->stage};
+
+	if (passed_us < TICK_US)
+		return;
+	counters->bytes_wire = bytes;
+	if (bytes > move->ticked_bytes)
+		counters->rate_kib_s =
+			(bytes - move->ticked_bytes) * 1000000 / 1024 / (uint64_t)passed_us;
+	counters->peak_rss_kib = move_peak_rss_kib();
+	move->ticked_us = now_us;
+	move->ticked_bytes = bytes;
+	movestate_count(&move->state, counters);
+	progress.pages_done = counters->pages_done;
+	progress.pages_left = counters->pages_left;
+	progress.rate_kib_s = counters->rate_kib_s;
+	if (move->options->progress)
+		move->options->progress(&progress);
+}
+
+void move_finish(struct move *move)
+{
+	struct move_report *report = move->report;
+	const struct link *link = move->link;
+
+	report->total_us = (uint64_t)(clock_now_us() - move->begun_us);
+	report->bytes_wire = link->fast.bytes_rx + link->fast.bytes_tx + link->bulk.bytes_rx +
+			     link->bulk.bytes_tx;
+	report->pid = move->state.pid;
+	text_copy(report->comm, sizeof(report->comm), move->state.comm);
+	text_copy(report->peer, sizeof(report->peer), link->peer);
+}
+
+/* False when it was ended by a signal. */
+static bool pause_ms(int ms, bool stoppable)
+{
+	struct timespec wait = {ms / 1000, ms % 1000 * 1000000l};
+
+	nanosleep(&wait, NULL);
+	return !(stoppable && link_stopping());
+}
+
+int move_reconnect(struct move *move, int patience_ms, bool stoppable)
+{
+	int64_t deadline = clock_deadline_ms(patience_ms);
+	int wait_ms = RETRY_FIRST_MS, err;
+
+	log_warn("connection to %s lost in stage %s: %s; trying again", move->link->peer,
+		 move->stage, log_reason());
+	for (;;) {
+		link_close(move->link);
+		log_reason_clear();
+		err = link_open(move->link, CONFIG_HANDSHAKE_TIMEOUT_MS);
+		if (!err)
+			break;
+		if (!clock_left_ms(deadline) || !pause_ms(wait_ms, stoppable))
+			return err;
+		wait_ms = 2 * wait_ms > RETRY_LONGEST_MS ? RETRY_LONGEST_MS : 2 * wait_ms;
+	}
+	move->report->reconnects++;
+	log_info("connected to %s again", move->link->peer);
+	return 0;
+}
+
+uint64_t move_peak_rss_kib(void)
+{
+	char buf[1024], *line;
+	struct line_reader reader;
+	uint64_t kib = 0;
+
+	if (line_reader_open(&reader, AT_FDCWD, "/proc/self/status", buf, sizeof(buf)))
+		return 0;
+	while (line_reader_next(&reader, &line) > 0) {
+		const char *value = text_after(line, "VmHWM:");
+
+		if (value && text_take_u64(&value, 10, &kib))
+			break;
+	}
+	line_reader_close(&reader);
+	return kib;
+}

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A move: the sequence that hands a process over. Two roles, whoever dialed; see docs/design.md.
+ *
+ *     source   RUNNING → FROZEN → DESCRIBED → COMMITTED → SERVING → DRAINED → DONE
+ *     target              BUILDING → READY → STARTED → FILLING → COMPLETE
+ */
+#ifndef BATON_MOVE_H
+#define BATON_MOVE_H
+
+#include "engine/move/link.h"
+#include "engine/move/move.pb.h"
+#include "engine/move/movestate.h"
+#include "lib/outcome.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+enum move_role { MOVE_SOURCE, MOVE_TARGET };
+
+enum move_mode { MOVE_ANY, MOVE_LAZY, MOVE_ON_DEMAND, MOVE_EAGER };
+
+/* How far a move is; told at each change of stage and every 200 ms while pages travel. */
+struct move_progress {
+	const char *stage;
+	uint64_t pages_done, pages_left; /* both 0: nothing to tell yet */
+	uint64_t rate_kib_s;
+};
+
+struct move_options {
+	const char *keys_dir;        /* of the policy */
+	enum move_mode mode;         /* MOVE_ANY: the other side decides */
+	pid_t pid;                   /* source: the process */
+	unsigned int max_rate_mib_s; /* source: limit of the push, 0: none */
+	const char *stdio;           /* target: see struct restore_options */
+	bool pidns;
+	void (*progress)(const struct move_progress *progress); /* NULL: nobody looks */
+};
+
+/* What the result says; the names are those of the JSON object. */
+struct move_report {
+	char id[MOVESTATE_ID_TEXT];
+	pid_t pid;
+	char comm[20];
+	char peer[SOCKET_NAME_MAX];
+	uint64_t downtime_us; /* freeze to STARTED, measured at the source */
+	uint64_t freeze_us;   /* to stop all threads */
+	uint64_t total_us;
+	uint64_t pages_total, pages_sent, pages_zero, bytes_wire, faults;
+	uint32_t fault_p50_us, fault_p99_us;
+	uint32_t reconnects;
+	bool check_only; /* the peer only wanted to know: no move was asked for */
+};
+
+/* Takes what the role needs from the arena; before arena_seal. -ENOMEM. */
+int move_init(enum move_role role);
+int move_source_init(void);
+int move_target_init(void);
+
+/*
+ * Whether the process can be moved at all; nothing is stopped. Each reason is logged. 0;
+ * -EOPNOTSUPP, -ESRCH, -EINVAL: it cannot; -EPERM, -EACCES: we have no right to look.
+ */
+int move_probe(pid_t pid);
+enum outcome move_probe_outcome(int err);
+
+/* One move from beginning to end, on a link that is ready for link_open. The reason of what is not
+ * OUTCOME_DONE is in log_reason(). */
+enum outcome move_source(struct link *link, const struct move_options *options,
+			 struct move_report *report);
+enum outcome move_target(struct link *link, const struct move_options *options,
+			 struct move_report *report);
+
+const char *move_mode_name(enum move_mode mode);
+
+/* ---- shared by both roles ---- */
+
+/* What both roles keep of a move. */
+struct move {
+	struct link *link;
+	const struct move_options *options;
+	struct move_report *report;
+	struct movestate state;
+	enum move_mode mode;
+	const char *stage;
+	int64_t begun_us, ticked_us;
+	uint64_t ticked_bytes;
+};
+
+void move_begin(struct move *move, struct link *link, const struct move_options *options,
+		struct move_report *report);
+
+/* A new stage, for progress, log and status. */
+void move_stage(struct move *move, const char *stage);
+
+/* Progress while pages travel; cheap, call it often. `counters` without rate and memory. */
+void move_count(struct move *move, struct movestate_counters *counters);
+
+/* Fills the totals of the report. */
+void move_finish(struct move *move);
+
+/*
+ * Opens the link anew after a cut: tries again until `patience_ms` is over (< 0: for ever) or, if
+ * `stoppable`, a signal asks to stop. 0 or the last error.
+ */
+int move_reconnect(struct move *move, int patience_ms, bool stoppable);
+
+/* Largest resident memory of this process so far, in KiB; 0 when unknown. */
+uint64_t move_peak_rss_kib(void);
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* The two roles of a move, each in two files: before anything is stopped, and after. */
+#ifndef BATON_MOVE_ROLES_H
+#define BATON_MOVE_ROLES_H
+
+#include "engine/move/move.h"
+
+struct source_move {
+	struct move move;
+	int64_t frozen_us;
+	bool committed;
+	bool started;   /* the target's STARTED was seen */
+	int64_t cut_ms; /* when the committed move lost its link; 0: it has one that works */
+	uint64_t pages_resident;
+};
+
+/* Probe, offer, files, answer: the process runs. OUTCOME_DONE: the target takes it. */
+enum outcome source_offer(struct source_move *m);
+
+/* While it is frozen: files that were mapped, opened or changed after the answer. 0 or -errno. */
+int source_check_again(struct source_move *m);
+
+struct target_move {
+	struct move move;
+	bool accepted;           /* the answer was yes */
+	bool built;              /* there is something to discard */
+	bool filled;             /* all pages are there */
+	bool check_only;         /* the source only wants to know */
+	unsigned int nr_refused; /* of a check: reasons against the move */
+	uint64_t nr_eager;       /* pages that came with the description */
+	uint64_t lazy_bytes;
+};
+
+/* Reads the offer and answers it. OUTCOME_DONE: it was accepted. */
+enum outcome target_take_offer(struct target_move *m);
+
+/*
+ * Reads FILE frames, the first of which lies in the fast lane, up to CHECK and answers; `*refused`
+ * becomes the first reason against it. 0 or -errno of the link.
+ */
+int target_answer_check(struct target_move *m, int *refused);
+
+#endif

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/* What a process needs: collected before the freeze, compared on the other device. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "arch/arch.h"
+#include "engine/move/fileid.h"
+#include "engine/move/offer.h"
+#include "engine/move/policy.h"
+#include "engine/process/proc.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "lib/text.h"
+
+/* A vdso is two to a handful of pages; more is no vdso. */
+#define VDSO_MAX_BYTES (256u * 1024)
+
+void offer_clean_text(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			*text = '?';
+}
+
+/* True when the process runs the same binary as we do. */
+static bool is_baton(int proc_fd)
+{
+	struct stat own, other;
+
+	return !stat("/proc/self/exe", &own) && !fstatat(proc_fd, "exe", &other, 0) &&
+	       own.st_dev == other.st_dev && own.st_ino == other.st_ino;
+}
+
+static int check_pid(pid_t pid, int proc_fd)
+{
+	struct proc_status status;
+	int err = proc_status(proc_fd, &status);
+
+	if (err)
+		return log_fail(-err, "pid %d: %s", pid, strerror(-err));
+	if (status.tgid != pid)
+		return log_fail(EINVAL, "pid %d is a thread of process %d; move that one", pid,
+				status.tgid);
+	if (status.state == 'Z' || status.state == 'X')
+		return log_fail(ESRCH, "pid %d (%s) has ended (zombie)", pid, status.name);
+	if (!status.has_mm)
+		return log_fail(EINVAL, "pid %d (%s) is a kernel thread, which cannot be moved",
+				pid, status.name);
+	if (pid == 1)
+		return log_fail(EINVAL,
+				"pid 1 (%s) is the init of this system, which cannot be moved",
+				status.name);
+	if (status.pid_inside == 1)
+		return log_fail(
+			EINVAL,
+			"pid %d (%s) is pid 1 of a pid namespace of its own, which cannot be moved",
+			pid, status.name);
+	if (is_baton(proc_fd))
+		return log_fail(EINVAL, "pid %d is baton itself, which cannot be moved", pid);
+	return 0;
+}
+
+int offer_check_pid(pid_t pid)
+{
+	int fd, err;
+
+	fd = proc_open(pid);
+	if (fd == -ESRCH || fd == -ENOENT)
+		return log_fail(ESRCH, "no such process: pid %d", pid);
+	if (fd < 0)
+		return fd;
+	err = check_pid(pid, fd);
+	close(fd);
+	return err;
+}
+
+/* Where the vdso of the process at proc_fd lies. -ENOENT when it has none. */
+static int find_vdso(int proc_fd, uint64_t *start, uint64_t *end)
+{
+	char buf[PROC_LINE_MAX], *line;
+	struct line_reader reader;
+	struct proc_map map;
+	int got, err;
+
+	err = line_reader_open(&reader, proc_fd, "maps", buf, sizeof(buf));
+	if (err)
+		return err;
+	err = -ENOENT;
+	while ((got = line_reader_next(&reader, &line)) > 0) {
+		if (!proc_map_parse(line, &map) || strcmp(map.name, "[vdso]"))
+			continue;
+		*start = map.start;
+		*end = map.end;
+		err = 0;
+		break;
+	}
+	line_reader_close(&reader);
+	return got < 0 ? got : err;
+}
+
+/* SHA-256 of the vdso image: programs keep pointers into it. All zeros when there is none. */
+static int digest_vdso(int proc_fd, uint8_t out[static 32])
+{
+	uint64_t start, end;
+	int fd, err;
+
+	memset(out, 0, 32);
+	err = find_vdso(proc_fd, &start, &end);
+	if (err == -ENOENT)
+		return 0;
+	if (err || end - start > VDSO_MAX_BYTES)
+		return err ? err : -EFBIG;
+	fd = openat(proc_fd, "mem", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	err = fileid_digest(fd, start, end - start, out);
+	close(fd);
+	return err;
+}
+
+/* Threads, by the numbers they know. */
+struct tid_list {
+	int proc_fd;
+	baton_MoveOffer *offer;
+};
+
+static int add_tid(void *data, pid_t tid)
+{
+	struct tid_list *list = data;
+	baton_MoveOffer *offer = list->offer;
+	struct proc_status status;
+	char path[32];
+	int fd, err;
+
+	/* The list serves an early check; the build itself finds whatever is missing here. */
+	if (offer->tids_count == sizeof(offer->tids) / sizeof(offer->tids[0]))
+		return 0;
+	snprintf(path, sizeof(path), "task/%d", tid);
+	fd = openat(list->proc_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return 0; /* it has ended meanwhile */
+	err = proc_status(fd, &status);
+	close(fd);
+	if (!err && status.pid_inside)
+		offer->tids[offer->tids_count++] = (uint32_t)status.pid_inside;
+	return 0;
+}
+
+static uint64_t resident_pages(int proc_fd)
+{
+	char buf[128];
+	const char *at = buf;
+	uint64_t total, resident;
+
+	if (io_read_file(proc_fd, "statm", buf, sizeof(buf)) < 0 ||
+	    !text_take_u64(&at, 10, &total) || !text_take_u64(&at, 10, &resident))
+		return 0;
+	return resident;
+}
+
+static int collect(int proc_fd, baton_MoveOffer *offer)
+{
+	struct tid_list list = {proc_fd, offer};
+	struct proc_status status;
+	struct utsname uts;
+	ssize_t len;
+	int err;
+
+	err = proc_status(proc_fd, &status);
+	if (err)
+		return err;
+	text_copy(offer->comm, sizeof(offer->comm), status.name);
+	for (unsigned int i = 0; i < 3; i++)
+		offer->uids[i] = status.uid[i];
+	offer->uids_count = 3;
+	len = io_read_link(proc_fd, "exe", offer->exe, sizeof(offer->exe));
+	if (len < 0)
+		return (int)len;
+	len = arch_features_collect(offer->features.bytes, sizeof(offer->features.bytes));
+	if (len < 0)
+		return (int)len;
+	offer->features.size = (pb_size_t)len;
+	text_copy(offer->arch, sizeof(offer->arch), arch_name());
+	offer->page_size = 1u << arch_page_shift();
+	uname(&uts);
+	text_copy(offer->kernel, sizeof(offer->kernel), uts.release);
+	offer->pages = resident_pages(proc_fd);
+	err = proc_each_thread(proc_fd, add_tid, &list);
+	if (err)
+		return err;
+	offer->vdso.size = 32;
+	return digest_vdso(proc_fd, offer->vdso.bytes);
+}
+
+int offer_collect(pid_t pid, baton_MoveOffer *offer)
+{
+	int fd = proc_open(pid);
+	int err;
+
+	if (fd < 0)
+		return fd;
+	err = collect(fd, offer);
+	close(fd);
+	if (err)
+		return log_fail(-err, "pid %d: what it needs cannot be read: %s", pid,
+				strerror(-err));
+	return 0;
+}
+
+/* ---- target ---- */
+
+static int check_machine(const baton_MoveOffer *offer)
+{
+	char reason[256] = "";
+	uint32_t page_size = 1u << arch_page_shift();
+	int err;
+
+	if (strcmp(offer->arch, arch_name()))
+		return log_fail(ENOEXEC, "the process is for %s, this device is %s", offer->arch,
+				arch_name());
+	if (offer->page_size != page_size)
+		return log_fail(ENOEXEC,
+				"the process has pages of %u bytes, this device of %u bytes; "
+				"boot a kernel with the same page size",
+				offer->page_size, page_size);
+	err = arch_features_compare(offer->features.bytes, offer->features.size, reason,
+				    sizeof(reason));
+	if (err)
+		return log_fail(-err, "this device's processor lacks what the process may use: %s",
+				reason);
+	return 0;
+}
+
+static int check_vdso(const baton_MoveOffer *offer)
+{
+	struct utsname uts;
+	uint8_t own[32];
+	int fd, err;
+
+	fd = proc_open(getpid());
+	if (fd < 0)
+		return fd;
+	err = digest_vdso(fd, own);
+	close(fd);
+	if (err)
+		return log_fail(-err, "this device's vdso cannot be read: %s", strerror(-err));
+	if (offer->vdso.size == sizeof(own) && !memcmp(own, offer->vdso.bytes, sizeof(own)))
+		return 0;
+	uname(&uts);
+	return log_fail(
+		ENOEXEC,
+		"the kernels' vdso differ (there Linux %s, here Linux %s), and programs keep "
+		"pointers into it; run the same kernel on both devices",
+		offer->kernel, uts.release);
+}
+
+static int check_pids(const baton_MoveOffer *offer)
+{
+	if (!offer->tids_count)
+		return log_fail(EPROTO, "the offer names no thread");
+	for (pb_size_t i = 0; i < offer->tids_count; i++) {
+		if (!offer->tids[i] || offer->tids[i] > INT_MAX)
+			return log_fail(EPROTO, "the offer names thread %u", offer->tids[i]);
+		/* Any thread of ours with this number answers, EPERM included. */
+		if (kill((pid_t)offer->tids[i], 0) && errno == ESRCH)
+			continue;
+		return log_fail(
+			EEXIST,
+			"%s %u is taken on this device; run receive or restore with --pidns",
+			i ? "thread id" : "pid", offer->tids[i]);
+	}
+	return 0;
+}
+
+static int check_policy(const baton_MoveOffer *offer, const struct offer_limits *limits)
+{
+	struct policy_subject subject = {.peer = limits->peer,
+					 .exe = offer->exe,
+					 .uids = offer->uids,
+					 .nr_uids = offer->uids_count};
+
+	return policy_check(limits->keys_dir, &subject);
+}
+
+int offer_check_step(unsigned int step, const baton_MoveOffer *offer,
+		     const struct offer_limits *limits)
+{
+	/* A check without a process compares the devices only. */
+	bool no_process = offer->check_only && !offer->tids_count;
+
+	switch (step) {
+	case 0:
+		return no_process ? 0 : check_policy(offer, limits);
+	case 1:
+		return check_machine(offer);
+	case 2:
+		return check_vdso(offer);
+	default:
+		return limits->pidns || no_process ? 0 : check_pids(offer);
+	}
+}
+
+int offer_check(const baton_MoveOffer *offer, const struct offer_limits *limits)
+{
+	int err = 0;
+
+	for (unsigned int step = 0; step < OFFER_NR_STEPS && !err; step++)
+		err = offer_check_step(step, offer, limits);
+	return err;
+}

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+/* What this device accepts: users, programs and peers. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/move/policy.h"
+#include "engine/process/proc.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "lib/text.h"
+
+#define NR_UIDS 3
+
+/* What the lines seen so far say of one subject. */
+struct verdict {
+	bool has_uid, has_exe, has_peer;    /* there is a line of this sort */
+	bool uid[NR_UIDS], root, exe, peer; /* one matched */
+};
+
+static int verdict_add(struct verdict *v, const struct policy_subject *subject, const char *line)
+{
+	const char *value;
+	uint64_t uid;
+
+	if ((value = text_after(line, "allow-uid "))) {
+		if (text_parse_u64(value, 10, &uid) || uid > UINT32_MAX)
+			return -EINVAL;
+		v->has_uid = true;
+		v->root |= !uid;
+		for (size_t i = 0; i < subject->nr_uids && i < NR_UIDS; i++)
+			v->uid[i] |= subject->uids[i] == uid;
+	} else if ((value = text_after(line, "allow-exe "))) {
+		v->has_exe = true;
+		v->exe |= !strcmp(value, subject->exe);
+	} else if ((value = text_after(line, "allow-peer "))) {
+		v->has_peer = true;
+		v->peer |= !strcmp(value, subject->peer);
+	} else if (line[0] && line[0] != '#') {
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int verdict_check(const struct verdict *v, const struct policy_subject *subject)
+{
+	if (v->has_peer && !v->peer)
+		return log_fail(EPERM, "policy: peer %s is not among allow-peer", subject->peer);
+	if (v->has_exe && !v->exe)
+		return log_fail(EPERM, "policy: program %s is not among allow-exe", subject->exe);
+	if (!v->has_uid)
+		return 0;
+	for (size_t i = 0; i < subject->nr_uids; i++)
+		if (i >= NR_UIDS || !v->uid[i])
+			return log_fail(EPERM, "policy: uid %u is not among allow-uid",
+					subject->uids[i]);
+	if (!subject->nr_uids)
+		return log_fail(EPERM, "policy: the offer names no uid");
+	if (subject->privileged && !v->root)
+		return log_fail(EPERM,
+				"policy: program %s holds capabilities, which needs allow-uid 0",
+				subject->exe);
+	return 0;
+}
+
+int policy_check(const char *keys_dir, const struct policy_subject *subject)
+{
+	char path[PATH_MAX], buf[PROC_LINE_MAX], *line;
+	struct line_reader reader;
+	struct verdict verdict = {0};
+	unsigned int number = 0;
+	int got, err;
+
+	if (snprintf(path, sizeof(path), "%s/policy", keys_dir) >= (int)sizeof(path))
+		return log_fail(ENAMETOOLONG, "keys folder %s: the name is too long", keys_dir);
+	err = line_reader_open(&reader, AT_FDCWD, path, buf, sizeof(buf));
+	if (err == -ENOENT)
+		return 0;
+	if (err)
+		return log_fail(-err, "%s: %s", path, strerror(-err));
+	while ((got = line_reader_next(&reader, &line)) > 0) {
+		number++;
+		got = verdict_add(&verdict, subject, line);
+		if (got)
+			break;
+	}
+	line_reader_close(&reader);
+	if (got < 0)
+		return log_fail(
+			-got,
+			"%s, line %u: neither allow-uid N, allow-exe PATH nor allow-peer NAME; "
+			"nothing is accepted until it is mended",
+			path, number);
+	return verdict_check(&verdict, subject);
+}
+
+struct built {
+	const char *keys_dir;
+	struct policy_subject subject;
+	pid_t pid;
+};
+
+/* Each thread has ids and capabilities of its own. */
+static int check_thread(void *data, pid_t tid)
+{
+	struct built *b = data;
+	struct proc_status status;
+	char path[48];
+	int fd, err;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d", b->pid, tid);
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return log_fail(errno, "pid %d: thread %d that was built cannot be read", b->pid,
+				tid);
+	err = proc_status(fd, &status);
+	close(fd);
+	if (err)
+		return log_fail(-err, "pid %d: thread %d that was built cannot be read", b->pid,
+				tid);
+	b->subject.uids = status.uid;
+	b->subject.privileged = status.cap_prm || status.cap_inh || status.cap_amb;
+	return policy_check(b->keys_dir, &b->subject);
+}
+
+int policy_check_process(const char *keys_dir, const char *peer, pid_t pid)
+{
+	char exe[PATH_MAX], path[PATH_MAX];
+	struct built b = {.keys_dir = keys_dir, .pid = pid};
+	ssize_t len;
+	int fd, err;
+
+	/* Without a policy there is nothing to ask for each of the threads. */
+	if (snprintf(path, sizeof(path), "%s/policy", keys_dir) < (int)sizeof(path) &&
+	    access(path, F_OK) && errno == ENOENT)
+		return 0;
+	b.subject = (struct policy_subject){.peer = peer, .exe = exe, .nr_uids = NR_UIDS};
+	fd = proc_open(pid);
+	if (fd < 0)
+		return fd;
+	len = io_read_link(fd, "exe", exe, sizeof(exe));
+	err = len < 0 ? log_fail((int)-len, "pid %d: what was built cannot be read", pid)
+		      : proc_each_thread(fd, check_thread, &b);
+	close(fd);
+	return err;
+}

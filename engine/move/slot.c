@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of the supervisor: who is connected, who works, who has to go. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "engine/move/link.h"
+#include "engine/move/slot.h"
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "lib/text.h"
+
+struct slot *slots;
+
+int slot_init(void)
+{
+	slots = arena_alloc(ARENA_TABLES, NR_SLOTS * sizeof(*slots), 16);
+	if (!slots)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < NR_SLOTS; i++)
+		slots[i] = (struct slot){.fd = -1};
+	return 0;
+}
+
+void slot_free(struct slot *slot)
+{
+	if (slot->fd >= 0)
+		close(slot->fd);
+	*slot = (struct slot){.fd = -1};
+}
+
+struct slot *slot_find_free(void)
+{
+	for (unsigned int i = 0; i < NR_SLOTS; i++)
+		if (slots[i].kind == SLOT_FREE)
+			return &slots[i];
+	return NULL;
+}
+
+bool slot_is_stranger(const struct slot *slot)
+{
+	return slot->kind == SLOT_CALLER || slot->kind == SLOT_STRANGER;
+}
+
+/* Length of the address in "address:port". */
+static size_t address_len(const char *peer)
+{
+	const char *colon = strrchr(peer, ':');
+
+	return colon ? (size_t)(colon - peer) : strlen(peer);
+}
+
+static bool same_address(const struct slot *a, const struct slot *b)
+{
+	size_t len = address_len(a->peer);
+
+	return len == address_len(b->peer) && !strncmp(a->peer, b->peer, len);
+}
+
+static unsigned int count_from(const struct slot *of)
+{
+	unsigned int nr = 0;
+
+	for (unsigned int i = 0; i < NR_SLOTS; i++)
+		nr += slot_is_stranger(&slots[i]) && same_address(&slots[i], of);
+	return nr;
+}
+
+/* A stranger goes: a worker that has not authenticated its peer has touched nothing. */
+void slot_drop(struct slot *slot, const char *why)
+{
+	log_warn("stranger %s: dropped: %s", slot->peer, why);
+	if (slot->kind == SLOT_STRANGER) {
+		kill(slot->worker, SIGKILL);
+		slot->deadline_ms = INT64_MAX; /* freed when it is reaped */
+		return;
+	}
+	slot_free(slot);
+}
+
+/* Makes room when there are too many strangers. */
+void slot_drop_oldest(void)
+{
+	struct slot *oldest = NULL;
+	unsigned int nr = 0, most = 0;
+
+	for (unsigned int i = 0; i < NR_SLOTS; i++) {
+		unsigned int from;
+
+		if (!slot_is_stranger(&slots[i]) || slots[i].deadline_ms == INT64_MAX)
+			continue;
+		nr++;
+		from = count_from(&slots[i]);
+		if (oldest &&
+		    (from < most || (from == most && slots[i].deadline_ms >= oldest->deadline_ms)))
+			continue;
+		most = from;
+		oldest = &slots[i];
+	}
+	if (nr > CONFIG_MAX_CONNECTIONS)
+		slot_drop(oldest, "too many connections that have not shown a certificate");
+}
+
+/* Reads what a worker tells. */
+void slot_hear_worker(struct slot *slot)
+{
+	char what;
+
+	while (recv(slot->fd, &what, 1, MSG_DONTWAIT) == 1) {
+		if (what == LINK_TELL_KNOWN) {
+			slot->kind = SLOT_MOVE;
+			slot->deadline_ms = INT64_MAX;
+		} else if (what == LINK_TELL_ACCEPTED) {
+			slot->accepted = true;
+		} else if (what >= '0' && what < '0' + ROUTE_LANES) {
+			slot->wants |= (uint8_t)(1u << (what - '0'));
+		}
+	}
+}
+
+struct slot *slot_find_worker(const uint8_t *token)
+{
+	for (unsigned int i = 0; i < NR_SLOTS; i++)
+		if (slots[i].kind > SLOT_CALLER &&
+		    !memcmp(slots[i].token, token, sizeof(slots[i].token)))
+			return &slots[i];
+	return NULL;
+}
+
+/* Passes a connection to the worker of its move. */
+void slot_hand_over(struct slot *worker, struct slot *caller, unsigned int lane)
+{
+	char text[1 + SOCKET_NAME_MAX];
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {{.cmsg_len = CMSG_LEN(sizeof(int)),
+		      .cmsg_level = SOL_SOCKET,
+		      .cmsg_type = SCM_RIGHTS}};
+	struct iovec part = {text, 0};
+	struct msghdr msg = {.msg_iov = &part,
+			     .msg_iovlen = 1,
+			     .msg_control = &control,
+			     .msg_controllen = CMSG_SPACE(sizeof(int))};
+
+	memcpy(CMSG_DATA(&control.header), &caller->fd, sizeof(int));
+	text[0] = (char)('0' + lane);
+	text_copy(text + 1, sizeof(text) - 1, caller->peer);
+	part.iov_len = 1 + strlen(text + 1);
+	if (sendmsg(worker->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+		slot_drop(caller, "its move takes no connection now");
+		return;
+	}
+	worker->wants &= (uint8_t) ~(1u << lane);
+	slot_free(caller);
+}

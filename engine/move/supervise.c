@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT */
+/* The listening side: the loop over connections and workers. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine/move/movestate.h"
+#include "engine/move/slot.h"
+#include "engine/move/supervise.h"
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/io.h"
+#include "lib/log.h"
+#include "lib/text.h"
+
+struct supervisor {
+	const struct supervise_options *options;
+	int listen_fd;
+	bool leaving; /* no new moves */
+	bool once_ended;
+	enum outcome once_outcome;
+};
+
+static struct pollfd *polls;
+
+static volatile sig_atomic_t leave_signal;
+
+static void on_leave(int signal)
+{
+	leave_signal = signal;
+}
+
+static void on_child(int signal)
+{
+	(void)signal; /* ends ppoll(2) */
+}
+
+int supervise_init(void)
+{
+	polls = arena_alloc(ARENA_TABLES, (NR_SLOTS + 1) * sizeof(*polls), 16);
+	return polls ? slot_init() : -ENOMEM;
+}
+
+/* ---- workers ---- */
+
+static void __attribute__((noreturn))
+be_worker(const struct supervisor *s, int connection, int channel, const struct route *route,
+	  const char *peer)
+{
+	const struct supervise_options *options = s->options;
+	sigset_t none;
+
+	for (unsigned int i = 0; i < NR_SLOTS; i++)
+		if (slots[i].kind != SLOT_FREE)
+			close(slots[i].fd);
+	close(s->listen_fd);
+	signal(SIGCHLD, SIG_DFL);
+	/* Ctrl-C reaches the whole group: a move that nobody may undo here must not die of it. */
+	if (options->pass_signals) {
+		link_catch_signals();
+	} else {
+		signal(SIGINT, SIG_IGN);
+		signal(SIGTERM, SIG_IGN);
+		signal(SIGHUP, SIG_IGN);
+	}
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	link_accept(options->link, connection, channel, peer, route->token);
+	_exit((int)options->work(options->link, options->data));
+}
+
+/* The slot of a caller with a complete preamble becomes that of a worker. */
+static void start_worker(struct supervisor *s, struct slot *slot, const struct route *route)
+{
+	int pair[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+		slot_drop(slot, strerror(errno));
+		return;
+	}
+	pid = fork();
+	if (pid == 0) {
+		int connection = slot->fd;
+
+		slot->fd = pair[0]; /* closed with the others' */
+		be_worker(s, connection, pair[1], route, slot->peer);
+	}
+	close(pair[1]);
+	if (pid < 0) {
+		close(pair[0]);
+		slot_drop(slot, strerror(errno));
+		return;
+	}
+	close(slot->fd);
+	slot->fd = pair[0];
+	slot->kind = SLOT_STRANGER;
+	slot->worker = pid;
+	memcpy(slot->token, route->token, sizeof(slot->token));
+	/* The worker has deadlines of its own; this one is for a worker that hangs. */
+	slot->deadline_ms = clock_deadline_ms(2 * CONFIG_HANDSHAKE_TIMEOUT_MS);
+}
+
+static void reap_workers(struct supervisor *s)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		for (unsigned int i = 0; i < NR_SLOTS; i++) {
+			struct slot *slot = &slots[i];
+
+			if (slot->kind <= SLOT_CALLER || slot->worker != pid)
+				continue;
+			slot_hear_worker(slot);
+			if (WIFSIGNALED(status) && slot->kind == SLOT_MOVE)
+				log_error("the worker of the move from %s died of signal %d",
+					  slot->peer, WTERMSIG(status));
+			if (WIFSIGNALED(status))
+				movestate_sweep();
+			if (slot->accepted && !s->once_ended) {
+				s->once_ended = s->options->once;
+				s->once_outcome = WIFEXITED(status)
+							  ? (enum outcome)WEXITSTATUS(status)
+							  : OUTCOME_FAILED;
+			}
+			slot_free(slot);
+		}
+	}
+}
+
+/* ---- callers ---- */
+
+/* True when a new move may begin. */
+static bool takes_moves(const struct supervisor *s)
+{
+	if (s->leaving)
+		return false;
+	for (unsigned int i = 0; s->options->once && i < NR_SLOTS; i++)
+		if (slots[i].accepted)
+			return false;
+	return true;
+}
+
+static void route_caller(struct supervisor *s, struct slot *caller)
+{
+	struct slot *worker;
+	struct route route;
+
+	if (route_decode(caller->preamble, &route)) {
+		slot_drop(caller, "it does not speak baton's protocol");
+		return;
+	}
+	/* What a worker said before its peer dialed is there already. */
+	for (unsigned int i = 0; i < NR_SLOTS; i++)
+		if (slots[i].kind > SLOT_CALLER)
+			slot_hear_worker(&slots[i]);
+	worker = slot_find_worker(route.token);
+	if (worker && worker->wants & 1u << route.lane)
+		slot_hand_over(worker, caller, route.lane);
+	else if (worker)
+		slot_drop(caller, "its move has all connections it needs");
+	else if (route.lane)
+		slot_drop(caller, "it asks for a move that is not known here");
+	else if (!takes_moves(s))
+		slot_drop(caller, "no more moves are taken");
+	else
+		start_worker(s, caller, &route);
+}
+
+static void hear_caller(struct supervisor *s, struct slot *slot)
+{
+	ssize_t got =
+		recv(slot->fd, slot->preamble + slot->got, ROUTE_BYTES - slot->got, MSG_DONTWAIT);
+
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (got <= 0) {
+		slot_drop(slot, got ? strerror(errno) : "it closed the connection at once");
+		return;
+	}
+	slot->got += (uint8_t)got;
+	/* Garbage need not come in whole. */
+	if (slot->preamble[0] != 'B')
+		slot_drop(slot, "it does not speak baton's protocol");
+	else if (slot->got == ROUTE_BYTES)
+		route_caller(s, slot);
+}
+
+static void accept_caller(struct supervisor *s)
+{
+	char peer[SOCKET_NAME_MAX];
+	struct slot *slot;
+	int fd;
+
+	fd = socket_accept(s->listen_fd, peer);
+	if (fd < 0) {
+		if (fd != -EAGAIN && fd != -EINTR && fd != -ECONNABORTED)
+			log_warn("a connection could not be taken: %s", strerror(-fd));
+		return;
+	}
+	slot = slot_find_free();
+	if (!slot) {
+		log_warn("%s: turned away: %d moves are under way (CONFIG_MAX_CONNECTIONS)", peer,
+			 CONFIG_MAX_CONNECTIONS);
+		close(fd);
+		return;
+	}
+	*slot = (struct slot){.kind = SLOT_CALLER, .fd = fd};
+	slot->deadline_ms = clock_deadline_ms(CONFIG_HANDSHAKE_TIMEOUT_MS);
+	text_copy(slot->peer, sizeof(slot->peer), peer);
+	slot_drop_oldest();
+}
+
+/* ---- the loop ---- */
+
+static int write_port_file(const char *path, uint16_t port)
+{
+	char folder[PATH_MAX], text[8];
+	const char *name = strrchr(path, '/');
+	int dir_fd = AT_FDCWD, err, len;
+
+	name = name ? name + 1 : path;
+	if (snprintf(folder, sizeof(folder), "%.*s", (int)(name - path), path) >=
+	    (int)sizeof(folder))
+		return log_fail(ENAMETOOLONG, "port file %s: the name is too long", path);
+	dir_fd = open(folder[0] ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir_fd < 0)
+		return log_fail(errno, "port file %s: %s", path, strerror(errno));
+	len = snprintf(text, sizeof(text), "%u\n", port);
+	err = io_replace_file(dir_fd, name, 0644, text, (size_t)len);
+	close(dir_fd);
+	return err ? log_fail(-err, "port file %s: %s", path, strerror(-err)) : 0;
+}
+
+static int begin(struct supervisor *s, sigset_t *unblocked)
+{
+	char name[SOCKET_NAME_MAX];
+	struct sigaction leave = {.sa_handler = on_leave}, child = {.sa_handler = on_child};
+	sigset_t blocked;
+	uint16_t port;
+	int err;
+
+	s->listen_fd = socket_listen(s->options->listen, LINK_PORT, name, &port);
+	if (s->listen_fd < 0)
+		return s->listen_fd;
+	/* Signals are taken in ppoll(2) only: none is lost between a look and a wait. */
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGCHLD);
+	sigaddset(&blocked, SIGTERM);
+	sigaddset(&blocked, SIGINT);
+	sigprocmask(SIG_BLOCK, &blocked, unblocked);
+	sigdelset(unblocked, SIGCHLD);
+	sigdelset(unblocked, SIGTERM);
+	sigdelset(unblocked, SIGINT);
+	sigaction(SIGTERM, &leave, NULL);
+	sigaction(SIGINT, &leave, NULL);
+	sigaction(SIGCHLD, &child, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	if (s->options->port_file) {
+		err = write_port_file(s->options->port_file, port);
+		if (err)
+			return err;
+	}
+	log_info("listening on %s", name);
+	return 0;
+}
+
+static void leave(struct supervisor *s)
+{
+	int signal = leave_signal;
+
+	leave_signal = 0;
+	if (!s->leaving)
+		log_info("no new moves are taken; waiting for those under way");
+	s->leaving = true;
+	for (unsigned int i = 0; i < NR_SLOTS; i++) {
+		if (slot_is_stranger(&slots[i]) && slots[i].deadline_ms != INT64_MAX)
+			slot_drop(&slots[i], "the receiver is ending");
+		else if (slots[i].kind == SLOT_MOVE && s->options->pass_signals)
+			kill(slots[i].worker, signal);
+	}
+}
+
+static bool has_work(const struct supervisor *s)
+{
+	bool workers = false;
+
+	for (unsigned int i = 0; i < NR_SLOTS; i++)
+		workers |= slots[i].kind > SLOT_CALLER;
+	if (s->once_ended)
+		return false;
+	return !s->leaving || workers;
+}
+
+/* Drops strangers whose time is over; the time of the next one in ms, -1: none. */
+static int check_deadlines(void)
+{
+	int64_t next = INT64_MAX;
+
+	for (unsigned int i = 0; i < NR_SLOTS; i++) {
+		struct slot *slot = &slots[i];
+
+		if (!slot_is_stranger(slot) || slot->deadline_ms == INT64_MAX)
+			continue;
+		if (!clock_left_ms(slot->deadline_ms)) {
+			slot_drop(slot,
+				  slot->got ? "its handshake took too long" : "it said nothing");
+			continue;
+		}
+		if (slot->deadline_ms < next)
+			next = slot->deadline_ms;
+	}
+	return clock_left_ms(next);
+}
+
+static void serve_events(struct supervisor *s)
+{
+	for (unsigned int i = 0; i < NR_SLOTS; i++) {
+		if (!polls[i + 1].revents || slots[i].fd != polls[i + 1].fd)
+			continue;
+		if (slots[i].kind == SLOT_CALLER) {
+			hear_caller(s, &slots[i]);
+		} else if (slots[i].kind > SLOT_CALLER) {
+			slot_hear_worker(&slots[i]);
+			/* A dead worker is reaped by SIGCHLD; its channel would wake us for ever. */
+			if (polls[i + 1].revents & (POLLHUP | POLLERR)) {
+				close(slots[i].fd);
+				slots[i].fd = -1;
+			}
+		}
+	}
+	if (polls[0].revents)
+		accept_caller(s);
+}
+
+enum outcome supervise_run(const struct supervise_options *options)
+{
+	struct supervisor s = {.options = options, .listen_fd = -1};
+	sigset_t unblocked;
+	int err;
+
+	err = begin(&s, &unblocked);
+	if (err)
+		return OUTCOME_SYSTEM;
+	while (has_work(&s)) {
+		int timeout_ms = check_deadlines();
+		struct timespec wait = {timeout_ms / 1000, timeout_ms % 1000 * 1000000l};
+
+		polls[0] = (struct pollfd){s.listen_fd, POLLIN, 0};
+		for (unsigned int i = 0; i < NR_SLOTS; i++)
+			polls[i + 1] = (struct pollfd){slots[i].fd, POLLIN, 0};
+		err = ppoll(polls, NR_SLOTS + 1, timeout_ms < 0 ? NULL : &wait, &unblocked);
+		if (leave_signal)
+			leave(&s);
+		if (err > 0)
+			serve_events(&s);
+		reap_workers(&s);
+	}
+	close(s.listen_fd);
+	return s.once_ended ? s.once_outcome : OUTCOME_DONE;
+}

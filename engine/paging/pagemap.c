@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: MIT */
+/* Which pages of a process exist, by PAGEMAP_SCAN or by /proc/PID/pagemap. */
+#include "engine/paging/pagemap.h"
+
+#include "arch/arch.h"
+#include "lib/arena.h"
+#include "lib/kernel.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* 6 KiB as regions. As many pagemap entries are read at once, into the last third of the window. */
+#define WINDOW_REGIONS 256
+#define WINDOW_BYTES (WINDOW_REGIONS * sizeof(struct page_region))
+
+/* A scan ends after so many pages that exist: a fault waits for about 0.2 ms of it at most. */
+#define SCAN_MAX_PAGES 4096
+
+/* Bits of a pagemap entry, Documentation/admin-guide/mm/pagemap.rst. */
+#define ENTRY_FILE (1ull << 61)
+#define ENTRY_SWAPPED (1ull << 62)
+#define ENTRY_PRESENT (1ull << 63)
+
+int pagemap_init(struct pagemap *map)
+{
+	*map = (struct pagemap){.fd = -1, .page_bytes = (uint64_t)1 << arch_page_shift()};
+	map->window = arena_alloc(ARENA_TABLES, WINDOW_BYTES, 16);
+	if (!map->window)
+		return log_fail(ENOMEM, "the memory budget has no room for the page map's window; "
+					"raise CONFIG_MEMORY_BUDGET_KIB");
+	return 0;
+}
+
+/* Pages of files and pages that are the shared zero page are left out. */
+static int scan(struct pagemap *map, uint64_t start, uint64_t end)
+{
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)map->window,
+		.vec_len = WINDOW_REGIONS,
+		.max_pages = SCAN_MAX_PAGES,
+		.category_inverted = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+		.category_mask = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		/* Nothing is asked back: neighbours of different categories come as one region. */
+		.return_mask = 0,
+	};
+	int nr;
+
+	nr = ioctl(map->fd, PAGEMAP_SCAN, &arg);
+	if (nr < 0)
+		return -errno;
+	if (nr > WINDOW_REGIONS)
+		return -EPROTO;
+	map->nr = (uint32_t)nr;
+	map->upto = arg.walk_end;
+	return 0;
+}
+
+/*
+ * Reads entries and turns them into regions, in place. At worst every other page exists: then
+ * region i / 2, of 24 bytes, is written when entry i, of 8 bytes at two thirds of the window, was
+ * read; so the entries not yet read are never overtaken.
+ */
+static int read_entries(struct pagemap *map, uint64_t start, uint64_t end)
+{
+	struct page_region *regions = map->window;
+	uint64_t nr = (end - start) / map->page_bytes;
+	uint64_t *entries;
+	ssize_t got;
+
+	if (nr > WINDOW_REGIONS)
+		nr = WINDOW_REGIONS;
+	entries = (uint64_t *)(regions + WINDOW_REGIONS) - nr;
+	got = pread(map->fd, entries, nr * 8, (off_t)(start / map->page_bytes * 8));
+	if (got < 0)
+		return -errno;
+	nr = (uint64_t)got / 8;
+	map->nr = 0;
+	for (uint64_t i = 0; i < nr; i++) {
+		uint64_t addr = start + i * map->page_bytes, entry = entries[i];
+		struct page_region *last = map->nr ? &regions[map->nr - 1] : NULL;
+
+		if (!(entry & (ENTRY_PRESENT | ENTRY_SWAPPED)) || (entry & ENTRY_FILE))
+			continue;
+		if (last && last->end == addr)
+			last->end += map->page_bytes;
+		else
+			regions[map->nr++] =
+				(struct page_region){.start = addr, .end = addr + map->page_bytes};
+	}
+	/* A short read is the end of the address space. */
+	map->upto = got == 0 ? end : start + nr * map->page_bytes;
+	return 0;
+}
+
+/* Makes the window describe memory from `start` on. */
+static int window_load(struct pagemap *map, uint64_t start, uint64_t end)
+{
+	int err = map->scan ? scan(map, start, end) : read_entries(map, start, end);
+
+	map->from = start;
+	map->at = 0;
+	if (!err && map->upto <= start)
+		err = -EIO;
+	if (err) {
+		map->from = map->upto = 0;
+		return log_fail(-err, "cannot tell which pages of the process exist at %#llx: %s",
+				(unsigned long long)start, strerror(-err));
+	}
+	return 0;
+}
+
+int pagemap_next(struct pagemap *map, uint64_t start, uint64_t end, uint64_t *run_start,
+		 uint64_t *run_end, uint64_t *upto)
+{
+	const struct page_region *regions = map->window;
+	const struct page_region *region;
+	int err;
+
+	if (start < map->from || start >= map->upto) {
+		err = window_load(map, start, end);
+		if (err)
+			return err;
+	}
+	if (map->at && map->at <= map->nr && regions[map->at - 1].end > start)
+		map->at = 0;
+	while (map->at < map->nr && regions[map->at].end <= start)
+		map->at++;
+	*upto = map->upto < end ? map->upto : end;
+	region = map->at < map->nr ? &regions[map->at] : NULL;
+	if (!region || region->start >= *upto) {
+		*run_start = *run_end = *upto;
+		return 0;
+	}
+	*run_start = region->start > start ? region->start : start;
+	*run_end = region->end < *upto ? region->end : *upto;
+	/* What follows is the next call's to find. */
+	*upto = *run_end;
+	return 0;
+}
+
+int pagemap_open(struct pagemap *map, pid_t pid)
+{
+	char path[32];
+	int err;
+
+	pagemap_close(map);
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
+	map->fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (map->fd < 0) {
+		err = errno;
+		return log_fail(err, "pid %d: cannot open %s: %s", (int)pid, path, strerror(err));
+	}
+	/* Asked of one page: a kernel without it says ENOTTY. */
+	map->scan = scan(map, map->page_bytes, 2 * map->page_bytes) == 0;
+	map->from = map->upto = 0;
+	return 0;
+}
+
+void pagemap_close(struct pagemap *map)
+{
+	if (map->fd >= 0)
+		close(map->fd);
+	map->fd = -1;
+	map->from = map->upto = 0;
+	map->nr = map->at = 0;
+}

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: MIT */
+/* The target's filling of a process: one loop over its userfaultfds, the fault lane, the bulk lane. */
+#include "engine/paging/pager_internal.h"
+
+#include "arch/arch.h"
+#include "engine/paging/uffd.h"
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define TICK_MS 100
+/* The source is asked whether it is there, and is gone when nothing at all has come for so long. */
+#define PING_MS 2000
+#define SILENCE_MS 10000
+/* Messages read of one memory before the lanes have their turn. */
+#define READS_AT_ONCE 32
+
+int pager_init(struct pager **pager)
+{
+	struct todo_node *nodes = arena_alloc(ARENA_TABLES, CONFIG_TODO_NODES * sizeof(*nodes), 16);
+	struct pager *p = arena_alloc(ARENA_TABLES, sizeof(*p), 16);
+
+	if (!nodes || !p)
+		return log_fail(ENOMEM,
+				"the memory budget has no room for the pager's tables; raise "
+				"CONFIG_MEMORY_BUDGET_KIB or lower CONFIG_TODO_NODES");
+	p->page_bytes = (uint64_t)1 << arch_page_shift();
+	if (p->page_bytes > FRAME_BODY_MAX)
+		return log_fail(EINVAL,
+				"a page of this kernel (%llu bytes) is larger than a run; "
+				"raise CONFIG_RUN_KIB",
+				(unsigned long long)p->page_bytes);
+	p->unreadable = mmap(NULL, p->page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p->unreadable == MAP_FAILED)
+		return log_fail(errno, "cannot map a page: %s", strerror(errno));
+	todo_pool_init(&p->pool, nodes, CONFIG_TODO_NODES);
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		todo_init(&p->lists[i].todo, &p->pool);
+		p->spaces[i].uffd = -1;
+	}
+	*pager = p;
+	return 0;
+}
+
+void pager_reset(struct pager *p)
+{
+	for (unsigned int i = 0; i < PAGER_SPACES; i++)
+		pager_space_drop(p, i);
+	todo_clear(&p->lists[0].todo);
+	p->nr_faults = 0;
+	p->faults_dropped = false;
+	p->pages_sent = p->pages_zero = p->nr_fetched = p->nr_released = p->bytes_before = 0;
+	memset(&p->latency, 0, sizeof(p->latency));
+	memset(p->released, 0, sizeof(p->released));
+}
+
+int pager_add(struct pager *p, uint64_t start, uint64_t end)
+{
+	uint64_t mask = p->page_bytes - 1;
+	int err = -EINVAL;
+
+	if (!((start | end) & mask) && end <= arch_user_top())
+		err = todo_add(&p->lists[0].todo, start, end, start);
+	if (err == -ENOSPC)
+		return log_fail(E2BIG,
+				"the process has more than %d separate areas of memory; raise "
+				"CONFIG_TODO_NODES",
+				CONFIG_TODO_NODES);
+	if (err)
+		return log_fail(-err, "the area of memory %#llx-%#llx makes no sense",
+				(unsigned long long)start, (unsigned long long)end);
+	return 0;
+}
+
+int pager_attach(struct pager *p, int uffd)
+{
+	int err = p->nr_spaces ? -EBUSY : uffd_adopt(uffd);
+
+	if (!err)
+		err = pager_space_add(p, uffd, 0);
+	if (err >= 0)
+		return 0;
+	close(uffd);
+	return log_fail(-err, "cannot take over the userfaultfd of the process: %s",
+			strerror(-err));
+}
+
+static uint64_t lanes_bytes(const struct pager *p)
+{
+	return p->faults->bytes_rx + p->faults->bytes_tx + p->bulk->bytes_rx + p->bulk->bytes_tx;
+}
+
+void pager_counters(const struct pager *p, struct pager_counters *counters)
+{
+	*counters = (struct pager_counters){
+		.pages_sent = p->pages_sent,
+		.pages_zero = p->pages_zero,
+		.faults = p->nr_fetched,
+		.fault_p50_us = histogram_percentile(&p->latency, 50),
+		.fault_p99_us = histogram_percentile(&p->latency, 99),
+		.bytes_wire = p->bytes_before + (p->faults ? lanes_bytes(p) - p->bytes_base : 0),
+	};
+	for (unsigned int i = 0; i < PAGER_SPACES; i++)
+		counters->todo_bytes += p->lists[i].todo.bytes;
+}
+
+/* ---- the parts of a turn: each says 1 when it did something, 0, or -errno ---- */
+
+/* Faults that had no room in the table: everybody tries again. */
+static void wake_dropped(struct pager *p)
+{
+	if (!p->faults_dropped || p->nr_faults == PAGER_FAULTS)
+		return;
+	p->faults_dropped = false;
+	p->nr_faults = 0;
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		if (p->spaces[i].uffd >= 0)
+			uffd_wake_all(p->spaces[i].uffd, arch_user_top());
+	}
+}
+
+static int read_spaces(struct pager *p, const struct pollfd *fds)
+{
+	int busy = 0;
+
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		if (!fds[i].revents)
+			continue;
+		for (int n = 0; n < READS_AT_ONCE; n++) {
+			int err;
+
+			if (p->spaces[i].uffd < 0 || p->nr_faults == PAGER_FAULTS ||
+			    !pager_space_readable(p, i))
+				break;
+			err = pager_space_read(p, i);
+			if (err < 0)
+				return err;
+			if (err == 0)
+				break;
+			busy = 1;
+		}
+	}
+	return busy;
+}
+
+static int run_faults(struct pager *p, bool *waiting)
+{
+	int busy = 0, err;
+
+	for (;;) {
+		err = pager_fault_start(p);
+		if (err < 0)
+			return err;
+		*waiting = err > 0;
+		err = lane_flush(p->faults);
+		if (err < 0)
+			return err;
+		err = lane_receive(p->faults);
+		if (err <= 0)
+			return err < 0 ? err : busy;
+		p->heard_ms = clock_now_ms();
+		err = pager_fault_frame(p);
+		if (err < 0)
+			return err;
+		lane_receive_done(p->faults);
+		busy = 1;
+	}
+}
+
+static int run_bulk(struct pager *p)
+{
+	int err, busy;
+
+	err = pager_push_continue(p);
+	if (!err) {
+		err = lane_flush(p->bulk);
+		err = err < 0 ? err : 0;
+	}
+	if (err)
+		return err;
+	busy = lane_receive(p->bulk);
+	if (busy <= 0)
+		return busy;
+	p->heard_ms = clock_now_ms();
+	err = pager_push_frame(p);
+	if (err)
+		return err;
+	lane_receive_done(p->bulk);
+	return 1;
+}
+
+/* Lets go of memories that have all they need. True when none is left and the lanes are quiet. */
+static bool is_complete(struct pager *p)
+{
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		if (p->spaces[i].uffd >= 0 && !pager_todo(p, i)->bytes)
+			pager_space_drop(p, i);
+	}
+	return !p->nr_spaces && !p->nr_asks && !p->nr_pushes &&
+	       p->faults->tx_len == p->faults->tx_sent && p->bulk->tx_len == p->bulk->tx_sent;
+}
+
+/* A process that ended, or runs another program, is only noticed by asking. */
+static void drop_dead(struct pager *p)
+{
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		struct todo_piece piece;
+
+		if (p->spaces[i].uffd >= 0 && todo_next(pager_todo(p, i), 0, &piece) &&
+		    !uffd_is_alive(p->spaces[i].uffd, piece.start, p->unreadable, p->page_bytes))
+			pager_space_drop(p, i);
+	}
+}
+
+bool pager_is_needed(struct pager *p)
+{
+	drop_dead(p);
+	return p->nr_spaces != 0;
+}
+
+static int check_link(struct pager *p, int64_t now_ms)
+{
+	struct frame ping = {.type = FRAME_PING};
+
+	if (now_ms > p->heard_ms + SILENCE_MS)
+		return log_fail(ETIMEDOUT, "%s has been silent for %d seconds", p->faults->peer,
+				SILENCE_MS / 1000);
+	/* Also while pages arrive: the source, too, wants to know that somebody is there. */
+	if (now_ms < p->ping_ms + PING_MS || !lane_has_room(p->faults, 0))
+		return 0;
+	p->ping_ms = now_ms;
+	return lane_queue(p->faults, &ping, NULL);
+}
+
+static int run_tick(struct pager *p, pager_tick_fn *tick, void *data)
+{
+	int64_t now_ms = clock_now_ms();
+	struct pager_counters counters;
+	int err;
+
+	if (now_ms < p->tick_ms)
+		return 0;
+	p->tick_ms = now_ms + TICK_MS;
+	drop_dead(p);
+	err = check_link(p, now_ms);
+	if (err || !tick)
+		return err;
+	pager_counters(p, &counters);
+	return tick(data, &counters);
+}
+
+static int wait_for_work(struct pager *p, struct pollfd *fds, int timeout_ms)
+{
+	bool room = p->nr_faults < PAGER_FAULTS;
+
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		int fd = p->spaces[i].uffd;
+
+		fds[i] = (struct pollfd){.fd = fd >= 0 && room && pager_space_readable(p, i) ? fd
+											     : -1,
+					 .events = POLLIN};
+	}
+	fds[PAGER_SPACES] = (struct pollfd){.fd = p->faults->fd, .events = POLLIN};
+	if (p->faults->tx_len > p->faults->tx_sent)
+		fds[PAGER_SPACES].events |= POLLOUT;
+	fds[PAGER_SPACES + 1] = (struct pollfd){.fd = p->bulk->fd, .events = POLLIN};
+	if (p->bulk->tx_len > p->bulk->tx_sent)
+		fds[PAGER_SPACES + 1].events |= POLLOUT;
+	if (lane_has_pending(p->faults) || lane_has_pending(p->bulk))
+		timeout_ms = 0;
+	if (poll(fds, PAGER_SPACES + 2, timeout_ms) < 0 && errno != EINTR)
+		return log_fail(errno, "cannot poll: %s", strerror(errno));
+	return 0;
+}
+
+static int pager_loop(struct pager *p, pager_tick_fn *tick, void *data)
+{
+	struct pollfd fds[PAGER_SPACES + 2];
+	int timeout_ms = 0;
+
+	while (!is_complete(p)) {
+		bool waiting;
+		int err, busy;
+
+		err = wait_for_work(p, fds, timeout_ms);
+		if (err)
+			return err;
+		busy = read_spaces(p, fds);
+		if (busy < 0)
+			return busy;
+		err = run_faults(p, &waiting);
+		if (err < 0)
+			return err;
+		busy |= err;
+		wake_dropped(p);
+		err = pager_relieve(p);
+		if (err)
+			return err;
+		err = run_bulk(p);
+		if (err < 0)
+			return err;
+		busy |= err;
+		err = run_tick(p, tick, data);
+		if (err)
+			return err;
+		/* A fault that could not be looked at now is for the next millisecond. */
+		timeout_ms = busy ? 0 : waiting ? 1 : TICK_MS;
+	}
+	return 0;
+}
+
+/* Nothing is under way on a new link; who waited for an answer of the old one faults again. */
+static void link_begin(struct pager *p, struct lane *faults, struct lane *bulk,
+		       enum pager_mode mode)
+{
+	p->faults = faults;
+	p->bulk = bulk;
+	p->mode = mode;
+	p->bytes_base = lanes_bytes(p);
+	p->nr_asks = p->nr_pushes = 0;
+	p->push_cursor = 0;
+	p->redirect = false;
+	p->redirect_after = 0;
+	p->heard_ms = p->ping_ms = clock_now_ms();
+	p->tick_ms = 0;
+	p->nr_faults = 0;
+	p->faults_dropped = true;
+	wake_dropped(p);
+}
+
+int pager_run(struct pager *p, struct lane *faults, struct lane *bulk, enum pager_mode mode,
+	      pager_tick_fn *tick, void *data)
+{
+	int err;
+
+	link_begin(p, faults, bulk, mode);
+	err = pager_loop(p, tick, data);
+	p->bytes_before += lanes_bytes(p) - p->bytes_base;
+	p->faults = p->bulk = NULL;
+	return err;
+}

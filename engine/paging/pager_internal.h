@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pager's insides, shared by its files:
+ *
+ *   pager.c        the loop: userfaultfds, then the fault lane, then one frame of the bulk lane
+ *   pager_space.c  spaces: the memory of the process and of children it forked; their events
+ *   pager_fault.c  faults, and what is asked of the source for them
+ *   pager_fill.c   content that has arrived goes into every memory that still lists it
+ *   pager_relief.c when the table of fixed size runs short
+ *   pager_push.c   the background push: what is asked next, what arrives
+ *
+ * A memory ("space") has a userfaultfd and a todo list. After a fork both memories share one list
+ * until one of them changes its layout: so a fork costs no nodes, and fork and exec nothing at all.
+ *
+ * Nobody's fault is forgotten, though what is known of faults is bounded: whatever takes a page
+ * off a list either fills it (which wakes) or wakes, and who is woken without a page faults again.
+ *
+ * The kernel's rule that makes the lists exact: from the moment a layout changes until its event
+ * was read and acknowledged, every fill says EAGAIN. So a decision made from a list that is behind
+ * never takes effect: on EAGAIN the events are read, and all is looked up again.
+ */
+#ifndef BATON_PAGER_INTERNAL_H
+#define BATON_PAGER_INTERNAL_H
+
+#include "engine/paging/histogram.h"
+#include "engine/paging/pager.h"
+#include "engine/paging/serve.h"
+#include "engine/paging/todo.h"
+
+#define PAGER_SPACES CONFIG_MAX_SPACES
+/* Faults known at a time; more wait in the kernel. */
+#define PAGER_FAULTS 64
+/* FETCH under way. */
+#define PAGER_ASKS 64
+/* Gaps released lately, see pager_relief.c. */
+#define PAGER_RELEASES 64
+/* A fault brings the pages behind it along, up to this. */
+#define PAGER_FETCH_BYTES 16384
+/* Nodes kept free for events, beside a copy of the largest list. */
+#define PAGER_LAST_NODES 16
+/* With so many more left, small intervals begin to be fetched whole. */
+#define PAGER_SPARE_NODES 32
+/* The most one event takes: a move, and a cut at its destination. */
+#define PAGER_CHANGE_NODES (TODO_NODES_PER_CHANGE + 1)
+
+struct pager_list {
+	struct todo_list todo;
+	uint16_t refs;        /* spaces; 0: free */
+	int64_t postponed_ms; /* when it last could not be filled: an event waits that cannot be read */
+};
+
+struct pager_space {
+	int uffd; /* -1: free */
+	uint16_t list;
+};
+
+struct pager_fault {
+	uint64_t addr; /* of the page, at the target */
+	int64_t seen_ns;
+	uint16_t space;
+	bool asked; /* the source was; else it has not been looked at */
+};
+
+/* A gap that the kernel fills, though it is listed. */
+struct pager_release {
+	uint64_t start, end; /* equal: none */
+	int64_t at_ms;
+	uint16_t space;
+};
+
+/* Source addresses asked for and not yet answered. */
+struct pager_ask {
+	uint64_t pos, end;
+	bool relief; /* not for a fault: to free nodes or spaces */
+};
+
+struct pager_push {
+	uint64_t pos, end; /* source addresses; told up to pos */
+	uint16_t number;
+	bool ended; /* by a newer one */
+};
+
+struct pager {
+	uint64_t page_bytes;
+	void *unreadable; /* a page without access, see uffd_is_alive */
+
+	struct todo_pool pool;
+	struct pager_list lists[PAGER_SPACES];
+	struct pager_space spaces[PAGER_SPACES];
+	unsigned int nr_spaces;
+	uint16_t gap_list; /* where the next gap is looked for */
+	uint64_t gap_cursor;
+	struct pager_release released[PAGER_RELEASES]; /* the last ones */
+	uint64_t nr_released;
+
+	struct pager_fault fault[PAGER_FAULTS];
+	unsigned int nr_faults;
+	bool faults_dropped; /* some were read and had no room: wake all */
+	unsigned int nr_idle_drains;
+
+	/* The link. */
+	struct lane *faults, *bulk;
+	enum pager_mode mode;
+	struct pager_ask asks[PAGER_ASKS];
+	unsigned int first_ask, nr_asks;
+	struct pager_push pushes[PUSH_MAX];
+	unsigned int first_push, nr_pushes;
+	uint16_t push_number;
+	uint16_t push_list; /* where the next push begins: list and target address */
+	uint64_t push_cursor;
+	uint64_t redirect_after; /* bulk->bytes_rx before which no fault moves the push */
+	bool redirect;           /* a fault asks for it, at push_list and push_cursor */
+	int64_t heard_ms, ping_ms, tick_ms;
+
+	/* Since the start. */
+	struct histogram latency;
+	uint64_t pages_sent, pages_zero, nr_fetched;
+	uint64_t bytes_before, bytes_base;
+};
+
+/* ---- pager_space.c ---- */
+
+/* Takes a descriptor over. -EMFILE without a slot. */
+int pager_space_add(struct pager *p, int uffd, uint16_t list);
+/* That memory is gone, or complete. Wakes who waits. */
+void pager_space_drop(struct pager *p, unsigned int space);
+/* True when there is room for whatever the next message may be. */
+bool pager_space_readable(const struct pager *p, unsigned int space);
+/* Reads one message and acts on it. 1, 0 when there is none, -errno with log_fail. */
+int pager_space_read(struct pager *p, unsigned int space);
+/*
+ * After EAGAIN: reads what there is, or gives the program a moment to leave the call whose event
+ * was read. 0: try again; -EBUSY: cannot be read now; -errno with log_fail.
+ */
+int pager_space_drain(struct pager *p, unsigned int space);
+/* Nodes that must stay free so that events can be read. */
+unsigned int pager_reserve(const struct pager *p);
+static inline struct todo_list *pager_todo(struct pager *p, unsigned int space)
+{
+	return &p->lists[p->spaces[space].list].todo;
+}
+
+/* ---- pager_fault.c ---- */
+
+void pager_fault_add(struct pager *p, unsigned int space, uint64_t addr);
+/* Pages [start, end) of a space (or of all that use `list`) need not be waited for any more;
+ * `filled`: since their content is there. */
+void pager_fault_clear(struct pager *p, unsigned int space, uint64_t start, uint64_t end,
+		       bool filled);
+/* Looks at faults that were not looked at yet: zero page, or FETCH. 1: some remain; 0; -errno. */
+int pager_fault_start(struct pager *p);
+/* Sends FETCH. -EBUSY: not now. */
+int pager_ask(struct pager *p, uint64_t source, uint64_t len, bool relief);
+/* One frame of the fault lane. */
+int pager_fault_frame(struct pager *p);
+
+/* ---- pager_relief.c ---- */
+
+/* Releases gaps or asks for an interval when nodes or spaces run short. */
+int pager_relieve(struct pager *p);
+/* A child was forked: what was released just now is released there, too. */
+void pager_release_forked(struct pager *p, unsigned int space, unsigned int child);
+/* A range has moved, in the list as well: what was released of it just now is cut there. */
+int pager_release_moved(struct pager *p, unsigned int space, struct todo_list *list, uint64_t from,
+			uint64_t to, uint64_t len);
+/* Other memory is at this place now, or none. */
+void pager_release_forget(struct pager *p, unsigned int space, uint64_t start, uint64_t end);
+/* ---- pager_fill.c ---- */
+
+enum pager_content {
+	PAGER_DATA,    /* there: fill with it */
+	PAGER_ZERO,    /* zeros, somebody may wait: fill with zero pages */
+	PAGER_NOTHING, /* zeros, or nothing: leave it to the fault, if there ever is one */
+};
+
+/* The source range [start, end) has this content. 0 or -errno with log_fail. */
+int pager_fill(struct pager *p, uint64_t start, uint64_t end, enum pager_content content,
+	       const uint8_t *data);
+/* Address and length of the received PAGES or ZERO, checked. -EPROTO. */
+int pager_frame_range(const struct pager *p, const struct lane *lane, uint64_t *start,
+		      uint64_t *end);
+
+/* ---- pager_push.c ---- */
+
+/* A fault took `source` from the source: go on behind it. */
+void pager_push_redirect(struct pager *p, uint16_t list, uint64_t target, uint64_t source);
+/* Keeps the source busy; ends the push when nothing is left. */
+int pager_push_continue(struct pager *p);
+/* One frame of the bulk lane. */
+int pager_push_frame(struct pager *p);
+
+#endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/* The memories that are being filled, and what their userfaultfds tell. */
+#include "engine/paging/pager_internal.h"
+
+#include "engine/paging/uffd.h"
+#include "lib/log.h"
+
+#include <errno.h>
+#include <linux/userfaultfd.h>
+#include <sched.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A program leaves the call whose event was read as soon as it gets a CPU: first give it ours. */
+#define YIELDS 50
+
+int pager_space_add(struct pager *p, int uffd, uint16_t list)
+{
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		if (p->spaces[i].uffd >= 0)
+			continue;
+		p->spaces[i] = (struct pager_space){.uffd = uffd, .list = list};
+		if (!p->lists[list].refs++)
+			p->lists[list].postponed_ms = 0;
+		p->nr_spaces++;
+		return (int)i;
+	}
+	return -EMFILE;
+}
+
+void pager_space_drop(struct pager *p, unsigned int space)
+{
+	struct pager_list *list = &p->lists[p->spaces[space].list];
+
+	if (p->spaces[space].uffd < 0)
+		return;
+	pager_fault_clear(p, space, 0, UINT64_MAX, false);
+	pager_release_forget(p, space, 0, UINT64_MAX);
+	close(p->spaces[space].uffd);
+	p->spaces[space].uffd = -1;
+	p->nr_spaces--;
+	if (--list->refs == 0)
+		todo_clear(&list->todo);
+}
+
+unsigned int pager_reserve(const struct pager *p)
+{
+	unsigned int largest = 0;
+
+	/* A fork may come at any time, and then a change of what both have. */
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		if (p->lists[i].refs && p->lists[i].todo.nr > largest)
+			largest = p->lists[i].todo.nr;
+	}
+	return largest + PAGER_CHANGE_NODES + PAGER_LAST_NODES;
+}
+
+/* A list for every space: there are as many of both, so one is always free for a space to own. */
+bool pager_space_readable(const struct pager *p, unsigned int space)
+{
+	const struct pager_list *list = &p->lists[p->spaces[space].list];
+	unsigned int need = PAGER_CHANGE_NODES + 1 + (list->refs > 1 ? list->todo.nr : 0);
+
+	return p->nr_spaces < PAGER_SPACES && p->pool.nr_free >= need;
+}
+
+/* The list of this space alone, about to change. There is room: pager_space_readable was asked. */
+static struct todo_list *list_own(struct pager *p, unsigned int space)
+{
+	struct pager_list *shared = &p->lists[p->spaces[space].list];
+
+	if (shared->refs == 1)
+		return &shared->todo;
+	for (uint16_t i = 0; i < PAGER_SPACES; i++) {
+		if (p->lists[i].refs || todo_copy(&p->lists[i].todo, &shared->todo))
+			continue;
+		shared->refs--;
+		p->lists[i].refs = 1;
+		p->lists[i].postponed_ms = 0;
+		p->spaces[space].list = i;
+		return &p->lists[i].todo;
+	}
+	return NULL;
+}
+
+static int on_fork(struct pager *p, unsigned int space, int uffd)
+{
+	int err = uffd_adopt(uffd);
+
+	if (!err)
+		err = pager_space_add(p, uffd, p->spaces[space].list);
+	if (err >= 0) {
+		pager_release_forked(p, space, (unsigned int)err);
+		return 0;
+	}
+	close(uffd);
+	return log_fail(-err, "cannot watch a child that the process forked: %s", strerror(-err));
+}
+
+/* Content of the range is no longer wanted: discarded, or unmapped. */
+static int on_remove(struct pager *p, unsigned int space, uint64_t start, uint64_t end)
+{
+	struct todo_list *list = list_own(p, space);
+	int err = list ? todo_cut(list, start, end) : -ENOSPC;
+
+	pager_release_forget(p, space, start, end);
+	/* Who waits there gets zeros, or the signal that belongs there. */
+	pager_fault_clear(p, space, start, end, false);
+	uffd_wake(p->spaces[space].uffd, start, end - start);
+	return err;
+}
+
+static int on_remap(struct pager *p, unsigned int space, uint64_t from, uint64_t to, uint64_t len)
+{
+	struct todo_list *list = list_own(p, space);
+	int err = list ? 0 : -ENOSPC;
+
+	/* Where a range was released, what is listed at the destination means nothing. */
+	if (!err && p->nr_released)
+		err = todo_cut(list, to, to + len);
+	if (!err)
+		err = todo_remap(list, from, to, len);
+	if (!err && p->nr_released)
+		err = pager_release_moved(p, space, list, from, to, len);
+	pager_release_forget(p, space, to, to + len);
+	pager_release_forget(p, space, from, from + len);
+	pager_fault_clear(p, space, from, from + len, false);
+	uffd_wake(p->spaces[space].uffd, from, len);
+	return err;
+}
+
+int pager_space_read(struct pager *p, unsigned int space)
+{
+	struct uffd_msg msg;
+	int err;
+
+	err = uffd_read(p->spaces[space].uffd, &msg);
+	if (err < 0)
+		return log_fail(-err, "cannot read the userfaultfd of the process: %s",
+				strerror(-err));
+	if (err == 0)
+		return 0;
+	switch (msg.event) {
+	case UFFD_EVENT_PAGEFAULT:
+		pager_fault_add(p, space, msg.arg.pagefault.address & ~(p->page_bytes - 1));
+		return 1;
+	case UFFD_EVENT_FORK:
+		err = on_fork(p, space, (int)msg.arg.fork.ufd);
+		break;
+	case UFFD_EVENT_REMAP:
+		err = on_remap(p, space, msg.arg.remap.from, msg.arg.remap.to, msg.arg.remap.len);
+		break;
+	case UFFD_EVENT_REMOVE:
+	case UFFD_EVENT_UNMAP:
+		err = on_remove(p, space, msg.arg.remove.start, msg.arg.remove.end);
+		break;
+	default:
+		err = log_fail(EIO,
+			       "the kernel told of an unknown event (%u) of the process' memory",
+			       msg.event);
+	}
+	if (err < 0)
+		return err;
+	return 1;
+}
+
+int pager_space_drain(struct pager *p, unsigned int space)
+{
+	static const struct timespec pause = {.tv_nsec = 20000};
+	bool any = false;
+	int err;
+
+	do {
+		if (!pager_space_readable(p, space))
+			return any ? 0 : -EBUSY;
+		err = pager_space_read(p, space);
+		any |= err > 0;
+	} while (err > 0);
+	if (err < 0)
+		return err;
+	if (any) {
+		p->nr_idle_drains = 0;
+	} else if (p->nr_idle_drains < YIELDS) {
+		p->nr_idle_drains++;
+		sched_yield();
+	} else {
+		nanosleep(&pause, NULL);
+	}
+	return 0;
+}

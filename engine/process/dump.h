@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* The source's half: look at a process, stop it, describe it. */
+#ifndef BATON_DUMP_H
+#define BATON_DUMP_H
+
+#include "engine/process/freeze.h"
+#include "engine/state/state.h"
+
+/* Runs every kind's probe on a running process. Nothing is stopped. 0 (look at p->nr_refused) or -errno. */
+int probe_process(struct probe *p, pid_t pid);
+
+/* Once, before arena_seal. */
+int dump_init(struct dump *d, struct freeze *f);
+
+/*
+ * Freezes `pid`, opens the remote thread and the scratch area. On failure the process runs on.
+ * dump_release undoes all of it, in every state, and lets the process run on.
+ */
+int dump_open(struct dump *d, pid_t pid);
+
+/* Emits every kind in table order as STATE, PAGES and ZERO frames on `out`, then removes the scratch area
+ * and puts all registers back. The process stays frozen. */
+int dump_describe(struct dump *d, struct lane *out);
+
+void dump_release(struct dump *d);
+
+/* After the process was killed or handed over: closes the descriptors, touches nothing. */
+void dump_close(struct dump *d);
+
+#endif

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+/* Stopping and releasing all threads of a process: PTRACE_SEIZE and PTRACE_INTERRUPT in sweeps. */
+#include "engine/process/freeze.h"
+
+#include "engine/process/proc.h"
+#include "engine/process/remote.h"
+#include "engine/process/restart.h"
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/kernel.h"
+#include "lib/log.h"
+#include "lib/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define STOP_TIMEOUT_MS 3000
+/* New threads may appear while the others are being stopped; each sweep stops those it finds. */
+#define MAX_SWEEPS 64
+
+int freeze_init(struct freeze *f)
+{
+	memset(f, 0, sizeof(*f));
+	f->max = CONFIG_MAX_THREADS;
+	f->threads = arena_alloc(ARENA_TABLES, f->max * sizeof(*f->threads), 16);
+	return f->threads ? 0 : -ENOMEM;
+}
+
+/* A number of a file of lines "name : value" in /proc/.../sched, in milliseconds with a fraction. */
+static int64_t sched_exec_start_ns(int dir_fd, const char *path)
+{
+	char buf[512], *line;
+	struct line_reader reader;
+	int64_t ns = -1;
+
+	if (line_reader_open(&reader, dir_fd, path, buf, sizeof(buf)))
+		return -1;
+	while (line_reader_next(&reader, &line) > 0) {
+		const char *v = text_after(line, "se.exec_start");
+		uint64_t ms, fraction;
+
+		if (!v)
+			continue;
+		v = strchr(v, ':');
+		if (v && (v++, text_take_u64(&v, 10, &ms)) && text_take_char(&v, '.') &&
+		    text_take_u64(&v, 10, &fraction))
+			ns = (int64_t)(ms * 1000000 + fraction);
+		break;
+	}
+	line_reader_close(&reader);
+	return ns;
+}
+
+/*
+ * How long a thread has been asleep: the scheduler notes when it last ran, on a clock whose present
+ * value is that of our own last run, which yielding brings up to date (kernel/sched/debug.c).
+ */
+static int64_t waited_ns(int proc_fd, pid_t tid)
+{
+	char path[48];
+	int64_t theirs, now;
+
+	snprintf(path, sizeof(path), "task/%d/sched", tid);
+	theirs = sched_exec_start_ns(proc_fd, path);
+	sched_yield();
+	now = sched_exec_start_ns(AT_FDCWD, "/proc/self/sched");
+	if (theirs < 0 || now < 0)
+		return -1;
+	return now > theirs ? now - theirs : 0;
+}
+
+struct sweep {
+	struct freeze *f;
+	int proc_fd;
+	unsigned int nr_new;
+};
+
+static bool freeze_has(const struct freeze *f, pid_t tid)
+{
+	unsigned int i;
+
+	for (i = 0; i < f->nr; i++)
+		if (f->threads[i].tid == tid)
+			return true;
+	return false;
+}
+
+static int thread_status(int proc_fd, pid_t tid, struct proc_status *status)
+{
+	char path[32];
+	int fd, err;
+
+	snprintf(path, sizeof(path), "task/%d", tid);
+	fd = openat(proc_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -ESRCH;
+	err = proc_status(fd, status);
+	close(fd);
+	return err;
+}
+
+static int sweep_thread(void *data, pid_t tid)
+{
+	struct sweep *s = data;
+	struct freeze *f = s->f;
+	struct freeze_thread *t;
+	struct proc_status status;
+	long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_SUSPEND_SECCOMP;
+
+	if (freeze_has(f, tid))
+		return 0;
+	if (f->nr == f->max)
+		return log_fail(E2BIG,
+				"pid %d has more than %u threads; build with a larger "
+				"CONFIG_MAX_THREADS",
+				f->pid, f->max);
+	/* A thread that ended meanwhile is none. */
+	if (thread_status(s->proc_fd, tid, &status) || status.state == 'Z' || status.state == 'X')
+		return 0;
+	t = &f->threads[f->nr];
+	t->tid = tid;
+	t->tid_inside = status.pid_inside;
+	t->stopped = status.state == 'T';
+	t->waited_ns = waited_ns(s->proc_fd, tid);
+	if (ptrace(PTRACE_SEIZE, tid, 0, options) < 0) {
+		if (errno == ESRCH)
+			return 0;
+		return log_fail(errno,
+				"pid %d: cannot attach to thread %d: %s; run as root, and end a "
+				"debugger that is attached",
+				f->pid, tid, strerror(errno));
+	}
+	f->nr++;
+	s->nr_new++;
+	/* One that is stopped already reports that by itself; a second stop would stay behind. */
+	if (!t->stopped)
+		ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+	return 0;
+}
+
+/* A leader that was killed with its threads is not told of before they are. */
+static bool has_ended(pid_t tid)
+{
+	struct proc_status status;
+	int fd = proc_open(tid);
+	bool ended = fd < 0 || proc_status(fd, &status) || status.state == 'Z';
+
+	if (fd >= 0)
+		close(fd);
+	return ended;
+}
+
+static bool is_stop_signal(int signal)
+{
+	return signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
+}
+
+/*
+ * Waits for the stop. A signal that was being delivered is delivered first: the handler's frame is
+ * set up, and the interrupt then stops the thread before its first instruction.
+ */
+static int wait_stopped(struct freeze *f, struct freeze_thread *thread)
+{
+	pid_t tid = thread->tid;
+	int status, err;
+
+	for (;;) {
+		err = remote_wait_stop(tid, &status, STOP_TIMEOUT_MS);
+		if (err == -ETIMEDOUT && has_ended(tid))
+			return -ESRCH;
+		if (err == -ETIMEDOUT)
+			return log_fail(ETIMEDOUT,
+					"pid %d: thread %d does not stop (uninterruptible sleep, "
+					"for instance in a file system that does not answer)",
+					f->pid, tid);
+		if (err)
+			return err;
+		if (remote_is_signal_stop(status)) {
+			/* It may have been stopped since we looked: a stop of ours is a SIGTRAP. */
+			thread->stopped |= is_stop_signal(WSTOPSIG(status));
+			return 0;
+		}
+		if (status >> 16)
+			ptrace(PTRACE_CONT, tid, 0, 0);
+		else
+			ptrace(PTRACE_CONT, tid, 0, WSTOPSIG(status));
+	}
+}
+
+static void forget_thread(struct freeze *f, unsigned int i)
+{
+	memmove(&f->threads[i], &f->threads[i + 1], (f->nr - i - 1) * sizeof(f->threads[0]));
+	f->nr--;
+}
+
+static int sweep_all(struct freeze *f, int proc_fd)
+{
+	struct sweep s = {.f = f, .proc_fd = proc_fd};
+	unsigned int sweeps, i, first;
+	int err;
+
+	for (sweeps = 0; sweeps < MAX_SWEEPS; sweeps++) {
+		first = f->nr;
+		s.nr_new = 0;
+		err = proc_each_thread(proc_fd, sweep_thread, &s);
+		if (err)
+			return err;
+		for (i = first; i < f->nr;) {
+			err = wait_stopped(f, &f->threads[i]);
+			if (err == -ESRCH)
+				forget_thread(f, i);
+			else if (err)
+				return err;
+			else
+				i++;
+		}
+		if (s.nr_new == 0)
+			return 0;
+	}
+	return log_fail(EAGAIN, "pid %d makes threads faster than they can be stopped", f->pid);
+}
+
+/* The leader comes first in the table: it runs the remote calls, and its state is sent last. */
+static int put_leader_first(struct freeze *f)
+{
+	unsigned int i;
+
+	for (i = 0; i < f->nr; i++) {
+		struct freeze_thread t = f->threads[i];
+
+		if (t.tid != f->pid)
+			continue;
+		f->threads[i] = f->threads[0];
+		f->threads[0] = t;
+		return 0;
+	}
+	return log_fail(ESRCH, "pid %d has ended, or its first thread has", f->pid);
+}
+
+int freeze_process(struct freeze *f, pid_t pid)
+{
+	int proc_fd = proc_open(pid);
+	int err;
+
+	f->pid = pid;
+	f->nr = 0;
+	f->held = false;
+	if (proc_fd < 0)
+		return log_fail(-proc_fd, "pid %d: no such process", pid);
+	f->frozen = true;
+	err = sweep_all(f, proc_fd);
+	if (!err)
+		err = put_leader_first(f);
+	close(proc_fd);
+	if (err)
+		freeze_thaw(f);
+	return err;
+}
+
+bool freeze_is_stopped(const struct freeze *f)
+{
+	unsigned int i;
+
+	for (i = 0; i < f->nr; i++)
+		if (f->threads[i].stopped)
+			return true;
+	return false;
+}
+
+bool freeze_signal_deliverable(pid_t tid, uint64_t blocked)
+{
+	struct proc_status status;
+	char path[32];
+	int fd, err;
+
+	snprintf(path, sizeof(path), "/proc/%d", tid);
+	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	err = proc_status(fd, &status);
+	close(fd);
+	return !err && ((status.sig_pending | status.shared_pending) & ~blocked);
+}
+
+int freeze_thaw(struct freeze *f)
+{
+	unsigned int i;
+
+	if (!f->frozen)
+		return 0;
+	freeze_unhold(f);
+	for (i = 0; i < f->nr; i++) {
+		restart_undo(f->threads[i].tid);
+		ptrace(PTRACE_DETACH, f->threads[i].tid, 0, 0);
+	}
+	f->frozen = false;
+	return 0;
+}
+
+int freeze_hold(struct freeze *f)
+{
+	if (kill(f->pid, SIGSTOP) < 0)
+		return log_fail(errno, "pid %d: cannot be held: %s", f->pid, strerror(errno));
+	f->held = true;
+	return 0;
+}
+
+int freeze_unhold(struct freeze *f)
+{
+	/* One that stood still before stays so, with our SIGSTOP or without. */
+	if (freeze_is_stopped(f))
+		f->held = false;
+	/* SIGCONT takes a pending SIGSTOP away (signal(7)). A program's own handler for SIGCONT
+	 * would run, so it is only sent when we stopped it. */
+	if (f->held && kill(f->pid, SIGCONT) < 0)
+		return -errno;
+	f->held = false;
+	return 0;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * System calls that the freeze interrupted: what the program must see of that is nothing.
+ * See docs/design.md, "Interrupted system calls".
+ */
+#ifndef BATON_RESTART_H
+#define BATON_RESTART_H
+
+#include "arch/arch.h"
+#include "engine/process/remote.h"
+
+/* A call whose relative timeout the kernel keeps, to be continued with what was left. */
+struct restart_timed {
+	uint32_t nr;      /* system call number; 0: nothing to do */
+	uint64_t left_ns; /* of its timeout */
+};
+
+/*
+ * Source: makes `regs` of a thread stopped in a signal stop ready to be continued elsewhere.
+ * `blocked` is its own signal mask, not the one that it has while it works for us.
+ * `waited_ns` is how long it had been asleep (-1: unknown, the timeout then starts over). `timed`
+ * is filled when the thread must be put back into its call by restart_arm.
+ */
+int restart_plan(const struct remote *thread, struct arch_regs *regs, uint64_t blocked,
+		 int64_t waited_ns, struct restart_timed *timed);
+
+/*
+ * Target: runs the call of `regs` with what was left, until it sleeps; makes `regs` continue
+ * through the kernel's restart block. The memory that the call reads (a futex, a poll set) must be
+ * there. The last remote call of this thread but for unmapping.
+ */
+int restart_arm(struct remote *thread, struct arch_regs *regs, const struct restart_timed *timed);
+
+/* Source, move undone: an EINTR that only the stop caused becomes a repeated call. */
+void restart_undo(pid_t tid);
+
+/*
+ * Memory that restart_arm's call reads or writes (a futex, a poll set, what is left of a sleep): its
+ * pages must be there before. False when there is none.
+ */
+struct restart_range {
+	uint64_t addr, len;
+};
+bool restart_touches(const struct arch_regs *regs, const struct restart_timed *timed,
+		     struct restart_range *range);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+/* The target's half: build a process from the stream of state messages, arm it, let it run. */
+#include "engine/process/restore.h"
+
+#include "engine/process/proc.h"
+#include "engine/process/restart.h"
+#include "engine/state/creds.h"
+#include "lib/arena.h"
+#include "lib/kernel.h"
+#include "lib/log.h"
+#include "transport/message.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define UFFD_FEATURES                                                                              \
+	(UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE |          \
+	 UFFD_FEATURE_EVENT_UNMAP)
+
+int restore_init(struct restore *r)
+{
+	memset(r, 0, sizeof(*r));
+	r->proc_fd = r->pidfd = r->leader.mem_fd = r->object_fd = -1;
+	r->tids = arena_alloc(ARENA_TABLES, CONFIG_MAX_THREADS * sizeof(*r->tids), 16);
+	return r->tids ? 0 : -ENOMEM;
+}
+
+void restore_begin(struct restore *r, const struct restore_options *options)
+{
+	pid_t *tids = r->tids;
+	int (*on_lazy)(void *, uint64_t, uint64_t) = r->on_lazy;
+	void *data = r->on_lazy_data;
+
+	memset(r, 0, sizeof(*r));
+	r->proc_fd = r->pidfd = r->leader.mem_fd = r->object_fd = -1;
+	r->tids = tids;
+	r->on_lazy = on_lazy;
+	r->on_lazy_data = data;
+	r->stdio = options->stdio;
+	r->pidns = options->pidns;
+}
+
+void restore_on_lazy(struct restore *r, restore_lazy_fn *fn, void *data)
+{
+	r->on_lazy = fn;
+	r->on_lazy_data = data;
+}
+
+static int restore_state(struct restore *r, const struct lane *lane)
+{
+	const struct state_kind *kind = state_kind_find(lane->rx.space);
+	size_t mark = arena_mark();
+	void *msg;
+	int err;
+
+	if (!kind)
+		return log_fail(EPROTO, "the peer sent state of a kind (%u) unknown here",
+				lane->rx.space);
+	if (lane->rx.addr != r->nr_state)
+		return log_fail(EPROTO, "state message %llu came where %llu was due",
+				(unsigned long long)lane->rx.addr, (unsigned long long)r->nr_state);
+	if (!r->pid && kind->id != KIND_PROCESS)
+		return log_fail(EPROTO, "the peer sent %s before the process", kind->name);
+	r->nr_state++;
+	msg = arena_alloc(ARENA_SCRATCH, kind->size, 16);
+	if (!msg)
+		return log_fail(ENOMEM, "no room for a message of %zu bytes (%s)", kind->size,
+				kind->name);
+	err = message_decode(lane, kind->fields, msg);
+	if (err)
+		log_fail(-err, "the peer sent a damaged message (%s)", kind->name);
+	else
+		err = kind->restore(r, msg);
+	if (err)
+		log_fail(-err, "%s could not be restored: %s", kind->name, strerror(-err));
+	remote_reset(&r->leader);
+	remote_reset(&r->thread);
+	arena_reset(mark);
+	return err;
+}
+
+bool restore_is_scratch(const struct restore *r, uint64_t addr, uint64_t len)
+{
+	return addr < r->scratch + r->scratch_len && addr + len > r->scratch;
+}
+
+static int restore_pages(struct restore *r, const struct lane *lane)
+{
+	uint64_t addr = lane->rx.addr;
+	int err;
+
+	if (!r->pid || addr >= arch_user_top() || lane->rx.len > arch_user_top() - addr ||
+	    restore_is_scratch(r, addr, lane->rx.len))
+		return log_fail(EPROTO, "the peer sent pages for no memory of the process");
+	if (r->object_fd >= 0 && addr >= r->object_start && addr < r->object_end)
+		err = lane->rx.len > r->object_end - addr
+			      ? -EPROTO
+			      : io_pwrite_full(r->object_fd, lane->rx_body, lane->rx.len,
+					       addr - r->object_start + r->object_offset);
+	else
+		err = remote_write(&r->leader, addr, lane->rx_body, lane->rx.len);
+	if (err)
+		log_fail(-err, "%u bytes at %#llx could not be written: %s", lane->rx.len,
+			 (unsigned long long)addr, strerror(-err));
+	return err;
+}
+
+int restore_frame(struct restore *r, const struct lane *lane)
+{
+	switch (lane->rx.type) {
+	case FRAME_STATE:
+		return restore_state(r, lane);
+	case FRAME_PAGES:
+		return restore_pages(r, lane);
+	case FRAME_ZERO:
+		return 0;
+	default:
+		return log_fail(EPROTO, "the peer sent %s inside a description",
+				frame_name(lane->rx.type));
+	}
+}
+
+/* ---- arming ---- */
+
+static int take_uffd(struct restore *r, int *uffd)
+{
+	struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURES};
+	int64_t fd;
+	int here, err = 0;
+	struct rlimit limit, wide;
+
+	/* The program's own limit may leave no descriptor free. */
+	if (prlimit(r->pid, RLIMIT_NOFILE, NULL, &limit) < 0)
+		return -errno;
+	wide = limit;
+	wide.rlim_cur = wide.rlim_max;
+	prlimit(r->pid, RLIMIT_NOFILE, &wide, NULL);
+	fd = remote_call(&r->leader, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	prlimit(r->pid, RLIMIT_NOFILE, &limit, NULL);
+
+	if (fd < 0)
+		return log_fail((int)-fd, "userfaultfd: %s; it needs CONFIG_USERFAULTFD and root",
+				strerror((int)-fd));
+	here = (int)syscall(SYS_pidfd_getfd, r->pidfd, (int)fd, 0);
+	if (here < 0)
+		err = -errno;
+	remote_call(&r->leader, SYS_close, (uint64_t)fd);
+	if (!err && ioctl(here, UFFDIO_API, &api) < 0)
+		err = -errno;
+	if (err) {
+		if (here >= 0)
+			close(here);
+		return log_fail(-err, "userfaultfd with its events: %s; it needs Linux 4.11",
+				strerror(-err));
+	}
+	*uffd = here;
+	return 0;
+}
+
+static bool is_lazy(const struct restore *r, const struct proc_map *map)
+{
+	if (map->shared || map->inode || map->start == r->scratch ||
+	    (map->start > r->scratch && map->start < r->scratch + r->scratch_len))
+		return false;
+	return !arch_vdso_is_part(map->name) && !arch_vdso_is_fixed(map->name);
+}
+
+/* Arms every private anonymous mapping: last, so that nothing we did could wait for a page. */
+static int arm_mappings(struct restore *r, int uffd)
+{
+	size_t mark = arena_mark();
+	char *buf = arena_alloc(ARENA_SCRATCH, PROC_LINE_MAX, 16), *line;
+	struct line_reader reader;
+	struct proc_map map;
+	int err, got;
+
+	if (!buf)
+		return -ENOMEM;
+	err = line_reader_open(&reader, r->proc_fd, "maps", buf, PROC_LINE_MAX);
+	if (err) {
+		arena_reset(mark);
+		return err;
+	}
+	while (!err && (got = line_reader_next(&reader, &line)) != 0) {
+		struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
+
+		if (got < 0 || !proc_map_parse(line, &map)) {
+			err = got < 0 ? got : -EPROTO;
+			break;
+		}
+		if (!is_lazy(r, &map))
+			continue;
+		reg.range.start = map.start;
+		reg.range.len = map.end - map.start;
+		if (ioctl(uffd, UFFDIO_REGISTER, &reg) < 0)
+			err = log_fail(errno, "userfaultfd cannot watch %#llx-%#llx: %s",
+				       (unsigned long long)map.start, (unsigned long long)map.end,
+				       strerror(errno));
+	}
+	line_reader_close(&reader);
+	arena_reset(mark);
+	return err;
+}
+
+/* The scratch area goes; the leader gets its own registers and mask. */
+static int finish_leader(struct restore *r)
+{
+	struct remote *leader = &r->leader;
+	int64_t ret;
+	int err;
+
+	/* No memory of the leader's is read or written by calls from here on. */
+	err = creds_apply(leader, &r->leader_creds);
+	if (!err && r->leader_timed.nr)
+		err = restart_arm(leader, &r->leader_regs, &r->leader_timed);
+	if (err)
+		return err;
+	remote_call(leader, SYS_prctl, PR_SET_DUMPABLE, r->process.dumpable);
+	leader->insn = r->vdso_insn;
+	ret = remote_call(leader, SYS_munmap, r->scratch, r->scratch_len);
+	if (ret < 0)
+		return (int)ret;
+	leader->scratch = 0;
+	leader->saved = r->leader_regs;
+	leader->rseq_cs = r->leader_rseq_cs;
+	err = remote_close(leader);
+	if (!err && ptrace(PTRACE_SETSIGMASK, leader->tid, sizeof(uint64_t), &r->leader_mask) < 0)
+		err = -errno;
+	return err;
+}
+
+int restore_finish(struct restore *r, int *uffd)
+{
+	unsigned int i;
+	int err = 0;
+
+	*uffd = -1;
+	if (!r->pid || !r->leader_done)
+		return log_fail(EPROTO, "the description ended before the process was complete");
+	for (i = state_nr_kinds; i-- > 0 && !err;)
+		if (state_kinds[i]->finish)
+			err = state_kinds[i]->finish(r);
+	if (!err)
+		err = take_uffd(r, uffd);
+	if (!err)
+		err = arm_mappings(r, *uffd);
+	if (!err)
+		err = finish_leader(r);
+	remote_unpin();
+	if (err && *uffd >= 0) {
+		close(*uffd);
+		*uffd = -1;
+	}
+	if (err)
+		log_fail(-err, "the restored process could not be finished: %s", strerror(-err));
+	return err;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void restore_close(struct restore *r)
+{
+	remote_unpin();
+	close_fd(&r->leader.mem_fd);
+	close_fd(&r->proc_fd);
+	close_fd(&r->pidfd);
+	close_fd(&r->object_fd);
+	r->pid = 0;
+	r->nr_threads = 0;
+}
+
+int restore_start(struct restore *r)
+{
+	unsigned int i;
+
+	/* First nobody dies with us any more, then they run. */
+	for (i = 0; i < r->nr_threads; i++)
+		ptrace(PTRACE_SETOPTIONS, r->tids[i], 0, 0);
+	if (r->stopped)
+		kill(r->pid, SIGSTOP);
+	for (i = r->nr_threads; i-- > 0;)
+		ptrace(PTRACE_DETACH, r->tids[i], 0, 0);
+	restore_close(r);
+	return 0;
+}
+
+void restore_discard(struct restore *r)
+{
+	unsigned int i;
+
+	if (!r->pid)
+		return;
+	kill(r->pid, SIGKILL);
+	for (i = r->nr_threads; i-- > 0;)
+		waitpid(r->tids[i], NULL, __WALL);
+	if (r->init) {
+		kill(r->init, SIGKILL);
+		waitpid(r->init, NULL, __WALL);
+	}
+	restore_close(r);
+}
