@@ -9,6 +9,7 @@
 #include "cmd/cmd.h"
 #include "cmd/options.h"
 #include "lib/config.h"
+#include "lib/fault.h"
 #include "lib/log.h"
 #include "version.h"
 
@@ -161,6 +162,8 @@ int main(int argc, char **argv)
 	const struct command *command;
 
 	open_standard_streams();
+	if (fault_init(NULL))
+		return cmd_fail(OUTCOME_USAGE, "BATON_FAULT makes no sense");
 	if (argc < 2)
 		return help_all(stderr);
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help") || !strcmp(argv[1], "-h"))

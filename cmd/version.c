@@ -6,6 +6,7 @@
 #include "cmd/options.h"
 #include "lib/arena.h"
 #include "lib/config.h"
+#include "lib/fault.h"
 #include "version.h"
 #include <stdio.h>
 
@@ -87,6 +88,18 @@ static void print_json(void)
 	printf("]}\n");
 }
 
+/* For the tests that go through all of them. */
+static int print_fault_points(void)
+{
+	const char *name, *side;
+
+	for (int i = 0; i < FAULT_NR; i++) {
+		name = fault_name(i, &side);
+		printf("%s %s\n", name, side);
+	}
+	return OUTCOME_DONE;
+}
+
 int cmd_version(int argc, char **argv)
 {
 	struct options options;
@@ -97,6 +110,8 @@ int cmd_version(int argc, char **argv)
 	if (options.nr_args > 0)
 		return cmd_usage(argv[0], "'%s' is too much: version takes options only",
 				 options.args[0]);
+	if (IS_ENABLED(CONFIG_FAULT_POINTS) && fault_list_wanted())
+		return print_fault_points();
 	if (arena_init())
 		return cmd_fail(OUTCOME_SYSTEM, "the memory budget cannot hold the fixed parts");
 	if (options.json)
