@@ -61,6 +61,31 @@ void arch_restart_through_block(struct arch_regs *regs);
 /* Makes the interrupted call return `result`. */
 void arch_restart_finish(struct arch_regs *regs, int64_t result);
 
+/* ---- sigreturn.c: the way back of a thread whose tracer dies while it works for us ---- */
+
+/*
+ * Looks in `len` bytes of the program's code, which lie at `base`, for what the way needs. `way`
+ * begins zeroed and is filled over several calls. True when it has all.
+ */
+bool arch_sigreturn_scan(struct arch_sigreturn *way, const uint8_t *text, size_t len,
+			 uint64_t base);
+/* Its places in the program's code; their number, 0 when it is not complete. */
+unsigned int arch_sigreturn_places(const struct arch_sigreturn *way, uint64_t at[static 2]);
+/* Address of a system call instruction from which a thread that nobody stops goes the way back. */
+uint64_t arch_sigreturn_call(const struct arch_sigreturn *way);
+/*
+ * Writes the frame that lies at `at` (a multiple of ARCH_SIGRETURN_ALIGN) of the program's memory: the
+ * thread then continues with `regs`, signal mask `mask`, and its present extended state. Its alternate
+ * stack stays. Bytes to be written there, or -errno. `cap` at least ARCH_SIGRETURN_MAX.
+ */
+ssize_t arch_sigreturn_frame(const struct arch_sigreturn *way, pid_t tid,
+			     const struct arch_regs *regs, uint64_t mask, uint64_t at, uint8_t *out,
+			     size_t cap);
+/* Makes a thread go the way back as soon as it runs. */
+void arch_sigreturn_load(struct arch_regs *regs, const struct arch_sigreturn *way, uint64_t at);
+/* For a system call at arch_sigreturn_call: the way back lies behind it. */
+void arch_sigreturn_set_stack(struct arch_regs *regs, uint64_t at);
+
 /* ---- wire.c ---- */
 
 /* Host-independent form of the general registers. encode: bytes, or -ENOSPC. decode: -EPROTO for

@@ -17,6 +17,15 @@ struct arch_sigaction {
 
 /* Largest extended state taken: AVX-512, PKRU and AMX need 11,008 bytes. */
 #define ARCH_XSTATE_MAX 12288
+/* Where a thread finds its way back through rt_sigreturn(2): code of the program. 0: not found. */
+struct arch_sigreturn {
+	uint64_t call; /* syscall; ret */
+	uint64_t pop;  /* pop %rax; ret */
+};
+/* Largest frame of it, and the alignment of its address. */
+#define ARCH_SIGRETURN_MAX 13056
+#define ARCH_SIGRETURN_ALIGN 64
+
 /* Wire form of struct arch_regs: 27 registers of 8 bytes. */
 #define ARCH_REGS_WIRE_MAX 216
 

@@ -364,6 +364,7 @@ static enum outcome hand_over(struct source_move *m)
 	struct move *move = &m->move;
 	int err;
 
+	dump_prepare(&engine.dump, move->state.pid);
 	move_stage(move, "freeze");
 	m->frozen_us = clock_now_us();
 	err = dump_open(&engine.dump, move->state.pid);

@@ -16,10 +16,19 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SEND_TIMEOUT_MS 20000
 #define VDSO_READ_BYTES 16384
+#define SCAN_BYTES 65536
+/* Parts of the room in the stack, see survey_map. */
+#define ARGUMENT_BYTES 16384ULL
+#define WAY_BYTES 16384ULL
+#define STACK_MARGIN_BYTES 16384ULL
+#define STACK_ROOM_BYTES (ARGUMENT_BYTES + 2 * WAY_BYTES + STACK_MARGIN_BYTES)
+_Static_assert(ARCH_SIGRETURN_MAX <= WAY_BYTES, "a way back has room");
+
 #define ALL_SIGNALS (~0ULL)
 
 int dump_init(struct dump *d, struct freeze *f)
@@ -43,42 +52,104 @@ static int open_process(struct dump *d, pid_t pid)
 	return pagemap_open(&d->pagemap, pid);
 }
 
-/* Address of a system call instruction in the process: the vdso has one in each of its fallbacks. */
-static int find_syscall_insn(struct dump *d, uint64_t *insn)
+static int maps_each(struct dump *d, bool (*fn)(struct dump *, const struct proc_map *))
 {
 	size_t mark = arena_mark();
-	char *buf = arena_alloc(ARENA_SCRATCH, PROC_LINE_MAX + VDSO_READ_BYTES, 16);
+	char *buf = arena_alloc(ARENA_SCRATCH, PROC_LINE_MAX, 16), *line;
 	struct line_reader reader;
 	struct proc_map map;
-	char *line;
-	ssize_t offset = -ENOENT;
-	int err;
+	int err = buf ? line_reader_open(&reader, d->proc_fd, "maps", buf, PROC_LINE_MAX) : -ENOMEM;
 
-	if (!buf)
-		return -ENOMEM;
-	err = line_reader_open(&reader, d->proc_fd, "maps", buf, PROC_LINE_MAX);
-	if (err) {
-		arena_reset(mark);
-		return err;
+	if (!err) {
+		while ((err = line_reader_next(&reader, &line)) > 0)
+			if (proc_map_parse(line, &map) && !fn(d, &map))
+				break;
+		line_reader_close(&reader);
 	}
-	while (line_reader_next(&reader, &line) > 0) {
-		uint8_t *image = (uint8_t *)buf + PROC_LINE_MAX;
-		size_t len;
+	arena_reset(mark);
+	return err < 0 ? err : 0;
+}
 
-		if (!proc_map_parse(line, &map) || strcmp(map.name, "[vdso]") != 0)
-			continue;
-		len = map.end - map.start < VDSO_READ_BYTES ? map.end - map.start : VDSO_READ_BYTES;
-		offset = remote_read(&d->leader, map.start, image, len);
+/* ---- the way back, see arch_sigreturn_scan ---- */
+
+static bool scan_code(struct dump *d, const struct proc_map *map)
+{
+	size_t mark = arena_mark();
+	uint8_t *text = arena_alloc(ARENA_SCRATCH, SCAN_BYTES, 16);
+	bool found = false;
+	ssize_t n = 1;
+
+	for (uint64_t at = map->start; text && map->exec && !found && at < map->end && n > 0;
+	     at += (uint64_t)n) {
+		n = pread(d->leader.mem_fd, text, SCAN_BYTES, (off_t)at);
+		found = n > 0 && arch_sigreturn_scan(&d->way, text, (size_t)n, at);
+	}
+	arena_reset(mark);
+	return !found;
+}
+
+void dump_prepare(struct dump *d, pid_t pid)
+{
+	char path[40];
+
+	d->way = (struct arch_sigreturn){0};
+	d->proc_fd = proc_open(pid);
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	d->leader.mem_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (maps_each(d, scan_code) || !arch_sigreturn_call(&d->way))
+		log_debug("pid %d: its code has no way back for a thread that is let go", pid);
+	dump_close(d);
+}
+
+/* The program may have unmapped it since. */
+static bool way_is_there(const struct dump *d)
+{
+	struct arch_sigreturn again = {0};
+	uint8_t code[8];
+	uint64_t at[2];
+	unsigned int i, nr = arch_sigreturn_places(&d->way, at);
+
+	for (i = 0; i < nr; i++)
+		if (remote_read(&d->leader, at[i], code, sizeof(code)))
+			return false;
+		else
+			arch_sigreturn_scan(&again, code, sizeof(code), at[i]);
+	return nr && !memcmp(&again, &d->way, sizeof(again));
+}
+
+/* ---- a thread that works for us ---- */
+
+/*
+ * Looks for a system call instruction (the vdso has one in each of its fallbacks), and for memory
+ * for arguments: the low end of the main stack, which was never used. No call is needed to make
+ * it, and what stays of it, should we die, is nobody's.
+ *
+ *     low ── arguments ── leader's way back ── a thread's way back ── margin ── used stack
+ */
+static bool survey_map(struct dump *d, const struct proc_map *map)
+{
+	uint64_t from, upto, done;
+
+	if (!strcmp(map->name, "[stack]") && map->write &&
+	    map->end - map->start >= STACK_ROOM_BYTES &&
+	    !pagemap_next(&d->pagemap, map->start, map->start + STACK_ROOM_BYTES, &from, &upto,
+			  &done) &&
+	    from == upto && done >= map->start + STACK_ROOM_BYTES)
+		d->room = map->start;
+	if (!strcmp(map->name, "[vdso]")) {
+		size_t mark = arena_mark(), len = map->end - map->start;
+		uint8_t *image = arena_alloc(ARENA_SCRATCH, VDSO_READ_BYTES, 16);
+		ssize_t offset = -ENOMEM;
+
+		len = len < VDSO_READ_BYTES ? len : VDSO_READ_BYTES;
+		if (image)
+			offset = remote_read(&d->leader, map->start, image, len);
 		if (!offset)
 			offset = arch_vdso_find_syscall(image, len);
-		*insn = map.start + (uint64_t)offset;
-		break;
+		d->leader.insn = offset < 0 ? 0 : map->start + (uint64_t)offset;
+		arena_reset(mark);
 	}
-	line_reader_close(&reader);
-	arena_reset(mark);
-	return offset < 0
-		       ? log_fail(ENOEXEC, "pid %d has no vdso, or none with a system call", d->pid)
-		       : 0;
+	return true;
 }
 
 static int mask_get(pid_t tid, uint64_t *mask)
@@ -91,8 +162,8 @@ static int mask_set(pid_t tid, uint64_t mask)
 	return ptrace(PTRACE_SETSIGMASK, tid, sizeof(mask), &mask) < 0 ? -errno : 0;
 }
 
-/* Argument memory in the process. Shared, so that the kernel does not merge it with a neighbour. */
-static int open_scratch(struct dump *d)
+/* Argument memory of a process whose stack has no room. Shared: the kernel does not merge it. */
+static int map_scratch(struct dump *d)
 {
 	int64_t addr =
 		remote_call(&d->leader, SYS_mmap, 0, REMOTE_SCRATCH_BYTES, PROT_READ | PROT_WRITE,
@@ -106,6 +177,16 @@ static int open_scratch(struct dump *d)
 	return 0;
 }
 
+/* Before its mask changes: what it was is in its way back. */
+static int open_thread(struct dump *d, struct remote *thread, uint64_t way_at, uint64_t *mask)
+{
+	int err = mask_get(thread->tid, mask);
+
+	if (!err && way_at)
+		err = remote_set_way_back(thread, &d->way, way_at, *mask);
+	return err ? err : mask_set(thread->tid, ALL_SIGNALS);
+}
+
 static int open_leader(struct dump *d)
 {
 	int err = remote_open(&d->leader, d->pid, d->pid);
@@ -113,30 +194,52 @@ static int open_leader(struct dump *d)
 	if (err)
 		return log_fail(-err, "pid %d: its registers or memory cannot be read: %s", d->pid,
 				err == -ENOEXEC ? "it is a 32-bit program" : strerror(-err));
-	err = find_syscall_insn(d, &d->leader.insn);
-	if (!err)
-		err = mask_get(d->pid, &d->leader_mask);
-	if (!err)
-		err = mask_set(d->pid, ALL_SIGNALS);
+	d->room = 0;
+	err = maps_each(d, survey_map);
+	if (!err && !d->leader.insn)
+		err = log_fail(ENOEXEC, "pid %d has no vdso, or none with a system call", d->pid);
+	if (!way_is_there(d))
+		d->room = 0;
 	if (err)
 		return err;
 	d->leader_open = true;
-	return open_scratch(d);
+	err = open_thread(d, &d->leader, d->room ? d->room + ARGUMENT_BYTES : 0, &d->leader_mask);
+	if (err || !d->room)
+		return err ? err : map_scratch(d);
+	d->leader.scratch = d->room;
+	d->leader.scratch_len = ARGUMENT_BYTES;
+	return 0;
+}
+
+/* Gives the memory back: unmapped, or as empty as it was. */
+static void drop_scratch(struct dump *d)
+{
+	struct remote *leader = &d->leader;
+
+	if (!d->room && leader->scratch) {
+		remote_call(leader, SYS_munmap, leader->scratch, leader->scratch_len);
+	} else if (d->room) {
+		remote_call(leader, SYS_madvise, d->room, ARGUMENT_BYTES, MADV_DONTNEED);
+		remote_call(leader, SYS_madvise, d->room + ARGUMENT_BYTES + WAY_BYTES, WAY_BYTES,
+			    MADV_DONTNEED);
+	}
+	leader->scratch = 0;
 }
 
 /* Takes the scratch area out and puts registers and mask back. Idempotent. */
 static int close_leader(struct dump *d)
 {
-	int err = 0, err_mask;
+	static const uint8_t zeros[ARCH_SIGRETURN_MAX];
+	int err, err_mask;
 
 	if (!d->leader_open)
 		return 0;
 	d->leader_open = false;
-	if (d->leader.scratch)
-		remote_call(&d->leader, SYS_munmap, d->leader.scratch, d->leader.scratch_len);
-	d->leader.scratch = 0;
-	err = remote_close(&d->leader);
+	drop_scratch(d);
 	err_mask = mask_set(d->pid, d->leader_mask);
+	err = remote_close(&d->leader);
+	if (d->room)
+		remote_write(&d->leader, d->room + ARGUMENT_BYTES, zeros, sizeof(zeros));
 	return err ? err : err_mask;
 }
 
@@ -170,11 +273,39 @@ void dump_close(struct dump *d)
 	pagemap_close(&d->pagemap);
 }
 
+/* Ends the hold. What that takes is a SIGCONT, for which the program may have a handler. */
+static void end_hold(struct dump *d)
+{
+	const uint64_t set = 1ULL << (SIGCONT - 1);
+	const struct timespec now = {0, 0};
+	uint64_t at;
+
+	if (!d->freeze->held)
+		return;
+	if (!d->leader_open && open_leader(d))
+		log_debug("pid %d: its SIGCONT cannot be taken back: %s", d->pid, log_reason());
+	if (!freeze_unhold(d->freeze) || !d->leader.scratch)
+		return;
+	remote_reset(&d->leader);
+	at = remote_push(&d->leader, &set, sizeof(set));
+	remote_call(&d->leader, SYS_rt_sigtimedwait, at, 0,
+		    remote_push(&d->leader, &now, sizeof(now)), sizeof(set));
+}
+
 void dump_release(struct dump *d)
 {
+	end_hold(d);
 	close_leader(d);
 	freeze_thaw(d->freeze);
 	dump_close(d);
+}
+
+int dump_take_over(struct dump *d)
+{
+	int err = freeze_take_over(d->freeze, d->pid);
+
+	d->leader_open = false;
+	return err ? err : open_process(d, d->pid);
 }
 
 int dump_emit(struct dump *d, const struct state_kind *kind, const void *msg)
@@ -277,16 +408,16 @@ static int describe_thread(struct dump *d, const struct freeze_thread *thread)
 	}
 	err = remote_open_sibling(&d->thread, &d->leader, thread->tid);
 	if (!err)
-		err = mask_get(thread->tid, &d->thread_mask);
-	if (!err)
-		err = mask_set(thread->tid, ALL_SIGNALS);
+		err = open_thread(d, &d->thread,
+				  d->room ? d->room + ARGUMENT_BYTES + WAY_BYTES : 0,
+				  &d->thread_mask);
 	if (err)
 		return log_fail(-err, "pid %d: thread %d cannot be read: %s", d->pid, thread->tid,
 				strerror(-err));
 	err = describe_kinds_of_thread(d, thread);
-	err_close = remote_close(&d->thread);
+	err_close = mask_set(thread->tid, d->thread_mask);
 	if (!err_close)
-		err_close = mask_set(thread->tid, d->thread_mask);
+		err_close = remote_close(&d->thread);
 	return err ? err : err_close;
 }
 

@@ -12,6 +12,9 @@ int probe_process(struct probe *p, pid_t pid);
 /* Once, before arena_seal. */
 int dump_init(struct dump *d, struct freeze *f);
 
+/* Before the freeze: looks for what a thread needs to find back by itself, should we die. Best effort. */
+void dump_prepare(struct dump *d, pid_t pid);
+
 /*
  * Freezes `pid`, opens the remote thread and the scratch area. On failure the process runs on.
  * dump_release undoes all of it, in every state, and lets the process run on.
@@ -23,6 +26,12 @@ int dump_open(struct dump *d, pid_t pid);
 int dump_describe(struct dump *d, struct lane *out);
 
 void dump_release(struct dump *d);
+
+/*
+ * In place of an engine that died after it had held the process: takes it over as it stands, described,
+ * for dump_release. -ESRCH, -EPERM with log_fail.
+ */
+int dump_take_over(struct dump *d);
 
 /* After the process was killed or handed over: closes the descriptors, touches nothing. */
 void dump_close(struct dump *d);

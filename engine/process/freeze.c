@@ -295,7 +295,7 @@ int freeze_thaw(struct freeze *f)
 
 	if (!f->frozen)
 		return 0;
-	freeze_unhold(f);
+	(void)freeze_unhold(f);
 	for (i = 0; i < f->nr; i++) {
 		restart_undo(f->threads[i].tid);
 		ptrace(PTRACE_DETACH, f->threads[i].tid, 0, 0);
@@ -306,21 +306,32 @@ int freeze_thaw(struct freeze *f)
 
 int freeze_hold(struct freeze *f)
 {
+	if (freeze_is_stopped(f))
+		return 0;
 	if (kill(f->pid, SIGSTOP) < 0)
 		return log_fail(errno, "pid %d: cannot be held: %s", f->pid, strerror(errno));
 	f->held = true;
 	return 0;
 }
 
-int freeze_unhold(struct freeze *f)
+bool freeze_unhold(struct freeze *f)
 {
-	/* One that stood still before stays so, with our SIGSTOP or without. */
-	if (freeze_is_stopped(f))
-		f->held = false;
-	/* SIGCONT takes a pending SIGSTOP away (signal(7)). A program's own handler for SIGCONT
-	 * would run, so it is only sent when we stopped it. */
-	if (f->held && kill(f->pid, SIGCONT) < 0)
-		return -errno;
+	bool held = f->held;
+
 	f->held = false;
-	return 0;
+	/* SIGCONT takes a pending SIGSTOP away (signal(7)), and a traced process is told of it. */
+	return held && !kill(f->pid, SIGCONT);
+}
+
+int freeze_take_over(struct freeze *f, pid_t pid)
+{
+	bool stopped = freeze_is_stopped(f);
+	int err;
+
+	/* It is stopped, so this finds it as it was left. */
+	err = freeze_process(f, pid);
+	for (unsigned int i = 0; i < f->nr; i++)
+		f->threads[i].stopped = stopped;
+	f->held = !err && !stopped;
+	return err;
 }

@@ -39,9 +39,23 @@ bool freeze_is_stopped(const struct freeze *f);
 /* True when a signal is pending that is not in `blocked`: an EINTR is then the program's own. */
 bool freeze_signal_deliverable(pid_t tid, uint64_t blocked);
 
-/* Leaves SIGSTOP pending, so that a detach (also by our death) leaves the process stopped. freeze_thaw after
- * this needs freeze_unhold first. */
+/*
+ * Leaves SIGSTOP pending: whoever lets the threads go now, also by dying, leaves the process stopped,
+ * before an instruction of it has run. Nothing for one that was stopped before. May be repeated,
+ * against a SIGCONT from elsewhere.
+ */
 int freeze_hold(struct freeze *f);
-int freeze_unhold(struct freeze *f);
+
+/*
+ * Takes that back; the threads stay frozen. True when a SIGCONT is pending for it, which the program must
+ * not see: the caller takes it (rt_sigtimedwait) before the threads go on.
+ */
+bool freeze_unhold(struct freeze *f);
+
+/*
+ * The process was held, and whoever had done it is dead: it is in group-stop. Takes its threads over. -ESRCH,
+ * -EPERM, -E2BIG.
+ */
+int freeze_take_over(struct freeze *f, pid_t pid);
 
 #endif

@@ -2,6 +2,8 @@
 /* System calls run by a stopped thread, through two PTRACE_SYSCALL stops each. */
 #include "engine/process/remote.h"
 
+#include "engine/process/restart.h"
+#include "lib/arena.h"
 #include "lib/clock.h"
 #include "lib/log.h"
 
@@ -158,8 +160,32 @@ int remote_open_sibling(struct remote *r, const struct remote *leader, pid_t tid
 	*r = *leader;
 	r->tid = tid;
 	r->dead = false;
+	r->way_at = 0;
 	err = arch_regs_get(tid, &r->saved);
 	return err ? err : read_rseq(r);
+}
+
+int remote_set_way_back(struct remote *r, const struct arch_sigreturn *way, uint64_t at,
+			uint64_t mask)
+{
+	size_t mark = arena_mark();
+	uint8_t *frame = arena_alloc(ARENA_SCRATCH, ARCH_SIGRETURN_MAX, 64);
+	struct arch_regs regs = r->saved;
+	ssize_t len = -ENOMEM;
+
+	restart_rewind(r->tid, &regs, mask);
+	if (frame)
+		len = arch_sigreturn_frame(way, r->tid, &regs, mask, at, frame, ARCH_SIGRETURN_MAX);
+	if (len > 0)
+		len = remote_write(r, at, frame, (size_t)len);
+	arena_reset(mark);
+	if (len < 0)
+		return (int)len;
+	r->way = *way;
+	r->way_at = at;
+	r->insn = arch_sigreturn_call(way);
+	arch_sigreturn_load(&regs, way, at);
+	return arch_regs_set(r->tid, &regs);
 }
 
 /* From any ptrace-stop to a signal stop, without a user instruction in between. */
@@ -237,6 +263,8 @@ static int enter_call(struct remote *r, long nr, const uint64_t args[static 6])
 
 	r->cloned = 0;
 	arch_inject_load(&regs, r->insn, nr, args);
+	if (r->way_at)
+		arch_sigreturn_set_stack(&regs, r->way_at);
 	err = arch_regs_set(r->tid, &regs);
 	return err ? err : next_syscall_stop(r);
 }

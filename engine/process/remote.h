@@ -24,6 +24,8 @@ struct remote {
 	uint32_t rseq_len, rseq_signature;
 	uint64_t rseq_cs; /* what the area announced before our first call, which clears it */
 	bool dead;        /* the thread is gone; every call says -ESRCH */
+	struct arch_sigreturn way; /* with `way_at`: how it finds back by itself if we die */
+	uint64_t way_at;           /* frame of the way back; 0: it has none */
 };
 
 /* Room for arguments: CONFIG_RUN_KIB has no part in it; seccomp filters are the largest. */
@@ -37,6 +39,14 @@ int remote_open(struct remote *r, pid_t pid, pid_t tid);
 
 /* Another stopped thread of the same process: same memory, same scratch area. */
 int remote_open_sibling(struct remote *r, const struct remote *leader, pid_t tid);
+
+/*
+ * From here until remote_close a thread that is let go by our death goes on as the program that it was,
+ * with signal mask `mask`; an interrupted system call is run again. `way` is known to be in its code,
+ * `at` is unused memory of ARCH_SIGRETURN_MAX bytes. insn becomes that of the way. 0 or -errno.
+ */
+int remote_set_way_back(struct remote *r, const struct arch_sigreturn *way, uint64_t at,
+			uint64_t mask);
 
 /*
  * Puts the registers back and leaves the thread in a signal stop (PTRACE_EVENT_STOP), from which

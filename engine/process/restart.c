@@ -141,6 +141,15 @@ static bool is_ours(pid_t tid, const struct arch_regs *regs, uint64_t blocked)
 	       !freeze_signal_deliverable(tid, blocked);
 }
 
+void restart_rewind(pid_t tid, struct arch_regs *regs, uint64_t blocked)
+{
+	enum arch_restart kind = arch_restart_kind(regs);
+
+	if (kind == ARCH_RESTART_REWIND || kind == ARCH_RESTART_BLOCK ||
+	    (kind == ARCH_RESTART_EINTR && is_ours(tid, regs, blocked)))
+		arch_restart_rewind(regs);
+}
+
 void restart_undo(pid_t tid)
 {
 	struct arch_regs regs;

@@ -31,6 +31,13 @@ int restart_plan(const struct remote *thread, struct arch_regs *regs, uint64_t b
  */
 int restart_arm(struct remote *thread, struct arch_regs *regs, const struct restart_timed *timed);
 
+/*
+ * Makes `regs` of a thread in a signal stop, whose own signal mask is `blocked`, run an interrupted
+ * system call again where the kernel would not do it: they are for a thread that is not continued from
+ * that stop. A relative timeout starts over.
+ */
+void restart_rewind(pid_t tid, struct arch_regs *regs, uint64_t blocked);
+
 /* Source, move undone: an EINTR that only the stop caused becomes a repeated call. */
 void restart_undo(pid_t tid);
 

@@ -49,6 +49,8 @@ struct dump {
 	bool leader_open;       /* there is something to put back */
 	struct remote thread;   /* per-thread kinds: the same for the thread they are called for */
 	uint64_t thread_mask;   /* its signal mask */
+	struct arch_sigreturn way; /* how a thread finds back if we die; see dump_prepare */
+	uint64_t room;             /* unused part of its stack that is used meanwhile; 0: none */
 	struct freeze *freeze;  /* the threads */
 	struct lane *out;       /* where STATE and PAGES frames go */
 	uint64_t nr_state;      /* STATE frames so far */

@@ -245,7 +245,7 @@ static int dump_one(void *data, const struct proc_map *map, uint64_t flags)
 	const char *why;
 	baton_VmaBacking backing = 0;
 
-	if (map->start == v->d->leader.scratch)
+	if (!v->d->room && map->start == v->d->leader.scratch)
 		return 0;
 	switch (vma_classify(map, flags, &backing, &why)) {
 	case VMA_SKIP:
