@@ -25,6 +25,8 @@ struct arch_sigreturn {
 /* Largest frame of it, and the alignment of its address. */
 #define ARCH_SIGRETURN_MAX 13056
 #define ARCH_SIGRETURN_ALIGN 64
+/* Bytes at each of its places; none of them can be taken for another. */
+#define ARCH_SIGRETURN_CODE 3
 
 /* Wire form of struct arch_regs: 27 registers of 8 bytes. */
 #define ARCH_REGS_WIRE_MAX 216

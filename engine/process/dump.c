@@ -22,10 +22,10 @@
 #define SEND_TIMEOUT_MS 20000
 #define VDSO_READ_BYTES 16384
 #define SCAN_BYTES 65536
-/* Parts of the room in the stack, see survey_map. */
-#define ARGUMENT_BYTES 16384ULL
+/* Parts of the room in the stack, see is_room. */
+#define ARGUMENT_BYTES 8192ULL
 #define WAY_BYTES 16384ULL
-#define STACK_MARGIN_BYTES 16384ULL
+#define STACK_MARGIN_BYTES 4096ULL
 #define STACK_ROOM_BYTES (ARGUMENT_BYTES + 2 * WAY_BYTES + STACK_MARGIN_BYTES)
 _Static_assert(ARCH_SIGRETURN_MAX <= WAY_BYTES, "a way back has room");
 
@@ -105,7 +105,7 @@ void dump_prepare(struct dump *d, pid_t pid)
 static bool way_is_there(const struct dump *d)
 {
 	struct arch_sigreturn again = {0};
-	uint8_t code[8];
+	uint8_t code[ARCH_SIGRETURN_CODE];
 	uint64_t at[2];
 	unsigned int i, nr = arch_sigreturn_places(&d->way, at);
 
@@ -120,21 +120,28 @@ static bool way_is_there(const struct dump *d)
 /* ---- a thread that works for us ---- */
 
 /*
- * Looks for a system call instruction (the vdso has one in each of its fallbacks), and for memory
- * for arguments: the low end of the main stack, which was never used. No call is needed to make
- * it, and what stays of it, should we die, is nobody's.
+ * Memory for arguments: the low end of the main stack, below what is used of it, or where nothing
+ * ever was. No call is needed to make it, and what stays of it, should we die, is nobody's.
  *
  *     low ── arguments ── leader's way back ── a thread's way back ── margin ── used stack
  */
+static bool is_room(struct dump *d, const struct proc_map *map)
+{
+	uint64_t sp = arch_regs_sp(&d->leader.saved), from, upto, done;
+
+	if (strcmp(map->name, "[stack]") != 0 || !map->write ||
+	    map->end - map->start < STACK_ROOM_BYTES)
+		return false;
+	if (sp >= map->start && sp < map->end)
+		return sp - map->start >= STACK_ROOM_BYTES;
+	return !pagemap_next(&d->pagemap, map->start, map->start + STACK_ROOM_BYTES, &from, &upto,
+			     &done) &&
+	       from == upto && done >= map->start + STACK_ROOM_BYTES;
+}
+
 static bool survey_map(struct dump *d, const struct proc_map *map)
 {
-	uint64_t from, upto, done;
-
-	if (!strcmp(map->name, "[stack]") && map->write &&
-	    map->end - map->start >= STACK_ROOM_BYTES &&
-	    !pagemap_next(&d->pagemap, map->start, map->start + STACK_ROOM_BYTES, &from, &upto,
-			  &done) &&
-	    from == upto && done >= map->start + STACK_ROOM_BYTES)
+	if (is_room(d, map))
 		d->room = map->start;
 	if (!strcmp(map->name, "[vdso]")) {
 		size_t mark = arena_mark(), len = map->end - map->start;
