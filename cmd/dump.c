@@ -11,6 +11,7 @@
 int cmd_dump(int argc, char **argv)
 {
 	static struct session session;
+	struct movestate begun;
 	struct options options;
 	pid_t pid;
 	int outcome = options_parse(argc, argv, ALLOWED, &options);
@@ -31,10 +32,12 @@ int cmd_dump(int argc, char **argv)
 		return cmd_usage(argv[0], "%s", log_reason());
 	outcome = session_begin(&session, &options, MOVE_SOURCE);
 	if (!outcome)
-		outcome = session_claim(&session, pid);
+		outcome = session_claim(&session, pid, &begun);
+	if (outcome == OUTCOME_HELD)
+		return session_resume(&session, &options, &begun, false);
 	if (outcome)
 		return outcome;
-	outcome = session_listen(&session, &options, options.serve, true);
+	outcome = session_listen(&session, &options, options.serve, true, session_work);
 	movestate_unlock_pid();
 	return outcome;
 }

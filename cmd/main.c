@@ -43,10 +43,10 @@ static const struct command commands[] = {
 	 "fetch a process that another device serves", NULL},
 	{"status", BUILT_IN(CONFIG_CMD_STATUS, cmd_status), "[--state DIR] [--json] [--watch]",
 	 "moves under way: stage, pages, rate, fault latencies", NULL},
-	{"resume", BUILT_IN(CONFIG_CMD_RESUME, cmd_resume), "[--state DIR] ID",
-	 "let a process that is held run on here", NULL},
-	{"abort", BUILT_IN(CONFIG_CMD_ABORT, cmd_abort), "[--state DIR] ID",
-	 "give up a move that is held", NULL},
+	{"resume", BUILT_IN(CONFIG_CMD_RESUME, cmd_resume), "[--peer-is-dead] [--keys DIR] [--state DIR] [--json] [--max-rate MIB_S] ID",
+	 "go on with a move that is held, or run its process here again", NULL},
+	{"abort", BUILT_IN(CONFIG_CMD_ABORT, cmd_abort), "[--kill] [--keys DIR] [--state DIR] ID",
+	 "end a move, with what of it is on this device", NULL},
 	{"version", BUILT_IN(CONFIG_CMD_VERSION, cmd_version), "[--json]",
 	 "version, architecture, memory budget, what is built in", NULL},
 };
@@ -99,6 +99,8 @@ static unsigned int options_in(const char *usage)
 		[OPTION_WATCH] = "--watch",
 		[OPTION_PID] = "--pid ",
 		[OPTION_PEER] = "--peer ",
+		[OPTION_PEER_IS_DEAD] = "--peer-is-dead",
+		[OPTION_KILL] = "--kill",
 	};
 	unsigned int found = 0;
 

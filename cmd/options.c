@@ -38,6 +38,9 @@ static const struct option_row rows[OPTION_END] = {
 	[OPTION_LEAVE_RUNNING] = {"leave-running", NULL, "the process goes on here"},
 	[OPTION_WATCH] = {"watch", NULL, "show it again every second"},
 	[OPTION_PID] = {"pid", "PID", "look at this process, too"},
+	[OPTION_PEER_IS_DEAD] = {"peer-is-dead", NULL,
+				 "the other device will never run it again: run it here"},
+	[OPTION_KILL] = {"kill", NULL, "end the process that is here"},
 	[OPTION_PEER] = {"peer", "HOST[:PORT]", "compare with the device that receives there"},
 };
 
@@ -108,6 +111,12 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 		return -1;
 	case OPTION_WATCH:
 		options->watch = true;
+		return -1;
+	case OPTION_PEER_IS_DEAD:
+		options->peer_is_dead = true;
+		return -1;
+	case OPTION_KILL:
+		options->kill = true;
 		return -1;
 	default:
 		break;

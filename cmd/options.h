@@ -27,13 +27,15 @@ enum option_id {
 	OPTION_WATCH,
 	OPTION_PID,
 	OPTION_PEER,
+	OPTION_PEER_IS_DEAD,
+	OPTION_KILL,
 	OPTION_END,
 };
 #define OPTION_BIT(id) (1u << (id))
 
 struct options {
 	const char *keys, *state;
-	bool json, once, pidns, leave_running, watch;
+	bool json, once, pidns, leave_running, watch, peer_is_dead, kill;
 	const char *listen, *port_file, *stdio, *serve, *from, *pid, *peer;
 	enum move_mode mode;
 	unsigned int max_rate_mib_s;

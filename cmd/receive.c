@@ -24,5 +24,5 @@ int cmd_receive(int argc, char **argv)
 	if (outcome)
 		return outcome;
 	return session_listen(&session, &options, options.listen ? options.listen : "",
-			      options.once);
+			      options.once, session_work);
 }

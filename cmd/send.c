@@ -11,6 +11,7 @@
 int cmd_send(int argc, char **argv)
 {
 	static struct session session;
+	struct movestate begun;
 	struct options options;
 	pid_t pid;
 	int outcome = options_parse(argc, argv, ALLOWED, &options);
@@ -27,7 +28,9 @@ int cmd_send(int argc, char **argv)
 		options.mode = MOVE_LAZY;
 	outcome = session_begin(&session, &options, MOVE_SOURCE);
 	if (!outcome)
-		outcome = session_claim(&session, pid);
+		outcome = session_claim(&session, pid, &begun);
+	if (outcome == OUTCOME_HELD)
+		return session_resume(&session, &options, &begun, false);
 	if (outcome)
 		return outcome;
 	if (link_dial(&session.link, options.args[1]))

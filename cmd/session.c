@@ -11,6 +11,18 @@
 #include "lib/log.h"
 #include "transport/tls.h"
 
+static struct session *current;
+
+/* In whichever process ends the move. */
+static void finish(const struct move_report *report, enum outcome outcome)
+{
+	/* Who was not let in was no move. */
+	if (!report->check_only && (current->link.address || outcome != OUTCOME_PEER))
+		report_print(report, outcome, current->role, current->json);
+	if (!report->check_only && outcome != OUTCOME_DONE && outcome != OUTCOME_HELD)
+		cmd_fail(outcome, "the move failed");
+}
+
 static int take_memory(struct session *session)
 {
 	int err = arena_init();
@@ -34,6 +46,7 @@ static int take_memory(struct session *session)
 
 int session_begin(struct session *session, const struct options *options, enum move_role role)
 {
+	current = session;
 	session->role = role;
 	session->json = options->json;
 	session->move = (struct move_options){.keys_dir = options->keys,
@@ -41,7 +54,9 @@ int session_begin(struct session *session, const struct options *options, enum m
 					      .max_rate_mib_s = options->max_rate_mib_s,
 					      .stdio = options->stdio,
 					      .pidns = options->pidns,
-					      .progress = report_progress};
+					      .progress = report_progress,
+					      .listen = options->serve,
+					      .finish = finish};
 	if (take_memory(session))
 		return cmd_fail(OUTCOME_SYSTEM, "no memory");
 	if (tls_setup(options->keys))
@@ -54,14 +69,17 @@ int session_begin(struct session *session, const struct options *options, enum m
 	return OUTCOME_DONE;
 }
 
-int session_claim(struct session *session, pid_t pid)
+int session_claim(struct session *session, pid_t pid, struct movestate *begun)
 {
 	int err;
 
 	session->move.pid = pid;
 	if (offer_check_pid(pid))
 		return cmd_fail(OUTCOME_REFUSED, "the process cannot be moved");
-	if (movestate_find_pid(pid))
+	err = movestate_find_pid(pid, begun);
+	if (!err)
+		return OUTCOME_HELD;
+	if (err != -ENOENT)
 		return cmd_fail(OUTCOME_REFUSED, "the process is being moved");
 	if (movestate_lock_pid(pid))
 		return cmd_fail(OUTCOME_REFUSED, "the process is being moved");
@@ -71,20 +89,36 @@ int session_claim(struct session *session, pid_t pid)
 	return OUTCOME_DONE;
 }
 
+static enum outcome resume_work(struct link *link, void *data)
+{
+	struct session *session = data;
+
+	return move_source_resume(link, &session->move, &session->resumed, false);
+}
+
+int session_resume(struct session *session, const struct options *options,
+		   const struct movestate *state, bool peer_is_dead)
+{
+	session->resumed = *state;
+	session->resumed.lock_fd = 0;
+	if (movestate_lock(&session->resumed))
+		return cmd_fail(OUTCOME_REFUSED, "the move cannot be resumed");
+	session->move.pid = state->pid;
+	if (peer_is_dead)
+		return (int)move_source_resume(&session->link, &session->move, &session->resumed,
+					       true);
+	log_info("move %s goes on: %s (pid %d) %s %s", state->id, state->comm, state->pid,
+		 state->dial[0] ? "to" : "is served to", state->peer);
+	if (!state->dial[0])
+		return session_listen(session, options, state->listen, true, resume_work);
+	session->link.address = session->resumed.dial;
+	return (int)resume_work(&session->link, session);
+}
+
 enum outcome session_move(struct session *session)
 {
-	struct move_report report;
-	enum outcome outcome;
-
-	outcome = session->role == MOVE_SOURCE
-			  ? move_source(&session->link, &session->move, &report)
-			  : move_target(&session->link, &session->move, &report);
-	/* Who was not let in was no move. */
-	if (!report.check_only && (session->link.address || outcome != OUTCOME_PEER))
-		report_print(&report, outcome, session->role, session->json);
-	if (outcome != OUTCOME_DONE && outcome != OUTCOME_HELD)
-		cmd_fail(outcome, "the move failed");
-	return outcome;
+	return session->role == MOVE_SOURCE ? move_source(&session->link, &session->move)
+					    : move_target(&session->link, &session->move);
 }
 
 enum outcome session_work(struct link *link, void *data)
@@ -93,15 +127,27 @@ enum outcome session_work(struct link *link, void *data)
 	return session_move(data);
 }
 
+/* Where moves of a supervisor that died find the next one. */
+static const char *door_name(const struct session *session)
+{
+	static char door[32];
+
+	if (session->role == MOVE_TARGET)
+		return "receive.sock";
+	snprintf(door, sizeof(door), "dump-%d.sock", session->move.pid);
+	return door;
+}
+
 int session_listen(struct session *session, const struct options *options, const char *listen,
-		   bool once)
+		   bool once, enum outcome (*work)(struct link *, void *))
 {
 	struct supervise_options supervise = {.listen = listen,
 					      .port_file = options->port_file,
+					      .door = door_name(session),
 					      .once = once,
 					      .pass_signals = session->role == MOVE_SOURCE,
 					      .link = &session->link,
-					      .work = session_work,
+					      .work = work,
 					      .data = session};
 	enum outcome outcome = supervise_run(&supervise);
 

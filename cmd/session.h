@@ -11,6 +11,7 @@ struct session {
 	struct move_options move;
 	enum move_role role;
 	bool json;
+	struct movestate resumed; /* the move that is gone on with */
 };
 
 /*
@@ -27,9 +28,20 @@ enum outcome session_work(struct link *link, void *data);
 
 /* Listens and works until it ends; see supervise_run. */
 int session_listen(struct session *session, const struct options *options, const char *listen,
-		   bool once);
+		   bool once, enum outcome (*work)(struct link *, void *));
 
-/* Source: the process can be moved, nobody else moves it, and nobody will until we end. */
-int session_claim(struct session *session, pid_t pid);
+/*
+ * Source: the process can be moved, nobody else moves it, and nobody will until we end: OUTCOME_DONE.
+ * OUTCOME_HELD: a move of it was committed and nobody works on it: *begun, for session_resume.
+ * Anything else is what the command ends with.
+ */
+int session_claim(struct session *session, pid_t pid, struct movestate *begun);
+
+/*
+ * Goes on with a move of which this device is the source; with `peer_is_dead` the process runs here again.
+ * What the command ends with.
+ */
+int session_resume(struct session *session, const struct options *options,
+		   const struct movestate *state, bool peer_is_dead);
 
 #endif

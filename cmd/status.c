@@ -2,7 +2,6 @@
 /* baton status: the moves under way, from the state folder. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -16,9 +15,11 @@
 
 #define ALLOWED (OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_JSON) | OPTION_BIT(OPTION_WATCH))
 
+static int state_folder;
+
 static bool is_alive(const struct movestate *state)
 {
-	return state->engine > 0 && (!kill(state->engine, 0) || errno == EPERM);
+	return movestate_is_held(state_folder, state);
 }
 
 static void print_member(const char *key, const char *text)
@@ -37,6 +38,7 @@ static void print_json(const struct movestate *state, const struct movestate_cou
 	print_member("process", state->comm);
 	print_member("peer", state->peer);
 	print_member("mode", state->mode);
+	print_member("reason", state->reason);
 	printf("\"pid\": %d, \"engine\": %d, \"alive\": %s, \"begun\": %lld, \"pages_done\": %llu, "
 	       "\"pages_left\": %llu, \"pages_zero\": %llu, \"rate_kib_s\": %llu, \"faults\": "
 	       "%llu, "
@@ -55,6 +57,8 @@ static void print_text(const struct movestate *state, const struct movestate_cou
 	printf("%s  %s, pid %d, %s %s: %s%s\n", state->id, state->comm, state->pid,
 	       state->source ? "to" : "from", state->peer, movestate_stage_name(state->stage),
 	       is_alive(state) ? "" : " (held: no baton process works on it)");
+	if (state->reason[0] && !is_alive(state))
+		printf("    %s\n", state->reason);
 	if (c->pages_done || c->pages_left)
 		printf("    %llu pages done, %llu left, %.1f MiB/s, %llu faults (p50 %u us, p99 %u "
 		       "us), "
@@ -122,6 +126,7 @@ int cmd_status(int argc, char **argv)
 		log_error("state folder %s: %s", options.state, strerror(errno));
 		return OUTCOME_SYSTEM;
 	}
+	state_folder = folder;
 	do {
 		if (options.watch && !options.json && isatty(STDOUT_FILENO))
 			printf("\033[H\033[2J");

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define KIB ((size_t)1024)
 #define ARENA_BYTES (CONFIG_MEMORY_BUDGET_KIB * KIB)
@@ -57,7 +58,8 @@ int arena_init(void)
 	/* Tables and scratch share what the fixed parts leave. */
 	rest = ARENA_BYTES - FIXED_BYTES;
 	sizes[ARENA_SCRATCH] = (rest / 2) & ~(ARENA_ALIGN_MAX - 1);
-	sizes[ARENA_TABLES] = rest - sizes[ARENA_SCRATCH];
+	sizes[ARENA_TABLES] = (rest - sizes[ARENA_SCRATCH]) & ~(ARENA_ALIGN_MAX - 1);
+	sizes[ARENA_SCRATCH] = rest - sizes[ARENA_TABLES];
 
 	for (int i = 0; i < ARENA_NR; i++) {
 		wipe(arena_bytes + at, regions[i].used);
@@ -92,6 +94,25 @@ void *arena_alloc(enum arena_region which, size_t size, size_t align)
 void arena_seal(void)
 {
 	sealed = true;
+}
+
+int arena_share(void)
+{
+	struct region *tables = &regions[ARENA_TABLES];
+	size_t size = tables->size & ~(ARENA_ALIGN_MAX - 1);
+	void *shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (shared == MAP_FAILED)
+		return -errno;
+	memcpy(shared, tables->start, tables->used);
+	if (mremap(shared, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, tables->start) ==
+	    MAP_FAILED) {
+		int err = -errno;
+
+		munmap(shared, size);
+		return err;
+	}
+	return 0;
 }
 
 size_t arena_mark(void)

@@ -11,7 +11,7 @@
 enum arena_region {
 	ARENA_TLS,     /* mbedtls: all that it allocates */
 	ARENA_FRAMES,  /* buffers of the lanes; pages are read into and filled from them in place */
-	ARENA_TABLES,  /* todo list, threads, descriptors */
+	ARENA_TABLES,  /* todo list, threads, descriptors; shared by the processes of a move */
 	ARENA_SCRATCH, /* messages being encoded or decoded, text being parsed: mark and reset */
 	ARENA_NR,
 };
@@ -36,6 +36,12 @@ void *arena_alloc(enum arena_region region, size_t size, size_t align);
 
 /* Ends allocation from all regions but ARENA_SCRATCH. */
 void arena_seal(void);
+
+/*
+ * Makes ARENA_TABLES memory that is shared with all processes forked from now on, at the same addresses,
+ * with what it holds. In a child of one that did, its own again. -ENOMEM or another -errno of mmap(2).
+ */
+int arena_share(void);
 
 /* Scratch: remember the fill, go back to it. The bytes given back are wiped. */
 size_t arena_mark(void);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Reading and writing whole files with the caller's buffers. */
+#include "lib/clock.h"
 #include "lib/io.h"
 
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 int io_read_full(int fd, void *buf, size_t len)
@@ -173,6 +175,29 @@ int io_replace_file(int dir_fd, const char *name, mode_t mode, const void *buf, 
 	err = fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
 	close(fd);
 	return err;
+}
+
+sigset_t io_wait_mask;
+volatile sig_atomic_t io_quiet_signal;
+
+int io_poll(struct pollfd *fds, unsigned int nr, int timeout_ms)
+{
+	int64_t deadline = clock_deadline_ms(timeout_ms);
+	int ready;
+
+	do {
+		int left_ms = clock_left_ms(deadline);
+		struct timespec wait = {left_ms / 1000, left_ms % 1000 * 1000000l};
+
+		io_quiet_signal = 0;
+		ready = ppoll(fds, nr, timeout_ms < 0 ? NULL : &wait, &io_wait_mask);
+	} while (ready < 0 && errno == EINTR && io_quiet_signal);
+	return ready < 0 ? -errno : ready;
+}
+
+void io_sleep_ms(int ms)
+{
+	(void)io_poll(NULL, 0, ms);
 }
 
 int io_make_dirs(const char *path, mode_t mode)

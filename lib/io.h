@@ -4,6 +4,8 @@
 #define BATON_IO_H
 
 #include <dirent.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,6 +35,19 @@ int io_write_existing(int dir_fd, const char *path, const void *buf, size_t len)
  * a plain name inside `dir_fd`, at most 200 bytes. After 0 the new content survives a power cut.
  */
 int io_replace_file(int dir_fd, const char *name, mode_t mode, const void *buf, size_t len);
+
+/* Signals that are blocked while we sleep in io_poll, and only there are let in. Empty at first. */
+extern sigset_t io_wait_mask;
+/* Set by a handler of one of them that needs nobody else's attention: the sleep goes on. */
+extern volatile sig_atomic_t io_quiet_signal;
+
+/*
+ * poll(2) with that mask; -errno instead of -1. -EINTR when a signal came.
+ */
+int io_poll(struct pollfd *fds, unsigned int nr, int timeout_ms);
+
+/* Sleeps, with that mask, at most for so long: a signal ends it. */
+void io_sleep_ms(int ms);
 
 /* Makes a folder and its missing parents. 0 also when it is there; -errno of mkdir(2). */
 int io_make_dirs(const char *path, mode_t mode);

@@ -11,6 +11,7 @@
 
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/io.h"
 #include "lib/log.h"
 #include "transport/tls.h"
 #include <errno.h>
@@ -150,10 +151,10 @@ bool lane_has_pending(const struct lane *lane)
 static int wait_socket(const struct lane *lane, short events, int64_t deadline)
 {
 	struct pollfd pfd = {.fd = lane->fd, .events = events};
-	int ready = poll(&pfd, 1, clock_left_ms(deadline));
+	int ready = io_poll(&pfd, 1, clock_left_ms(deadline));
 
 	if (ready < 0)
-		return -errno;
+		return ready;
 	return ready == 0 ? log_fail(ETIMEDOUT, "%s does not answer in time", lane->peer) : 0;
 }
 
@@ -215,14 +216,27 @@ int lane_receive_wait(struct lane *lane, int timeout_ms)
 	}
 }
 
+static void reset(struct lane *lane)
+{
+	lane->fd = -1;
+	lane->rx_got = 0;
+	lane->tx_len = 0;
+	lane->tx_sent = 0;
+}
+
 void lane_close(struct lane *lane)
 {
 	if (lane->fd < 0)
 		return;
 	tls_close(lane);
 	close(lane->fd);
-	lane->fd = -1;
-	lane->rx_got = 0;
-	lane->tx_len = 0;
-	lane->tx_sent = 0;
+	reset(lane);
+}
+
+void lane_forget(struct lane *lane)
+{
+	if (lane->fd < 0)
+		return;
+	tls_forget(lane);
+	reset(lane);
 }

@@ -78,4 +78,7 @@ int lane_receive_wait(struct lane *lane, int timeout_ms);
 /* Ends TLS (close_notify, best effort) and the socket. Safe on a closed lane. */
 void lane_close(struct lane *lane);
 
+/* Frees its session and nothing else: the descriptor may mean something else by now. */
+void lane_forget(struct lane *lane);
+
 #endif

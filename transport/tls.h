@@ -54,5 +54,7 @@ ssize_t tls_read(struct lane *lane, void *buf, size_t len);
 bool tls_has_pending(const struct lane *lane);
 /* Tells the peer that this is the end (best effort) and frees the session. */
 void tls_close(struct lane *lane);
+/* Frees the session without a word. */
+void tls_forget(struct lane *lane);
 
 #endif

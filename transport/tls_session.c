@@ -9,6 +9,7 @@
 #include "transport/tls_context.h"
 
 #include "lib/clock.h"
+#include "lib/io.h"
 #include "lib/log.h"
 #include "lib/text.h"
 #include "transport/keys.h"
@@ -143,10 +144,10 @@ static int wait_for(struct tls_session *session, int want, int64_t deadline)
 		.fd = session->fd,
 		.events = want == MBEDTLS_ERR_SSL_WANT_WRITE ? POLLOUT : POLLIN,
 	};
-	int ready = poll(&pfd, 1, clock_left_ms(deadline));
+	int ready = io_poll(&pfd, 1, clock_left_ms(deadline));
 
 	if (ready < 0)
-		return log_fail(errno, "the TLS handshake with %s was interrupted", session->peer);
+		return log_fail(-ready, "the TLS handshake with %s was interrupted", session->peer);
 	if (ready == 0)
 		return log_fail(ETIMEDOUT, "%s did not finish the TLS handshake in time",
 				session->peer);
@@ -219,7 +220,7 @@ static void close_softly(int fd)
 	char junk[512];
 
 	shutdown(fd, SHUT_WR);
-	while (poll(&pfd, 1, clock_left_ms(deadline)) > 0 &&
+	while (io_poll(&pfd, 1, clock_left_ms(deadline)) > 0 &&
 	       recv(fd, junk, sizeof(junk), MSG_DONTWAIT) > 0)
 		continue;
 	close(fd);
@@ -330,6 +331,12 @@ ssize_t tls_read(struct lane *lane, void *buf, size_t len)
 bool tls_has_pending(const struct lane *lane)
 {
 	return !lane->tls->broken && mbedtls_ssl_check_pending(&lane->tls->ssl) != 0;
+}
+
+void tls_forget(struct lane *lane)
+{
+	tls_session_free(lane->tls);
+	lane->tls = NULL;
 }
 
 void tls_close(struct lane *lane)

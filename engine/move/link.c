@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "engine/move/link.h"
@@ -19,6 +20,9 @@
 #include "transport/message.h"
 #include "transport/wire.pb.h"
 #include "version.h"
+
+/* Between two looks for a new supervisor. */
+#define DOOR_PAUSE_MS 200
 
 #define WIRE_MAJOR 1
 #define WIRE_MINOR 0
@@ -53,6 +57,10 @@ int link_init(struct link *link)
 	memset(link, 0, sizeof(*link));
 	link->supervisor_fd = -1;
 	link->first_fd = -1;
+	link->fds = arena_alloc(ARENA_TABLES, sizeof(*link->fds), 16);
+	if (!link->fds)
+		return -ENOMEM;
+	*link->fds = (struct link_fds){{-1, -1}, -1};
 	err = lane_init(&link->fast);
 	return err ? err : lane_init(&link->bulk);
 }
@@ -69,7 +77,7 @@ void link_accept(struct link *link, int first_fd, int supervisor_fd, const char 
 {
 	link->address = NULL;
 	link->first_fd = first_fd;
-	link->supervisor_fd = supervisor_fd;
+	link->supervisor_fd = link->fds->supervisor = supervisor_fd;
 	text_copy(link->peer, sizeof(link->peer), peer);
 	memcpy(link->token, token, sizeof(link->token));
 }
@@ -78,6 +86,53 @@ void link_tell(const struct link *link, char what)
 {
 	if (link->supervisor_fd >= 0)
 		(void)!send(link->supervisor_fd, &what, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void link_tell_end(const struct link *link, int outcome)
+{
+	char what[2] = {LINK_TELL_ENDED, (char)outcome};
+
+	if (link->supervisor_fd >= 0)
+		(void)!send(link->supervisor_fd, what, sizeof(what), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/* ---- a supervisor that has died, and the next one ---- */
+
+static void set_supervisor(struct link *link, int fd)
+{
+	if (link->supervisor_fd >= 0)
+		close(link->supervisor_fd);
+	link->supervisor_fd = link->fds->supervisor = fd;
+}
+
+/* True while a supervisor is there: the one that made us, or a new one that was found behind the door. */
+static bool have_supervisor(struct link *link)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct pollfd watch = {link->supervisor_fd, 0, 0};
+	char hello[1 + ROUTE_TOKEN_BYTES + SOCKET_NAME_MAX];
+	int fd;
+
+	if (link->supervisor_fd >= 0 && io_poll(&watch, 1, 0) == 0)
+		return true;
+	set_supervisor(link, -1);
+	if (!link->door)
+		return false;
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s",
+		 link->door_folder, link->door);
+	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	hello[0] = LINK_TELL_MOVE;
+	memcpy(hello + 1, link->token, ROUTE_TOKEN_BYTES);
+	text_copy(hello + 1 + ROUTE_TOKEN_BYTES, SOCKET_NAME_MAX, link->peer);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) ||
+	    send(fd, hello, sizeof(hello), MSG_NOSIGNAL) < 0) {
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	log_info("a new receiver takes the connections of the move");
+	set_supervisor(link, fd);
+	return true;
 }
 
 /* ---- opening ---- */
@@ -91,6 +146,7 @@ static int dial_lane(struct link *link, struct lane *lane, uint8_t number, int64
 	fd = socket_dial(link->address, LINK_PORT, clock_left_ms(deadline), link->peer);
 	if (fd < 0)
 		return fd;
+	link->fds->lane[number] = fd;
 	memcpy(route.token, link->token, sizeof(route.token));
 	route_encode(&route, preamble);
 	/* 24 bytes always fit into a fresh socket. */
@@ -119,9 +175,9 @@ static int take_connection(struct link *link, uint8_t number, int64_t deadline)
 	struct cmsghdr *header;
 	int fd = -1, got;
 
-	got = poll(&wait, 1, clock_left_ms(deadline));
+	got = io_poll(&wait, 1, clock_left_ms(deadline));
 	if (got <= 0)
-		return got ? -errno : -ETIMEDOUT;
+		return got ? got : -ETIMEDOUT;
 	if (recvmsg(link->supervisor_fd, &msg, MSG_CMSG_CLOEXEC) <= 0)
 		return -EPIPE;
 	header = CMSG_FIRSTHDR(&msg);
@@ -143,8 +199,16 @@ static int accept_lane(struct link *link, struct lane *lane, uint8_t number, int
 	int fd = link->first_fd, err;
 
 	link->first_fd = -1;
+	link->fds->lane[number] = fd;
 	if (number == 0 && fd >= 0)
 		return tls_accept(lane, fd, link->peer, clock_left_ms(deadline));
+	while (!have_supervisor(link)) {
+		if (!clock_left_ms(deadline))
+			return log_fail(ETIMEDOUT,
+					"no baton listens here any more for %s to come back",
+					link->peer);
+		io_sleep_ms(DOOR_PAUSE_MS);
+	}
 	/* For lane 1 it was told before HELLO. */
 	if (number == 0)
 		link_tell(link, '0');
@@ -155,6 +219,7 @@ static int accept_lane(struct link *link, struct lane *lane, uint8_t number, int
 		if (fd < 0)
 			return log_fail(-fd, "peer %s: its connection for lane %u did not come",
 					link->peer, number);
+		link->fds->lane[number] = fd;
 		err = tls_accept(lane, fd, link->peer, clock_left_ms(deadline));
 		if (!err && !tls_fingerprint(lane, shown) &&
 		    !memcmp(shown, link->fingerprint, sizeof(shown)))
@@ -274,4 +339,18 @@ void link_close(struct link *link)
 {
 	lane_close(&link->fast);
 	lane_close(&link->bulk);
+	link->fds->lane[0] = link->fds->lane[1] = -1;
+}
+
+void link_take_over(struct link *link)
+{
+	lane_forget(&link->fast);
+	lane_forget(&link->bulk);
+	for (unsigned int i = 0; i < ROUTE_LANES; i++) {
+		if (link->fds->lane[i] >= 0)
+			close(link->fds->lane[i]);
+		link->fds->lane[i] = -1;
+	}
+	link->supervisor_fd = link->fds->supervisor;
+	link->first_fd = -1;
 }

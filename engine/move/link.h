@@ -22,8 +22,17 @@
 /* What a worker tells its supervisor, one byte each; '0' and '1': give me a connection for that lane. */
 #define LINK_TELL_KNOWN 'K'    /* the peer is authenticated */
 #define LINK_TELL_ACCEPTED 'A' /* the move was accepted: it counts */
+#define LINK_TELL_ENDED 'E'    /* and, in a second byte, its outcome */
+#define LINK_TELL_MOVE 'M'     /* to a new supervisor: token, then the peer's address */
+
+/* Descriptors that a link has open, in the arena's tables: for whoever comes after a process that died. */
+struct link_fds {
+	int lane[ROUTE_LANES];
+	int supervisor;
+};
 
 struct link {
+	struct link_fds *fds;
 	struct lane fast; /* lane 0: control and faults */
 	struct lane bulk; /* lane 1: the push */
 
@@ -36,6 +45,8 @@ struct link {
 
 	const char *address; /* dialing side: HOST[:PORT]; NULL on the listening side */
 	int supervisor_fd;   /* listening side: where lanes come from; -1 */
+	const char *door;    /* socket in the state folder where a new supervisor is found; NULL: none */
+	int door_folder;
 	int first_fd;        /* listening side: lane 0's connection, not yet used; -1 */
 };
 
@@ -72,7 +83,8 @@ int link_expect(struct link *link, uint8_t type, int timeout_ms, bool stoppable)
 
 /*
  * Judges the frame that lies in link->fast: 0 when it is of this type. ABORT and others as above;
- * -EACCES for an ABORT that refuses, -ECANCELED for one that says that nothing ever ran there.
+ * -EACCES for an ABORT that refuses, -ECANCELED for one that says that nothing ever ran there,
+ * -EOWNERDEAD that it is lost there, -ENODATA that nothing is known of it, -ECONNABORTED for any other.
  */
 int link_check(struct link *link, uint8_t type);
 
@@ -82,10 +94,11 @@ int link_send_message(struct link *link, uint8_t type, const pb_msgdesc_t *field
 
 /*
  * Tells the peer that it is over and why (lib/log.h's reason), then waits a moment for it to close,
- * so that the words are not lost with our end of the connection. Best effort.
+ * so that the words are not lost with our end of the connection. True when it has said ABORT, too:
+ * then it has read them.
  */
-enum link_end { LINK_FAILED, LINK_REFUSED, LINK_NEVER_STARTED };
-void link_abort(struct link *link, enum link_end end);
+enum link_end { LINK_FAILED, LINK_REFUSED, LINK_NEVER_STARTED, LINK_LOST, LINK_UNKNOWN };
+bool link_abort(struct link *link, enum link_end end);
 
 /* After a failure to send: the peer may have said ABORT before it closed. When it did, its words
  * become the reason and its code (link_check) is returned; else `err`. */
@@ -93,6 +106,12 @@ int link_last_words(struct link *link, int err);
 
 /* Closes both lanes. */
 void link_close(struct link *link);
+
+/* In place of a process that died: closes what it had open, without a word to the peer. */
+void link_take_over(struct link *link);
+
+/* Tells the supervisor how the move ended. */
+void link_tell_end(const struct link *link, int outcome);
 
 /* Set by the handlers of SIGINT and SIGTERM: stoppable waits end with -EINTR. */
 bool link_stopping(void);

@@ -35,6 +35,10 @@ static int read_abort(struct link *link)
 			err = -EACCES;
 		if (abort->never_started)
 			err = -ECANCELED;
+		if (abort->lost)
+			err = -EOWNERDEAD;
+		if (abort->unknown)
+			err = -ENODATA;
 		log_fail(-err, "peer %s: %s", link->peer, abort->reason);
 	}
 	arena_reset(mark);
@@ -138,19 +142,21 @@ int link_send_message(struct link *link, uint8_t type, const pb_msgdesc_t *field
 }
 
 /* Lets the peer read our last words: closing while its frames are unread would drop them. */
-static void linger(struct link *link)
+static bool linger(struct link *link)
 {
 	int64_t deadline = clock_deadline_ms(LINGER_MS);
 
 	while (clock_left_ms(deadline)) {
-		if (lane_receive_wait(&link->fast, clock_left_ms(deadline)) ||
-		    link->fast.rx.type == FRAME_ABORT)
-			return;
+		if (lane_receive_wait(&link->fast, clock_left_ms(deadline)))
+			return false;
+		if (link->fast.rx.type == FRAME_ABORT)
+			return true;
 		lane_receive_done(&link->fast);
 	}
+	return false;
 }
 
-void link_abort(struct link *link, enum link_end end)
+bool link_abort(struct link *link, enum link_end end)
 {
 	struct frame frame = {.type = FRAME_ABORT};
 	size_t mark = arena_mark();
@@ -158,19 +164,20 @@ void link_abort(struct link *link, enum link_end end)
 	int err;
 
 	if (link->fast.fd < 0)
-		return;
+		return false;
 	abort = arena_alloc(ARENA_SCRATCH, sizeof(*abort), 16);
 	if (!abort)
-		return;
+		return false;
 	text_copy(abort->reason, sizeof(abort->reason), log_reason());
 	abort->refused = end == LINK_REFUSED;
 	abort->never_started = end == LINK_NEVER_STARTED;
+	abort->lost = end == LINK_LOST;
+	abort->unknown = end == LINK_UNKNOWN;
 	err = message_queue(&link->fast, &frame, baton_MoveAbort_fields, abort, LINGER_MS);
 	arena_reset(mark);
 	if (!err)
 		err = lane_flush_wait(&link->fast, LINGER_MS);
-	if (!err)
-		linger(link);
+	return !err && linger(link);
 }
 
 int link_last_words(struct link *link, int err)

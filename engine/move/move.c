@@ -8,6 +8,7 @@
 
 #include "engine/move/move.h"
 #include "engine/move/offer.h"
+#include "engine/move/twin.h"
 #include "lib/clock.h"
 #include "lib/io.h"
 #include "lib/log.h"
@@ -29,16 +30,16 @@ int move_init(enum move_role role)
 {
 	int err = role == MOVE_SOURCE ? move_source_init() : move_target_init();
 
+	if (!err)
+		err = twin_init();
 	return err ? log_fail(ENOMEM,
 			      "the memory budget is too small; raise CONFIG_MEMORY_BUDGET_KIB")
 		   : 0;
 }
 
-void move_begin(struct move *move, struct link *link, const struct move_options *options,
-		struct move_report *report)
+void move_begin(struct move *move, struct link *link, const struct move_options *options)
 {
-	*move = (struct move){.link = link, .options = options, .report = report};
-	*report = (struct move_report){.pid = options->pid};
+	*move = (struct move){.link = link, .options = options, .report = {.pid = options->pid}};
 	move->begun_us = clock_now_us();
 	move->ticked_us = move->begun_us;
 	move->mode = options->mode;
@@ -48,8 +49,28 @@ void move_begin(struct move *move, struct link *link, const struct move_options 
 	/* The token names the move on both sides; half of it is enough for people. */
 	for (int i = 0; i < MOVESTATE_ID_BYTES; i++)
 		snprintf(move->state.id + 2 * i, 3, "%02x", link->token[i]);
-	text_copy(report->id, sizeof(report->id), move->state.id);
+	text_put_hex(move->state.token, link->token, sizeof(link->token), '\0');
+	text_copy(move->state.dial, sizeof(move->state.dial), link->address ? link->address : "");
+	text_copy(move->state.listen, sizeof(move->state.listen),
+		  options->listen ? options->listen : "");
+	text_copy(move->report.id, sizeof(move->report.id), move->state.id);
 	log_reason_clear();
+}
+
+void move_begin_again(struct move *move, const struct movestate *state)
+{
+	struct link *link = move->link;
+
+	move->state = *state;
+	move->state.written = true;
+	link->source = state->source;
+	link->known = true;
+	(void)text_parse_hex(state->token, link->token, sizeof(link->token));
+	(void)text_parse_hex(state->fingerprint, link->fingerprint, sizeof(link->fingerprint));
+	text_copy(link->peer, sizeof(link->peer), state->peer);
+	text_copy(move->report.id, sizeof(move->report.id), state->id);
+	move->report.pid = state->pid;
+	move->state.reason[0] = '\0';
 }
 
 void move_stage(struct move *move, const char *stage)
@@ -86,10 +107,10 @@ void move_count(struct move *move, struct movestate_counters *counters)
 		move->options->progress(&progress);
 }
 
-void move_finish(struct move *move)
+enum outcome move_end(struct move *move, enum outcome outcome)
 {
-	struct move_report *report = move->report;
-	const struct link *link = move->link;
+	struct move_report *report = &move->report;
+	struct link *link = move->link;
 
 	report->total_us = (uint64_t)(clock_now_us() - move->begun_us);
 	report->bytes_wire = link->fast.bytes_rx + link->fast.bytes_tx + link->bulk.bytes_rx +
@@ -97,14 +118,16 @@ void move_finish(struct move *move)
 	report->pid = move->state.pid;
 	text_copy(report->comm, sizeof(report->comm), move->state.comm);
 	text_copy(report->peer, sizeof(report->peer), link->peer);
+	link_close(link);
+	move->options->finish(report, outcome);
+	link_tell_end(link, (int)outcome);
+	return outcome;
 }
 
 /* False when it was ended by a signal. */
 static bool pause_ms(int ms, bool stoppable)
 {
-	struct timespec wait = {ms / 1000, ms % 1000 * 1000000l};
-
-	nanosleep(&wait, NULL);
+	io_sleep_ms(ms);
 	return !(stoppable && link_stopping());
 }
 
@@ -125,7 +148,7 @@ int move_reconnect(struct move *move, int patience_ms, bool stoppable)
 			return err;
 		wait_ms = 2 * wait_ms > RETRY_LONGEST_MS ? RETRY_LONGEST_MS : 2 * wait_ms;
 	}
-	move->report->reconnects++;
+	move->report.reconnects++;
 	log_info("connected to %s again", move->link->peer);
 	return 0;
 }

@@ -20,6 +20,8 @@ enum move_role { MOVE_SOURCE, MOVE_TARGET };
 enum move_mode { MOVE_ANY, MOVE_LAZY, MOVE_ON_DEMAND, MOVE_EAGER };
 
 /* How far a move is; told at each change of stage and every 200 ms while pages travel. */
+struct move_report;
+
 struct move_progress {
 	const char *stage;
 	uint64_t pages_done, pages_left; /* both 0: nothing to tell yet */
@@ -34,6 +36,9 @@ struct move_options {
 	const char *stdio;           /* target: see struct restore_options */
 	bool pidns;
 	void (*progress)(const struct move_progress *progress); /* NULL: nobody looks */
+	const char *listen;                                     /* dump --serve: where; NULL */
+	/* At the end, once, in the process that ends the move: says what came of it. */
+	void (*finish)(const struct move_report *report, enum outcome outcome);
 };
 
 /* What the result says; the names are those of the JSON object. */
@@ -63,12 +68,22 @@ int move_target_init(void);
 int move_probe(pid_t pid);
 enum outcome move_probe_outcome(int err);
 
-/* One move from beginning to end, on a link that is ready for link_open. The reason of what is not
- * OUTCOME_DONE is in log_reason(). */
-enum outcome move_source(struct link *link, const struct move_options *options,
-			 struct move_report *report);
-enum outcome move_target(struct link *link, const struct move_options *options,
-			 struct move_report *report);
+/*
+ * One move from beginning to end, on a link that is ready for link_open. From the freeze or the building
+ * on it is another process that does it (engine/move/twin.h). options->finish is called in all cases.
+ */
+enum outcome move_source(struct link *link, const struct move_options *options);
+enum outcome move_target(struct link *link, const struct move_options *options);
+
+/*
+ * Goes on with a move of which this device is the source and whose engine is gone, from its state file.
+ * The move is locked by the caller. With `peer_is_dead` an operator has decided: the process runs here
+ * again, whatever the target does.
+ */
+enum outcome move_source_resume(struct link *link, const struct move_options *options,
+				const struct movestate *state, bool peer_is_dead);
+/* An operator's word that the copy here is not needed any more: it is killed. */
+enum outcome move_source_give_up(const struct move_options *options, const struct movestate *state);
 
 const char *move_mode_name(enum move_mode mode);
 
@@ -78,7 +93,7 @@ const char *move_mode_name(enum move_mode mode);
 struct move {
 	struct link *link;
 	const struct move_options *options;
-	struct move_report *report;
+	struct move_report report;
 	struct movestate state;
 	enum move_mode mode;
 	const char *stage;
@@ -86,8 +101,7 @@ struct move {
 	uint64_t ticked_bytes;
 };
 
-void move_begin(struct move *move, struct link *link, const struct move_options *options,
-		struct move_report *report);
+void move_begin(struct move *move, struct link *link, const struct move_options *options);
 
 /* A new stage, for progress, log and status. */
 void move_stage(struct move *move, const char *stage);
@@ -95,8 +109,11 @@ void move_stage(struct move *move, const char *stage);
 /* Progress while pages travel; cheap, call it often. `counters` without rate and memory. */
 void move_count(struct move *move, struct movestate_counters *counters);
 
-/* Fills the totals of the report. */
-void move_finish(struct move *move);
+/* The end: totals, closed link, options->finish. */
+enum outcome move_end(struct move *move, enum outcome outcome);
+
+/* Takes what identifies a move from its state file, instead of making it. */
+void move_begin_again(struct move *move, const struct movestate *state);
 
 /*
  * Opens the link anew after a cut: tries again until `patience_ms` is over (< 0: for ever) or, if

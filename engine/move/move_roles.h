@@ -4,11 +4,14 @@
 #define BATON_MOVE_ROLES_H
 
 #include "engine/move/move.h"
+#include "engine/process/restore.h"
 
 struct source_move {
 	struct move move;
 	int64_t frozen_us;
-	bool committed;
+	bool committed; /* GO may have been sent */
+	bool again;     /* in place of a worker that died, or of a command that ended */
+	bool held;      /* a SIGSTOP of ours keeps it from running when we die */
 	bool started;   /* the target's STARTED was seen */
 	int64_t cut_ms; /* when the committed move lost its link; 0: it has one that works */
 	uint64_t pages_resident;
@@ -24,6 +27,10 @@ struct target_move {
 	struct move move;
 	bool accepted;           /* the answer was yes */
 	bool built;              /* there is something to discard */
+	bool said_ready;         /* the source may have committed */
+	bool forgotten;          /* the source has said that it gave up */
+	struct restore_start start; /* how far the threads were let go */
+	bool answered;           /* the source asked about a move that no worker here has */
 	bool filled;             /* all pages are there */
 	bool check_only;         /* the source only wants to know */
 	unsigned int nr_refused; /* of a check: reasons against the move */
@@ -39,5 +46,8 @@ enum outcome target_take_offer(struct target_move *m);
  * becomes the first reason against it. 0 or -errno of the link.
  */
 int target_answer_check(struct target_move *m, int *refused);
+
+/* A GO for a move that no worker here has: it is answered from what is on disk. */
+enum outcome target_answer_for_dead(struct target_move *m);
 
 #endif

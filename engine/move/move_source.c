@@ -10,48 +10,63 @@
  *     DRAINED   COMPLETE came; the copy is killed
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "engine/process/dump.h"
 #include "engine/move/files.h"
 #include "engine/process/freeze.h"
 #include "engine/move/move_roles.h"
+#include "engine/move/twin.h"
 #include "engine/paging/pagemap.h"
 #include "engine/process/proc.h"
 #include "engine/paging/serve.h"
 #include "engine/state/fd.h"
+#include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/fault.h"
+#include "lib/io.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
+#include "lib/text.h"
 #include "transport/message.h"
 
 /* How long a committed move waits for its peer before the command says that it is held. */
 #define PATIENCE_MS 30000
 #define KILL_TIMEOUT_MS 10000
+/* How long the target may take to say that it has forgotten the move; and to be found for that. */
+#define DONE_TIMEOUT_MS 5000
+#define DONE_PATIENCE_MS 15000
 
-static struct {
+/* In the arena's tables: whoever comes after a worker that died finds what it had. */
+static struct source_engine {
+	struct source_move m;
 	struct freeze freeze;
 	struct dump dump;
 	struct serve *serve;
 	struct pagemap count; /* to count what exists */
-} engine;
+} *engine;
 
 int move_source_init(void)
 {
-	int err = freeze_init(&engine.freeze);
+	int err;
+
+	engine = arena_alloc(ARENA_TABLES, sizeof(*engine), 16);
+	if (!engine)
+		return -ENOMEM;
+	err = freeze_init(&engine->freeze);
 
 	if (!err)
-		err = dump_init(&engine.dump, &engine.freeze);
+		err = dump_init(&engine->dump, &engine->freeze);
 	if (!err)
-		err = serve_init(&engine.serve);
+		err = serve_init(&engine->serve);
 	if (!err)
-		err = pagemap_init(&engine.count);
+		err = pagemap_init(&engine->count);
 	if (!err)
 		err = files_init();
 	return err ? err : fd_init();
@@ -78,7 +93,7 @@ static int serve_tick(void *data, const struct serve_counters *serve)
 static int serve_until(struct source_move *m, uint8_t type)
 {
 	struct link *link = m->move.link;
-	int got = serve_run(engine.serve, &link->fast, &link->bulk, m->move.options->max_rate_mib_s,
+	int got = serve_run(engine->serve, &link->fast, &link->bulk, m->move.options->max_rate_mib_s,
 			    serve_tick, m);
 
 	if (got != 1)
@@ -94,14 +109,18 @@ static int describe(struct source_move *m)
 	int err;
 
 	move_stage(&m->move, "describe");
-	err = source_check_again(m);
+	err = fault_point(FAULT_SOURCE_FROZEN);
 	if (!err)
-		err = dump_describe(&engine.dump, &link->fast);
+		err = source_check_again(m);
 	if (!err)
-		err = link_send(link, FRAME_DESCRIBED, engine.dump.nr_state);
+		err = dump_describe(&engine->dump, &link->fast);
+	if (!err)
+		err = link_send(link, FRAME_DESCRIBED, engine->dump.nr_state);
 	if (err)
 		return link_last_words(link, err);
-	err = serve_attach(engine.serve, m->move.state.pid);
+	err = fault_point(FAULT_SOURCE_DESCRIBED);
+	if (!err)
+		err = serve_attach(engine->serve, m->move.state.pid);
 	if (err)
 		return err;
 	if (m->move.mode == MOVE_EAGER)
@@ -117,20 +136,25 @@ static int commit(struct source_move *m)
 {
 	int err;
 
+	err = fault_point(FAULT_SOURCE_READY);
+	if (err)
+		return err;
 	if (link_stopping())
 		return log_fail(EINTR, "ended by a signal");
 	/* What was sent after its description would end with the copy. */
-	if (signal_came(&engine.dump))
+	if (signal_came(&engine->dump))
 		return log_fail(EAGAIN,
 				"pid %d was sent a signal while it was being moved, and gets it "
 				"here; try again",
 				m->move.state.pid);
-	err = freeze_hold(&engine.freeze);
+	m->held = true;
+	err = freeze_hold(&engine->freeze);
+	/* A new worker must take it for committed before GO can be on its way, and may before. */
 	if (!err)
 		err = movestate_write(&m->move.state, STAGE_COMMITTED);
 	if (!err)
 		m->committed = true;
-	return err;
+	return err ? err : fault_point(FAULT_SOURCE_COMMITTED);
 }
 
 static bool is_alive(pid_t pid)
@@ -144,14 +168,38 @@ static bool is_alive(pid_t pid)
 	return alive;
 }
 
-/* Lets the process run on, as if nothing had been. */
+/*
+ * Lets the process run on, as if nothing had been. After COMMITTED only on the target's word that it
+ * never ran there, or an operator's that it does not.
+ */
 static void undo(struct source_move *m)
 {
-	serve_detach(engine.serve);
-	dump_release(&engine.dump);
+	char reason[LOG_REASON_MAX];
+
+	/* What failed is the reason, not what happens to the undoing of it. */
+	text_copy(reason, sizeof(reason), log_reason());
+	(void)fault_point(FAULT_SOURCE_UNDO);
+	/* From here on whoever finds the file lets it run as well. */
+	if (m->committed && movestate_write(&m->move.state, STAGE_OFFERED))
+		log_warn("move %s: %s", m->move.state.id, log_reason());
+	serve_detach(engine->serve);
+	m->committed = false;
+	if (m->again && m->held && dump_take_over(&engine->dump))
+		log_error("pid %d stays stopped here: %s; run: kill -CONT %d", m->move.state.pid,
+			  log_reason(), m->move.state.pid);
+	(void)fault_point(FAULT_DUMP_THAW);
+	/* What a dead worker had begun has let itself go. */
+	if (m->again && !m->held)
+		dump_close(&engine->dump);
+	else
+		dump_release(&engine->dump);
+	m->held = false;
 	if (is_alive(m->move.state.pid))
 		log_info("pid %d runs on here", m->move.state.pid);
 	movestate_remove(&m->move.state);
+	log_reason_clear();
+	if (reason[0])
+		log_fail(EIO, "%s", reason);
 }
 
 /* ---- committed ---- */
@@ -161,17 +209,20 @@ static void note_started(struct source_move *m)
 	m->cut_ms = 0;
 	if (m->started)
 		return;
+	(void)fault_point(FAULT_SOURCE_STARTED);
 	m->started = true;
-	m->move.report->downtime_us = (uint64_t)(clock_now_us() - m->frozen_us);
+	if (m->frozen_us)
+		m->move.report.downtime_us = (uint64_t)(clock_now_us() - m->frozen_us);
 	/* For status; after a crash COMMITTED leads to the same question to the target. */
 	if (movestate_write(&m->move.state, STAGE_SERVING))
 		log_reason_clear();
+	(void)fault_point(FAULT_SOURCE_SERVING);
 	move_stage(&m->move, m->move.mode == MOVE_ON_DEMAND ? "serve" : "fill");
 }
 
 static int take_complete(struct source_move *m)
 {
-	struct move_report *report = m->move.report;
+	struct move_report *report = &m->move.report;
 	struct link *link = m->move.link;
 	baton_MoveComplete complete;
 	int err = message_decode(&link->fast, baton_MoveComplete_fields, &complete);
@@ -192,8 +243,10 @@ static int serve_committed(struct source_move *m)
 	int err;
 
 	err = link_send(link, FRAME_GO, 0);
+	if (!err)
+		err = fault_point(FAULT_SOURCE_GO);
 	while (!err) {
-		int got = serve_run(engine.serve, &link->fast, &link->bulk,
+		int got = serve_run(engine->serve, &link->fast, &link->bulk,
 				    m->move.options->max_rate_mib_s, serve_tick, m);
 
 		if (got != 1)
@@ -216,7 +269,7 @@ static uint64_t count_range(uint64_t start, uint64_t end)
 	uint64_t pages = 0, run_start, run_end, upto;
 
 	while (start < end) {
-		if (pagemap_next(&engine.count, start, end, &run_start, &run_end, &upto))
+		if (pagemap_next(&engine->count, start, end, &run_start, &run_end, &upto))
 			return pages;
 		pages += (run_end - run_start) >> arch_page_shift();
 		start = upto;
@@ -232,94 +285,139 @@ static uint64_t count_pages(const struct source_move *m)
 	struct proc_map map;
 	uint64_t pages = 0;
 
-	if (pagemap_open(&engine.count, m->move.state.pid))
+	if (pagemap_open(&engine->count, m->move.state.pid))
 		return 0;
-	if (!line_reader_open(&reader, engine.dump.proc_fd, "maps", buf, sizeof(buf))) {
+	if (!line_reader_open(&reader, engine->dump.proc_fd, "maps", buf, sizeof(buf))) {
 		while (line_reader_next(&reader, &line) > 0)
 			if (proc_map_parse(line, &map) && !map.shared && !map.inode)
 				pages += count_range(map.start, map.end);
 		line_reader_close(&reader);
 	}
-	pagemap_close(&engine.count);
+	pagemap_close(&engine->count);
 	return pages;
 }
 
 /* What was sent so far; a page can travel twice, when it is touched while it is on its way. */
 static void report_pages(struct source_move *m)
 {
-	struct move_report *report = m->move.report;
+	struct move_report *report = &m->move.report;
 	struct serve_counters counters;
 
-	serve_counters(engine.serve, &counters);
-	report->pages_sent = counters.pages_sent + engine.dump.nr_eager;
+	serve_counters(engine->serve, &counters);
+	report->pages_sent = counters.pages_sent + engine->dump.nr_eager;
 	report->pages_zero = counters.pages_zero;
-	report->pages_total = count_pages(m) + engine.dump.nr_eager;
+	report->pages_total = count_pages(m) + engine->dump.nr_eager;
 	log_reason_clear();
 }
 
-/* Ends the old copy and waits until it is gone: the parent, not we, gets to know of its end. */
+/*
+ * Ends the old copy and waits until it is gone: the parent, not we, gets to know of its end, once we
+ * have heard of it as a tracer. The leader is reported last, when all other threads were.
+ */
 static void kill_copy(struct source_move *m)
 {
+	struct pollfd gone = {engine->dump.pidfd, POLLIN, 0};
 	int64_t deadline = clock_deadline_ms(KILL_TIMEOUT_MS);
-	pid_t pid = m->move.state.pid, got;
-	struct timespec wait = {0, 1000000};
-	int status;
 
-	serve_detach(engine.serve);
-	if (syscall(SYS_pidfd_send_signal, engine.dump.pidfd, SIGKILL, NULL, 0))
-		log_warn("pid %d: could not be killed: %s", pid, strerror(errno));
-	/* The leader is reported last, when all other threads were. */
-	while (clock_left_ms(deadline)) {
-		got = waitpid(-1, &status, __WALL | WNOHANG);
-		if (got < 0 && errno != EINTR)
-			break;
-		if (got == pid && (WIFEXITED(status) || WIFSIGNALED(status)))
-			break;
-		if (got == 0)
-			nanosleep(&wait, NULL);
-	}
-	dump_close(&engine.dump);
+	serve_detach(engine->serve);
+	if (syscall(SYS_pidfd_send_signal, engine->dump.pidfd, SIGKILL, NULL, 0) && errno != ESRCH)
+		log_warn("pid %d: could not be killed: %s", m->move.state.pid, strerror(errno));
+	while (clock_left_ms(deadline) && io_poll(&gone, 1, 1) == 0)
+		while (waitpid(-1, NULL, __WALL | WNOHANG) > 0)
+			;
+	while (waitpid(-1, NULL, __WALL | WNOHANG) > 0)
+		;
+	dump_close(&engine->dump);
 }
 
-static void say_done(struct source_move *m)
+/* True when the target has heard that all is done, and has forgotten the move. */
+static bool say_done(struct source_move *m)
 {
-	struct move_report *report = m->move.report;
+	struct move_report *report = &m->move.report;
 	struct link *link = m->move.link;
 	baton_MoveDone done = {.downtime_us = report->downtime_us,
 			       .freeze_us = report->freeze_us,
 			       .pages_total = report->pages_total};
+	int err;
 
-	/* When this is lost the target asks again; what is left to do is done. */
-	if (!link_send_message(link, FRAME_DONE, baton_MoveDone_fields, &done))
-		link_receive(link, 1000, false);
-	log_reason_clear();
+	err = link_send_message(link, FRAME_DONE, baton_MoveDone_fields, &done);
+	(void)fault_point(FAULT_SOURCE_DONE);
+	if (!err)
+		err = link_expect(link, FRAME_ABORT, DONE_TIMEOUT_MS, false);
+	return err == -ENODATA;
 }
 
+/* Says GO anew, for a target that has all, or has forgotten the move. True: it knows that it is over. */
+static bool say_done_again(struct source_move *m)
+{
+	struct link *link = m->move.link;
+	int err;
+
+	if (move_reconnect(&m->move, DONE_PATIENCE_MS, true))
+		return false;
+	err = link_send(link, FRAME_GO, 0);
+	do {
+		if (!err)
+			err = link_receive(link, DONE_TIMEOUT_MS, false);
+		if (!err && link->fast.rx.type != FRAME_COMPLETE)
+			lane_receive_done(&link->fast);
+	} while (!err && link->fast.rx.type != FRAME_COMPLETE);
+	if (err == -ENODATA)
+		return true;
+	if (err)
+		return false;
+	lane_receive_done(&link->fast);
+	return say_done(m);
+}
+
+/* The target has everything. Its file goes when the target has heard that this is over. */
 static enum outcome finish_committed(struct source_move *m)
 {
+	bool known = false;
+
 	move_stage(&m->move, "end");
-	m->move.state.stage = STAGE_DRAINED;
-	report_pages(m);
+	(void)fault_point(FAULT_SOURCE_COMPLETE);
+	if (m->move.state.stage != STAGE_DRAINED) {
+		report_pages(m);
+		if (movestate_write(&m->move.state, STAGE_DRAINED))
+			log_warn("move %s: %s", m->move.state.id, log_reason());
+	}
+	(void)fault_point(FAULT_SOURCE_DRAINED);
 	kill_copy(m);
-	movestate_remove(&m->move.state);
-	say_done(m);
+	(void)fault_point(FAULT_SOURCE_KILLED);
+	if (m->move.link->fast.fd >= 0)
+		known = say_done(m);
+	if (!known)
+		known = say_done_again(m);
+	log_reason_clear();
+	if (known)
+		movestate_remove(&m->move.state);
+	else
+		log_warn("move %s is complete; %s has not been told that the copy here is gone",
+			 m->move.state.id, m->move.link->peer);
+	(void)fault_point(FAULT_SOURCE_REMOVED);
 	return OUTCOME_DONE;
 }
 
-/* Says that the process stands still here, and how to get on. */
+/* Says that the process stands still here, why, and how to get on. */
 static enum outcome hold(struct source_move *m)
 {
-	if (!is_alive(m->move.state.pid)) {
+	struct movestate *state = &m->move.state;
+
+	text_copy(state->reason, sizeof(state->reason), log_reason());
+	if (!is_alive(state->pid))
 		log_error("move %s cannot be completed: the copy here (pid %d), which has the rest "
-			  "of its memory, was killed; end pid %d on %s",
-			  m->move.state.id, m->move.state.pid, m->move.state.pid,
-			  m->move.link->peer);
-		return OUTCOME_HELD;
-	}
-	log_error(
-		"move %s is committed but not complete: pid %d stays stopped here until %s answers "
-		"(%s)",
-		m->move.state.id, m->move.state.pid, m->move.link->peer, log_reason());
+			  "of its memory, was killed; end pid %d on %s, then run here: "
+			  "baton abort %s",
+			  state->id, state->pid, state->pid, m->move.link->peer, state->id);
+	else
+		log_error("move %s is committed but not complete: pid %d stays stopped here (%s); "
+			  "to try again run: baton resume %s; when %s will never run it again: "
+			  "baton resume %s --peer-is-dead",
+			  state->id, state->pid, log_reason(), state->id, m->move.link->peer,
+			  state->id);
+	if (movestate_write(state, state->stage))
+		log_reason_clear();
 	report_pages(m);
 	return OUTCOME_HELD;
 }
@@ -335,6 +433,8 @@ static bool may_reconnect(struct source_move *m, int err)
 	case ECANCELED:
 	case EACCES:
 	case EPROTO:
+	case EOWNERDEAD:
+	case ENODATA:
 		return false;
 	default:
 		return !link_stopping() && clock_now_ms() - m->cut_ms < PATIENCE_MS;
@@ -344,13 +444,14 @@ static bool may_reconnect(struct source_move *m, int err)
 static enum outcome serve_to_the_end(struct source_move *m)
 {
 	for (;;) {
-		int err = serve_committed(m);
+		int err = m->move.link->fast.fd >= 0 ? serve_committed(m) : -ENOTCONN;
 
 		if (!err)
 			return finish_committed(m);
 		if (err == -ECANCELED && !m->started) {
 			/* The target's own word that nothing of it ever ran: nobody else has it. */
 			undo(m);
+			link_abort(m->move.link, LINK_FAILED);
 			return OUTCOME_FAILED;
 		}
 		if (!may_reconnect(m, err) || move_reconnect(&m->move, PATIENCE_MS, true))
@@ -364,11 +465,11 @@ static enum outcome hand_over(struct source_move *m)
 	struct move *move = &m->move;
 	int err;
 
-	dump_prepare(&engine.dump, move->state.pid);
+	dump_prepare(&engine->dump, move->state.pid);
 	move_stage(move, "freeze");
 	m->frozen_us = clock_now_us();
-	err = dump_open(&engine.dump, move->state.pid);
-	move->report->freeze_us = (uint64_t)(clock_now_us() - m->frozen_us);
+	err = dump_open(&engine->dump, move->state.pid);
+	move->report.freeze_us = (uint64_t)(clock_now_us() - m->frozen_us);
 	if (!err)
 		err = describe(m);
 	if (!err)
@@ -381,27 +482,120 @@ static enum outcome hand_over(struct source_move *m)
 	return serve_to_the_end(m);
 }
 
-enum outcome move_source(struct link *link, const struct move_options *options,
-			 struct move_report *report)
+/* ---- after another worker ---- */
+
+/* The copy is as it was left; it is only read. -ESRCH: it is not there any more. */
+static int find_copy(struct source_move *m)
 {
-	struct source_move m = {0};
+	int err;
+
+	if (!movestate_process_lives(&m->move.state))
+		return log_fail(ESRCH, "the copy here (pid %d) is gone", m->move.state.pid);
+	dump_close(&engine->dump);
+	err = dump_find(&engine->dump, m->move.state.pid);
+	return err ? err : serve_attach(engine->serve, m->move.state.pid);
+}
+
+static enum outcome go_on(struct source_move *m)
+{
+	int err;
+
+	m->again = true;
+	m->cut_ms = 0;
+	if (!m->committed) {
+		log_fail(EIO, "the process that worked on the move was killed");
+		undo(m);
+		return OUTCOME_FAILED;
+	}
+	err = find_copy(m);
+	if (m->move.state.stage == STAGE_DRAINED)
+		return finish_committed(m);
+	return err ? hold(m) : serve_to_the_end(m);
+}
+
+static enum outcome run(void *data, bool again)
+{
+	struct source_move *m = &engine->m;
+
+	(void)data;
+	if (!again)
+		return hand_over(m);
+	link_take_over(m->move.link);
+	return go_on(m);
+}
+
+static enum outcome run_again(void *data, bool again)
+{
+	(void)again;
+	return run(data, true);
+}
+
+static void finish(void *data, enum outcome outcome)
+{
+	(void)data;
+	move_end(&engine->m.move, outcome);
+}
+
+enum outcome move_source(struct link *link, const struct move_options *options)
+{
+	static struct twin_work work = {.run = run, .finish = finish, .pass_signals = true};
+	struct source_move *m = &engine->m;
 	enum outcome outcome;
 
-	move_begin(&m.move, link, options, report);
+	*m = (struct source_move){0};
+	move_begin(&m->move, link, options);
 	log_context(NULL, 0);
-	move_stage(&m.move, "connect");
-	if (link_open(link, link->address ? LINK_DIAL_TIMEOUT_MS : CONFIG_HANDSHAKE_TIMEOUT_MS)) {
-		move_finish(&m.move);
-		return link_stopping() ? OUTCOME_FAILED : OUTCOME_PEER;
+	move_stage(&m->move, "connect");
+	if (link_open(link, link->address ? LINK_DIAL_TIMEOUT_MS : CONFIG_HANDSHAKE_TIMEOUT_MS))
+		return move_end(&m->move, link_stopping() ? OUTCOME_FAILED : OUTCOME_PEER);
+	outcome = source_offer(m);
+	if (outcome == OUTCOME_DONE)
+		return twin_run(&work);
+	movestate_remove(&m->move.state);
+	link_abort(link, outcome == OUTCOME_FAILED ? LINK_FAILED : LINK_REFUSED);
+	return move_end(&m->move, outcome);
+}
+
+/* What a state file says becomes what a worker that died would have left. */
+static void adopt(struct source_move *m, struct link *link, const struct move_options *options,
+		  const struct movestate *state)
+{
+	*m = (struct source_move){.move = {.link = link, .options = options}};
+	move_begin_again(&m->move, state);
+	m->move.begun_us = m->move.ticked_us = clock_now_us();
+	m->committed = m->held = state->stage != STAGE_OFFERED;
+	m->started = state->stage == STAGE_SERVING || state->stage == STAGE_DRAINED;
+	m->again = true;
+}
+
+enum outcome move_source_resume(struct link *link, const struct move_options *options,
+				const struct movestate *state, bool peer_is_dead)
+{
+	static struct twin_work work = {.run = run_again, .finish = finish, .pass_signals = true};
+	struct source_move *m = &engine->m;
+
+	adopt(m, link, options, state);
+	if (!peer_is_dead)
+		return twin_run(&work);
+	if (!movestate_process_lives(state)) {
+		log_fail(ESRCH, "the copy here (pid %d) is gone: there is nothing to resume",
+			 state->pid);
+		return move_end(&m->move, OUTCOME_FAILED);
 	}
-	outcome = source_offer(&m);
-	if (outcome == OUTCOME_DONE) {
-		outcome = hand_over(&m);
-	} else {
-		movestate_remove(&m.move.state);
-		link_abort(link, outcome == OUTCOME_FAILED ? LINK_FAILED : LINK_REFUSED);
-	}
-	move_finish(&m.move);
-	link_close(link);
-	return outcome;
+	engine->dump.pid = state->pid;
+	undo(m);
+	return move_end(&m->move, OUTCOME_DONE);
+}
+
+enum outcome move_source_give_up(const struct move_options *options, const struct movestate *state)
+{
+	struct source_move *m = &engine->m;
+
+	*m = (struct source_move){.move = {.options = options, .state = *state}};
+	m->move.state.written = true;
+	if (!find_copy(m))
+		kill_copy(m);
+	log_reason_clear();
+	movestate_remove(&m->move.state);
+	return OUTCOME_DONE;
 }

@@ -10,6 +10,7 @@
 #include "engine/move/offer.h"
 #include "engine/process/proc.h"
 #include "lib/arena.h"
+#include "lib/fault.h"
 #include "lib/log.h"
 #include "lib/text.h"
 #include "transport/message.h"
@@ -62,6 +63,7 @@ static enum outcome outcome_of(int err)
 	case ETIMEDOUT:
 	case EPROTO:
 	case EINTR:
+	case EIO:
 		return OUTCOME_FAILED;
 	default:
 		return OUTCOME_REFUSED;
@@ -151,7 +153,9 @@ enum outcome source_offer(struct source_move *m)
 	err = movestate_write(&move->state, STAGE_OFFERED);
 	if (err)
 		return OUTCOME_SYSTEM;
-	err = send_offer(m);
+	err = fault_point(FAULT_SOURCE_OFFERED);
+	if (!err)
+		err = send_offer(m);
 	if (err)
 		return outcome_of(err);
 	files_begin();
@@ -163,6 +167,8 @@ enum outcome source_offer(struct source_move *m)
 		return outcome_of(err);
 	text_copy(move->state.mode, sizeof(move->state.mode), move_mode_name(move->mode));
 	link_tell(move->link, LINK_TELL_ACCEPTED);
+	if (fault_point(FAULT_SOURCE_ANSWERED))
+		return OUTCOME_FAILED;
 	return OUTCOME_DONE;
 }
 

@@ -10,15 +10,19 @@
  *     COMPLETE  the source is told, kills its copy and answers DONE
  */
 #include <errno.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "arch/arch.h"
 #include "engine/move/move_roles.h"
+#include "engine/move/twin.h"
 #include "engine/paging/pager.h"
 #include "engine/move/policy.h"
 #include "engine/process/restore.h"
 #include "engine/state/fd.h"
+#include "lib/arena.h"
+#include "lib/clock.h"
+#include "lib/fault.h"
+#include "lib/io.h"
 #include "lib/log.h"
 #include "transport/message.h"
 
@@ -29,20 +33,29 @@
 #define READY_PATIENCE_MS 30000
 /* A process that waits for its memory is looked after so often while the source is away. */
 #define LOOK_AGAIN_MS 30000
+/* Between two tries with a peer that is there but does not go on with the move. */
+#define MEET_PAUSE_MS 500
 #define DONE_TIMEOUT_MS 15000
 #define DONE_PATIENCE_MS 15000
 
-static struct {
+/* In the arena's tables: whoever comes after a worker that died finds what it had. */
+static struct target_engine {
+	struct target_move m;
 	struct restore restore;
 	struct pager *pager;
-} engine;
+} *engine;
 
 int move_target_init(void)
 {
-	int err = restore_init(&engine.restore);
+	int err;
+
+	engine = arena_alloc(ARENA_TABLES, sizeof(*engine), 16);
+	if (!engine)
+		return -ENOMEM;
+	err = restore_init(&engine->restore);
 
 	if (!err)
-		err = pager_init(&engine.pager);
+		err = pager_init(&engine->pager);
 	return err ? err : fd_init();
 }
 
@@ -53,7 +66,7 @@ static int on_lazy(void *data, uint64_t start, uint64_t end)
 	struct target_move *m = data;
 
 	m->lazy_bytes += end - start;
-	return pager_add(engine.pager, start, end);
+	return pager_add(engine->pager, start, end);
 }
 
 /* One frame of the description. 1: it is complete. */
@@ -69,7 +82,7 @@ static int build_frame(struct target_move *m)
 		err = target_answer_check(m, &refused);
 		return err ? err : refused;
 	case FRAME_DESCRIBED:
-		if (lane->rx.addr != engine.restore.nr_state)
+		if (lane->rx.addr != engine->restore.nr_state)
 			return log_fail(EPROTO, "the description is not complete");
 		lane_receive_done(lane);
 		return 1;
@@ -79,7 +92,7 @@ static int build_frame(struct target_move *m)
 	default:
 		break;
 	}
-	err = restore_frame(&engine.restore, lane);
+	err = restore_frame(&engine->restore, lane);
 	lane_receive_done(lane);
 	return err;
 }
@@ -95,8 +108,8 @@ static int read_description(struct target_move *m)
 	if (err)
 		return err;
 	move_stage(&m->move, "build");
-	restore_on_lazy(&engine.restore, on_lazy, m);
-	restore_begin(&engine.restore, &options);
+	restore_on_lazy(&engine->restore, on_lazy, m);
+	restore_begin(&engine->restore, &options);
 	m->built = true;
 	for (;;) {
 		err = build_frame(m);
@@ -132,7 +145,7 @@ static int fill(struct target_move *m)
 	int err;
 
 	move_stage(&m->move, "fill");
-	err = pager_run(engine.pager, &link->fast, &link->bulk, modes[m->move.mode], fill_tick, m);
+	err = pager_run(engine->pager, &link->fast, &link->bulk, modes[m->move.mode], fill_tick, m);
 	if (!err)
 		m->filled = true;
 	return err;
@@ -145,16 +158,18 @@ static int build(struct target_move *m)
 
 	err = read_description(m);
 	if (!err)
-		err = restore_finish(&engine.restore, &uffd);
+		err = restore_finish(&engine->restore, &uffd);
 	if (err)
 		return err;
 	/* The pager owns the descriptor from here on, in every case. */
-	err = pager_attach(engine.pager, uffd);
+	err = pager_attach(engine->pager, uffd);
+	if (!err)
+		err = fault_point(FAULT_TARGET_BUILT);
 	if (err)
 		return err;
-	move->state.pid = engine.restore.pid;
+	move->state.pid = engine->restore.pid;
 	/* The offer said who it would be; this is who it is. */
-	err = policy_check_process(move->options->keys_dir, move->link->name, engine.restore.pid);
+	err = policy_check_process(move->options->keys_dir, move->link->name, engine->restore.pid);
 	if (!err && move->mode == MOVE_EAGER)
 		err = fill(m);
 	if (!err)
@@ -170,15 +185,23 @@ static int wait_go(struct target_move *m)
 	struct link *link = m->move.link;
 	int err;
 
+	/* From here on the source may commit, and what is on disk is the answer to its question. */
+	err = movestate_write(&m->move.state, STAGE_READY);
+	if (err)
+		return err;
+	m->said_ready = true;
 	err = link_send(link, FRAME_READY, 0);
+	(void)fault_point(FAULT_TARGET_READY);
 	for (;;) {
 		if (!err)
 			err = link_expect(link, FRAME_GO, -1, false);
 		if (!err) {
 			lane_receive_done(&link->fast);
-			return 0;
+			return fault_point(FAULT_TARGET_GO);
 		}
 		/* The source's word that it gave up; or nonsense. */
+		if (err == -ECONNABORTED)
+			m->forgotten = true;
 		if (err == -ECONNABORTED || err == -EACCES || err == -EPROTO)
 			return err;
 		/* It may have committed: then it comes back, and says GO again. Not for ever: what is
@@ -194,9 +217,10 @@ static int start(struct target_move *m)
 	int err;
 
 	err = movestate_write(&m->move.state, STAGE_STARTED);
-	if (err)
-		return err;
-	err = restore_start(&engine.restore);
+	if (!err)
+		err = fault_point(FAULT_TARGET_STARTED);
+	if (!err)
+		err = restore_start(&engine->restore, &m->start);
 	if (!err)
 		m->built = false; /* no longer ours to discard */
 	return err;
@@ -208,14 +232,13 @@ static int start(struct target_move *m)
  * patience below 0 for as long as somebody needs the pages: -ESRCH when nobody does any more. */
 static int meet_again(struct target_move *m, int patience_ms)
 {
-	struct timespec pause = {0, 500000000};
 	struct link *link = m->move.link;
 	int err;
 
 	for (;;) {
 		err = move_reconnect(&m->move, patience_ms < 0 ? LOOK_AGAIN_MS : patience_ms,
 				     false);
-		if (patience_ms < 0 && !m->filled && !pager_is_needed(engine.pager))
+		if (patience_ms < 0 && !m->filled && !pager_is_needed(engine->pager))
 			return log_fail(ESRCH, "pid %d ended before its memory was here",
 					m->move.state.pid);
 		if (err && patience_ms < 0)
@@ -230,7 +253,7 @@ static int meet_again(struct target_move *m, int patience_ms)
 		if (!err)
 			return 0;
 		/* It was there, but not as the source of this move. */
-		nanosleep(&pause, NULL);
+		io_sleep_ms(MEET_PAUSE_MS);
 	}
 }
 
@@ -241,16 +264,19 @@ static void fill_to_the_end(struct target_move *m)
 		if (fill(m) && meet_again(m, -1))
 			break;
 	}
-	m->move.state.stage = STAGE_COMPLETE;
+	if (movestate_write(&m->move.state, STAGE_COMPLETE))
+		log_warn("move %s: %s", m->move.state.id, log_reason());
+	log_reason_clear();
+	(void)fault_point(FAULT_TARGET_COMPLETE);
 }
 
 static int say_complete(struct target_move *m)
 {
-	struct move_report *report = m->move.report;
+	struct move_report *report = &m->move.report;
 	baton_MoveComplete complete = {0};
 	struct pager_counters counters;
 
-	pager_counters(engine.pager, &counters);
+	pager_counters(engine->pager, &counters);
 	report->pages_sent = counters.pages_sent + m->nr_eager;
 	report->pages_zero = counters.pages_zero;
 	report->pages_total = report->pages_sent + report->pages_zero;
@@ -266,7 +292,7 @@ static int say_complete(struct target_move *m)
 /* Waits for DONE; what the push still had under way is passed over. */
 static int take_done(struct target_move *m)
 {
-	struct move_report *report = m->move.report;
+	struct move_report *report = &m->move.report;
 	struct link *link = m->move.link;
 	baton_MoveDone done;
 	int err;
@@ -291,13 +317,17 @@ static int take_done(struct target_move *m)
 	return 0;
 }
 
-/* All is here. The source is told until it has answered, within reason: nothing here depends on it. */
+/*
+ * All is here, and the source is told. Until it has answered, what is on disk stays: it is the proof for a
+ * source that was away. Then this device forgets the move, and says so.
+ */
 static void end_move(struct target_move *m)
 {
 	int err;
 
 	move_stage(&m->move, "end");
 	err = say_complete(m);
+	(void)fault_point(FAULT_TARGET_SAID);
 	if (!err)
 		err = take_done(m);
 	if (err && !meet_again(m, DONE_PATIENCE_MS)) {
@@ -305,17 +335,54 @@ static void end_move(struct target_move *m)
 		if (!err)
 			err = take_done(m);
 	}
-	if (err)
+	(void)fault_point(FAULT_TARGET_DONE);
+	if (err) {
 		log_warn("move %s: complete here, but %s has not said that its copy is gone: %s",
 			 m->move.state.id, m->move.link->peer, log_reason());
+	} else {
+		movestate_remove(&m->move.state);
+		(void)fault_point(FAULT_TARGET_REMOVED);
+		link_abort(m->move.link, LINK_UNKNOWN);
+	}
 	log_reason_clear();
-	movestate_remove(&m->move.state);
 }
 
-/* From the first message of the description to the end. The one place that discards. */
+/*
+ * What was built has not run and is killed. Where the source may have committed, that is on disk and
+ * stays there until the source has heard of it.
+ */
+static enum outcome discard(struct target_move *m)
+{
+	bool heard = m->forgotten || !m->said_ready;
+
+	(void)fault_point(FAULT_TARGET_DISCARD);
+	if (m->built)
+		restore_discard(&engine->restore);
+	m->built = false;
+	if (m->move.state.stage == STAGE_STARTED && movestate_write(&m->move.state, STAGE_READY))
+		log_warn("move %s: %s", m->move.state.id, log_reason());
+	(void)fault_point(FAULT_TARGET_DISCARDED);
+	heard |= link_abort(m->move.link, LINK_NEVER_STARTED);
+	if (heard)
+		movestate_remove(&m->move.state);
+	return OUTCOME_FAILED;
+}
+
+static enum outcome run_to_the_end(struct target_move *m)
+{
+	(void)fault_point(FAULT_TARGET_RUNNING);
+	if (m->move.link->fast.fd < 0 || link_send(m->move.link, FRAME_STARTED, 0))
+		meet_again(m, m->filled ? DONE_PATIENCE_MS : -1);
+	(void)fault_point(FAULT_TARGET_TOLD);
+	if (m->move.state.stage != STAGE_COMPLETE)
+		fill_to_the_end(m);
+	end_move(m);
+	return OUTCOME_DONE;
+}
+
+/* From the first message of the description to the end. */
 static enum outcome take_process(struct target_move *m)
 {
-	struct link *link = m->move.link;
 	int err;
 
 	err = build(m);
@@ -323,48 +390,77 @@ static enum outcome take_process(struct target_move *m)
 		err = wait_go(m);
 	if (!err)
 		err = start(m);
-	if (err) {
-		if (m->built)
-			restore_discard(&engine.restore);
-		movestate_remove(&m->move.state);
-		link_abort(link, LINK_NEVER_STARTED);
-		return OUTCOME_FAILED;
-	}
-	if (link_send(link, FRAME_STARTED, 0))
-		meet_again(m, -1);
+	if (err)
+		return discard(m);
 	log_info("%s (pid %d) runs here", m->move.state.comm, m->move.state.pid);
-	fill_to_the_end(m);
-	end_move(m);
-	return OUTCOME_DONE;
+	return run_to_the_end(m);
 }
 
-enum outcome move_target(struct link *link, const struct move_options *options,
-			 struct move_report *report)
+/* In place of a worker that died. */
+static enum outcome go_on(struct target_move *m)
 {
-	struct target_move m = {0};
+	int err;
+
+	if (!m->start.released) {
+		/* Its tracer was the worker, and took it along. */
+		log_fail(EIO, "the process that worked on the move was killed");
+		return discard(m);
+	}
+	err = restore_go_on(&engine->restore, &m->start);
+	if (!err)
+		err = pager_take_over(engine->pager);
+	if (err)
+		log_error("move %s: %s", m->move.state.id, log_reason());
+	log_reason_clear();
+	return run_to_the_end(m);
+}
+
+static enum outcome run(void *data, bool again)
+{
+	struct target_move *m = &engine->m;
+
+	(void)data;
+	if (!again)
+		return take_process(m);
+	link_take_over(m->move.link);
+	return go_on(m);
+}
+
+static void finish(void *data, enum outcome outcome)
+{
+	(void)data;
+	move_end(&engine->m.move, outcome);
+}
+
+/* A check ends with the answer; the other side closes when it has read it. */
+static enum outcome end_check(struct target_move *m, enum outcome outcome)
+{
+	movestate_remove(&m->move.state);
+	link_receive(m->move.link, DONE_TIMEOUT_MS, true);
+	log_reason_clear();
+	return move_end(&m->move, outcome);
+}
+
+enum outcome move_target(struct link *link, const struct move_options *options)
+{
+	static struct twin_work work = {.run = run, .finish = finish};
+	struct target_move *m = &engine->m;
 	enum outcome outcome;
 
-	move_begin(&m.move, link, options, report);
-	move_stage(&m.move, "connect");
-	if (link_open(link, link->address ? LINK_DIAL_TIMEOUT_MS : CONFIG_HANDSHAKE_TIMEOUT_MS)) {
-		move_finish(&m.move);
-		return link_stopping() ? OUTCOME_FAILED : OUTCOME_PEER;
-	}
-	outcome = target_take_offer(&m);
-	report->check_only = m.check_only;
-	if (m.check_only) {
-		movestate_remove(&m.move.state);
-		/* The other side closes when it has read the answer. */
-		link_receive(link, DONE_TIMEOUT_MS, true);
-		log_reason_clear();
-	} else if (outcome == OUTCOME_DONE) {
-		outcome = take_process(&m);
-	} else {
-		movestate_remove(&m.move.state);
-		/* Not that nothing ever ran: of a move that another worker had, we know nothing. */
+	*m = (struct target_move){0};
+	move_begin(&m->move, link, options);
+	move_stage(&m->move, "connect");
+	if (link_open(link, link->address ? LINK_DIAL_TIMEOUT_MS : CONFIG_HANDSHAKE_TIMEOUT_MS))
+		return move_end(&m->move, link_stopping() ? OUTCOME_FAILED : OUTCOME_PEER);
+	outcome = target_take_offer(m);
+	m->move.report.check_only = m->check_only || m->answered;
+	if (m->check_only)
+		return end_check(m, outcome);
+	if (outcome == OUTCOME_DONE && !m->answered)
+		return twin_run(&work);
+	movestate_remove(&m->move.state);
+	/* Not that nothing ever ran: of a move that another worker had, we know nothing. */
+	if (!m->answered)
 		link_abort(link, outcome == OUTCOME_FAILED ? LINK_FAILED : LINK_REFUSED);
-	}
-	move_finish(&m.move);
-	link_close(link);
-	return outcome;
+	return move_end(&m->move, outcome);
 }

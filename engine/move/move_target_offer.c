@@ -7,6 +7,7 @@
 #include "engine/move/move_roles.h"
 #include "engine/move/offer.h"
 #include "lib/arena.h"
+#include "lib/fault.h"
 #include "lib/log.h"
 #include "lib/text.h"
 #include "transport/message.h"
@@ -130,9 +131,14 @@ enum outcome target_take_offer(struct target_move *m)
 	move_stage(move, "offer");
 	text_copy(move->state.peer, sizeof(move->state.peer), link->peer);
 	text_put_hex(move->state.fingerprint, link->fingerprint, sizeof(link->fingerprint), '\0');
-	err = link_expect(link, FRAME_OFFER, OFFER_TIMEOUT_MS, true);
+	err = link_receive(link, OFFER_TIMEOUT_MS, true);
+	if (!err && link->fast.rx.type == FRAME_GO)
+		return target_answer_for_dead(m);
+	if (!err)
+		err = link_check(link, FRAME_OFFER);
 	if (err)
 		return err == -EACCES ? OUTCOME_REFUSED : OUTCOME_FAILED;
+	(void)fault_point(FAULT_TARGET_OFFERED);
 	refused = check_offer(m);
 	lane_receive_done(&link->fast);
 	text_copy(move->state.mode, sizeof(move->state.mode), move_mode_name(move->mode));
@@ -150,6 +156,7 @@ enum outcome target_take_offer(struct target_move *m)
 	if (m->check_only)
 		return OUTCOME_DONE;
 	m->accepted = true;
+	(void)fault_point(FAULT_TARGET_BUILDING);
 	link_tell(link, LINK_TELL_ACCEPTED);
 	return OUTCOME_DONE;
 }

@@ -2,7 +2,6 @@
 /* The state folder: one small file a move, synced before what it says is acted upon. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -63,27 +62,48 @@ static void clean_text(char *text)
 			*text = '?';
 }
 
+static void read_boot(char out[static MOVESTATE_BOOT_TEXT])
+{
+	char text[64];
+	ssize_t n = io_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", text, sizeof(text));
+
+	text[n > 0 ? strcspn(text, "\n") : 0] = '\0';
+	text_copy(out, MOVESTATE_BOOT_TEXT, text);
+}
+
+static int put_text(const struct movestate *state, char *text, size_t cap)
+{
+	return snprintf(
+		text, cap,
+		"baton-move 2\nid %s\nrole %s\nstage %s\npid %d\npid-start %llu\ncomm %s\n"
+		"peer %s\ntoken %s\ndial %s\nlisten %s\nboot %s\nfreezer %s\nreason %s\n"
+		"fingerprint %s\nmode %s\nengine %d\nbegun %lld\nchanged %lld\nend\n",
+		state->id, state->source ? "source" : "target", movestate_stage_name(state->stage),
+		state->pid, (unsigned long long)state->pid_start, state->comm, state->peer,
+		state->token, state->dial, state->listen, state->boot, state->freezer,
+		state->reason, state->fingerprint, state->mode, state->engine,
+		(long long)state->begun_s, (long long)state->changed_s);
+}
+
 int movestate_write(struct movestate *state, enum move_stage stage)
 {
 	enum move_stage before = state->stage;
 	char text[MOVESTATE_FILE_MAX], name[64];
 	int len, err;
 
+	err = state->lock_fd > 0 ? 0 : movestate_lock(state);
+	if (err)
+		return err;
 	clean_text(state->comm);
 	clean_text(state->peer);
+	clean_text(state->reason);
 	state->stage = stage;
 	state->engine = getpid();
 	state->changed_s = time(NULL);
 	if (!state->begun_s)
 		state->begun_s = state->changed_s;
-	len = snprintf(
-		text, sizeof(text),
-		"baton-move 1\nid %s\nrole %s\nstage %s\npid %d\npid-start %llu\ncomm %s\n"
-		"peer %s\nfingerprint %s\nmode %s\nengine %d\nbegun %lld\nchanged %lld\nend\n",
-		state->id, state->source ? "source" : "target", movestate_stage_name(stage),
-		state->pid, (unsigned long long)state->pid_start, state->comm, state->peer,
-		state->fingerprint, state->mode, state->engine, (long long)state->begun_s,
-		(long long)state->changed_s);
+	read_boot(state->boot);
+	len = put_text(state, text, sizeof(text));
 	movestate_file_name(state, "move", name, sizeof(name));
 	err = io_replace_file(folder_fd, name, 0600, text, (size_t)len);
 	if (err) {
@@ -96,17 +116,107 @@ int movestate_write(struct movestate *state, enum move_stage stage)
 	return 0;
 }
 
-void movestate_remove(const struct movestate *state)
+void movestate_remove(struct movestate *state)
 {
 	char name[64];
 
-	if (folder_fd < 0 || !state->written)
+	if (folder_fd < 0)
 		return;
-	movestate_file_name(state, "stat", name, sizeof(name));
-	unlinkat(folder_fd, name, 0);
-	movestate_file_name(state, "move", name, sizeof(name));
-	if (!unlinkat(folder_fd, name, 0))
-		fsync(folder_fd);
+	if (state->written) {
+		movestate_file_name(state, "stat", name, sizeof(name));
+		unlinkat(folder_fd, name, 0);
+		movestate_file_name(state, "move", name, sizeof(name));
+		if (!unlinkat(folder_fd, name, 0))
+			fsync(folder_fd);
+	}
+	if (state->lock_fd > 0) {
+		movestate_file_name(state, "lock", name, sizeof(name));
+		unlinkat(folder_fd, name, 0);
+		close(state->lock_fd);
+		state->lock_fd = 0;
+	}
+}
+
+/* ---- who works on it ---- */
+
+/* Opens and locks a file of the folder. The descriptor, -EBUSY when another process has it, -errno. */
+static int lock_file(const char *name)
+{
+	struct stat st;
+	int fd, err;
+
+	do {
+		fd = openat(folder_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (fd < 0) {
+			err = errno;
+			return log_fail(err,
+					"state folder %s: making %s: %s; make room there or use "
+					"--state DIR",
+					folder_path, name, strerror(err));
+		}
+		if (flock(fd, LOCK_EX | LOCK_NB)) {
+			err = errno == EWOULDBLOCK ? EBUSY : errno;
+			close(fd);
+			return -err;
+		}
+		/* The former holder may have removed the file between our open and our lock. */
+		if (!fstat(fd, &st) && st.st_nlink)
+			return fd;
+		close(fd);
+	} while (true);
+}
+
+int movestate_lock(struct movestate *state)
+{
+	char name[64];
+	int fd;
+
+	movestate_file_name(state, "lock", name, sizeof(name));
+	fd = lock_file(name);
+	if (fd < 0)
+		return log_fail(-fd, "move %s: another process works on it; see: baton status",
+				state->id);
+	state->lock_fd = fd;
+	return 0;
+}
+
+bool movestate_is_held(int folder, const struct movestate *state)
+{
+	char name[64];
+	bool held;
+	int fd;
+
+	movestate_file_name(state, "lock", name, sizeof(name));
+	fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return false;
+	held = flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+	close(fd);
+	return held;
+}
+
+bool movestate_is_of_another_boot(const struct movestate *state)
+{
+	char boot[MOVESTATE_BOOT_TEXT];
+
+	read_boot(boot);
+	return strcmp(boot, state->boot) != 0;
+}
+
+bool movestate_process_lives(const struct movestate *state)
+{
+	int fd = movestate_is_of_another_boot(state) ? -1 : proc_open(state->pid);
+	struct proc_status status;
+	int64_t start = -1;
+	bool lives;
+
+	if (fd < 0)
+		return false;
+	lives = !proc_status(fd, &status) && status.state != 'Z' && status.state != 'X' &&
+		!proc_stat_field(fd, PROC_STAT_STARTTIME, &start) &&
+		(!state->pid_start || (uint64_t)start == state->pid_start);
+	close(fd);
+	return lives;
 }
 
 /* Replaces a file without sync. Readers see the old or the new one. Best effort. */
@@ -150,65 +260,102 @@ void movestate_count(const struct movestate *state, const struct movestate_count
 	replace_unsynced(name, text, (size_t)len);
 }
 
-int movestate_find_pid(pid_t pid)
+int movestate_each(int folder, int (*fn)(void *data, struct movestate *state), void *data)
 {
 	struct dir_reader reader;
 	struct movestate state;
 	const char *name;
-	int64_t start = -1;
-	int fd, err;
+	int err;
 
-	fd = proc_open(pid);
-	if (fd >= 0) {
-		proc_stat_field(fd, PROC_STAT_STARTTIME, &start);
-		close(fd);
-	}
-	err = dir_reader_open(&reader, folder_fd, ".");
+	err = dir_reader_open(&reader, folder, ".");
 	if (err)
 		return log_fail(-err, "state folder %s: %s", folder_path, strerror(-err));
-	while (dir_reader_next(&reader, &name, NULL) > 0) {
+	while (!err && dir_reader_next(&reader, &name, NULL) > 0) {
 		size_t len = strlen(name);
 
-		if (len < 5 || strcmp(name + len - 5, ".move") ||
-		    movestate_read(folder_fd, name, &state))
-			continue;
-		/* One that was only offered by a baton that died left nothing behind. */
-		if (!state.source || state.pid != pid || (int64_t)state.pid_start != start ||
-		    state.stage == STAGE_OFFERED)
-			continue;
-		err = log_fail(EBUSY,
-			       "pid %d is already being moved (move %s, %s); see: baton status",
-			       pid, state.id, movestate_stage_name(state.stage));
-		break;
+		if (len > 5 && !strcmp(name + len - 5, ".move") &&
+		    !movestate_read(folder, name, &state))
+			err = fn(data, &state);
 	}
 	dir_reader_close(&reader);
 	return err;
 }
 
+struct search {
+	pid_t pid;
+	const char *id;
+	struct movestate *found;
+	unsigned int nr;
+};
+
+static int match_pid(void *data, struct movestate *state)
+{
+	struct search *search = data;
+
+	/* One that was only offered by a baton that died left nothing behind. */
+	if (!state->source || state->pid != search->pid || state->stage == STAGE_OFFERED ||
+	    !movestate_process_lives(state))
+		return 0;
+	if (movestate_is_held(folder_fd, state))
+		return log_fail(EBUSY,
+				"pid %d is already being moved (move %s, %s); see: baton status",
+				state->pid, state->id, movestate_stage_name(state->stage));
+	*search->found = *state;
+	search->nr++;
+	return 0;
+}
+
+int movestate_find_pid(pid_t pid, struct movestate *found)
+{
+	struct search search = {.pid = pid, .found = found};
+	int err = movestate_each(folder_fd, match_pid, &search);
+
+	return err ? err : search.nr ? 0 : -ENOENT;
+}
+
+static int match_id(void *data, struct movestate *state)
+{
+	struct search *search = data;
+
+	if (strncmp(state->id, search->id, strlen(search->id)) != 0)
+		return 0;
+	*search->found = *state;
+	search->nr++;
+	return 0;
+}
+
+int movestate_find_id(const char *text, struct movestate *found)
+{
+	struct search search = {.id = text, .found = found};
+	int err = movestate_each(folder_fd, match_id, &search);
+
+	if (err)
+		return err;
+	if (!search.nr || !text[0])
+		return log_fail(ENOENT, "there is no move %s here; see: baton status", text);
+	if (search.nr > 1)
+		return log_fail(EEXIST, "%u moves begin with %s; see: baton status", search.nr,
+				text);
+	return 0;
+}
+
+static int sweep_one(void *data, struct movestate *state)
+{
+	(void)data;
+	/* Before COMMITTED and READY the process runs on, and what was built died with its engine. */
+	if (state->stage != STAGE_OFFERED && state->stage != STAGE_BUILDING)
+		return 0;
+	if (movestate_is_held(folder_fd, state) || movestate_lock(state))
+		return 0;
+	state->written = true;
+	movestate_remove(state);
+	return 0;
+}
+
 void movestate_sweep(void)
 {
-	struct dir_reader reader;
-	struct movestate state;
-	const char *name;
-
-	if (dir_reader_open(&reader, folder_fd, "."))
-		return;
-	while (dir_reader_next(&reader, &name, NULL) > 0) {
-		size_t len = strlen(name);
-
-		if (len < 5 || strcmp(name + len - 5, ".move") ||
-		    movestate_read(folder_fd, name, &state))
-			continue;
-		/* Before COMMITTED and STARTED the process runs on, and what was built died with its
-		 * engine. */
-		if (state.stage != STAGE_OFFERED && state.stage != STAGE_BUILDING)
-			continue;
-		if (state.engine <= 0 || !kill(state.engine, 0) || errno != ESRCH)
-			continue;
-		state.written = true;
-		movestate_remove(&state);
-	}
-	dir_reader_close(&reader);
+	movestate_each(folder_fd, sweep_one, NULL);
+	log_reason_clear();
 }
 
 /* The lock of this process: a descriptor that is never closed, and its name. */
@@ -216,30 +363,13 @@ static char lock_name[32];
 
 int movestate_lock_pid(pid_t pid)
 {
-	struct stat st;
-	int fd, err;
+	int fd;
 
 	snprintf(lock_name, sizeof(lock_name), "pid-%d.lock", pid);
-	do {
-		fd = openat(folder_fd, lock_name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-		if (fd < 0) {
-			err = errno;
-			return log_fail(err,
-					"state folder %s: making %s: %s; make room there or use "
-					"--state DIR",
-					folder_path, lock_name, strerror(err));
-		}
-		if (flock(fd, LOCK_EX | LOCK_NB)) {
-			err = errno == EWOULDBLOCK ? EBUSY : errno;
-			close(fd);
-			return log_fail(err, "pid %d is already being moved; see: baton status",
-					pid);
-		}
-		/* The former holder may have removed the file between our open and our lock. */
-		if (!fstat(fd, &st) && st.st_nlink)
-			return 0;
-		close(fd);
-	} while (true);
+	fd = lock_file(lock_name);
+	if (fd == -EBUSY)
+		return log_fail(EBUSY, "pid %d is already being moved; see: baton status", pid);
+	return fd < 0 ? fd : 0;
 }
 
 void movestate_unlock_pid(void)
@@ -247,4 +377,30 @@ void movestate_unlock_pid(void)
 	if (lock_name[0])
 		unlinkat(folder_fd, lock_name, 0);
 	lock_name[0] = '\0';
+}
+
+static struct {
+	char name[48];
+	int fd;
+} door = {.fd = -1};
+
+int movestate_lock_door(const char *name)
+{
+	snprintf(door.name, sizeof(door.name), "%s.lock", name);
+	door.fd = lock_file(door.name);
+	return door.fd < 0 ? door.fd : 0;
+}
+
+void movestate_close_door_lock(void)
+{
+	if (door.fd >= 0)
+		close(door.fd);
+	door.fd = -1;
+}
+
+void movestate_unlock_door(void)
+{
+	if (door.fd >= 0)
+		unlinkat(folder_fd, door.name, 0);
+	movestate_close_door_lock();
 }

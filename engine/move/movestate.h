@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state folder: what survives this process. For each move and role one small text file
- * `<id>-<role>.move`, replaced atomically and synced at every stage that matters, and beside it
- * `<id>-<role>.stat`, counters for `baton status`, never synced. Both hold lines "key value".
+ * The state folder: what survives a process. For each move and role one small text file
+ * `<id>-<role>.move`, replaced atomically and synced before what depends on it is said, and beside it
+ * `<id>-<role>.stat`, counters for `baton status`, never synced, and `<id>-<role>.lock`, locked by
+ * whoever works on the move. The first two hold lines "key value".
  *
- *     source   frozen -> committed -> serving -> drained -> (removed)
+ *     source   offered -> committed -> serving -> drained -> (removed)
  *     target   building -> ready -> started -> complete -> (removed)
  */
 #ifndef BATON_MOVESTATE_H
@@ -16,19 +17,19 @@
 #include <sys/types.h>
 
 #define MOVESTATE_ID_BYTES 8
-#define MOVESTATE_FILE_MAX 1024 /* bytes of a file */
+#define MOVESTATE_FILE_MAX 2048 /* bytes of a file */
+#define MOVESTATE_BOOT_TEXT 37
 #define MOVESTATE_ID_TEXT (2 * MOVESTATE_ID_BYTES + 1)
 
 enum move_stage {
-	STAGE_OFFERED, /* both: nothing is stopped, nothing is built */
-	STAGE_FROZEN,
-	STAGE_COMMITTED,
-	STAGE_SERVING,
-	STAGE_DRAINED,
-	STAGE_BUILDING,
-	STAGE_READY,
-	STAGE_STARTED,
-	STAGE_COMPLETE,
+	STAGE_OFFERED,   /* source: nothing was handed over; it runs here */
+	STAGE_COMMITTED, /* source: the target may run it */
+	STAGE_SERVING,   /* source: the target was seen to run it */
+	STAGE_DRAINED,   /* source: the target has all of it */
+	STAGE_BUILDING,  /* target: nobody has been told of what is being built */
+	STAGE_READY,     /* target: the source may have committed; it has not run */
+	STAGE_STARTED,   /* target: it runs, or did */
+	STAGE_COMPLETE,  /* target: it has all its memory */
 	STAGE_NR,
 };
 
@@ -40,12 +41,19 @@ struct movestate {
 		pid_start; /* start time in clock ticks (/proc/PID/stat), against a pid used again */
 	char comm[20];
 	char peer[64];        /* address */
+	char token[33];       /* of the link, hexadecimal */
+	char dial[80];        /* the peer's HOST:PORT when we dial; "" when we listen */
+	char listen[64];      /* source of dump --serve: where; else "" */
+	char boot[MOVESTATE_BOOT_TEXT]; /* of the system that wrote it: pids mean nothing in another */
+	char freezer[256];              /* source: control group that holds it still; "" */
+	char reason[200];               /* why it does not go on; "" */
 	char fingerprint[65]; /* of the peer's certificate, hexadecimal */
 	char mode[12];
 	enum move_stage stage;
 	pid_t engine;               /* the baton process that works on it */
 	int64_t begun_s, changed_s; /* CLOCK_REALTIME */
 	bool written;               /* by us: its files are ours to remove; not kept in the file */
+	int lock_fd;                /* while we work on it; 0: we do not; not kept in the file */
 };
 
 /* Counters as they are shown; a zero pages_total means unknown. */
@@ -67,8 +75,8 @@ int movestate_folder(void);
  */
 int movestate_write(struct movestate *state, enum move_stage stage);
 
-/* Removes both files of a move, if movestate_write made them. */
-void movestate_remove(const struct movestate *state);
+/* Removes the files of a move, if movestate_write made them, and gives its lock back. */
+void movestate_remove(struct movestate *state);
 
 /* Replaces the counters, without sync; at most every 200 ms, else it does nothing. */
 void movestate_count(const struct movestate *state, const struct movestate_counters *counters);
@@ -79,15 +87,39 @@ int movestate_read(int folder, const char *name, struct movestate *state);
 void movestate_read_counters(int folder, const struct movestate *state,
 			     struct movestate_counters *counters);
 
-/* -EBUSY, with the reason said, when the folder holds a move of this very process. */
-int movestate_find_pid(pid_t pid);
+/* Takes the move for us, until movestate_remove or the end of all that have our descriptors. -EBUSY:
+ * another process works on it. movestate_write does it by itself. */
+int movestate_lock(struct movestate *state);
+/* True when a living process works on it. */
+bool movestate_is_held(int folder, const struct movestate *state);
+/* True when the system was booted since it was written: no process that it names is there any more. */
+bool movestate_is_of_another_boot(const struct movestate *state);
+/* True when the very process that it names is there (not a zombie). */
+bool movestate_process_lives(const struct movestate *state);
 
-/* Removes what batons that died left of moves in which nothing was committed yet. */
+/* Calls `fn` for each move in the folder until it returns non-zero, which is passed on. */
+int movestate_each(int folder, int (*fn)(void *data, struct movestate *state), void *data);
+
+/*
+ * A move of this very process, as its source, that was committed. 0 with *found; -ENOENT: none; -EBUSY,
+ * with the reason said: somebody works on it.
+ */
+int movestate_find_pid(pid_t pid, struct movestate *found);
+/* The move whose id begins with `text`: -ENOENT, -EEXIST (more than one), each with its reason. */
+int movestate_find_id(const char *text, struct movestate *found);
+
+/* Removes what batons that died left of moves in which nothing was handed over. */
 void movestate_sweep(void);
 
 /* Locks a pid against a second move while this process lives. -EBUSY: it is being moved. */
 int movestate_lock_pid(pid_t pid);
 void movestate_unlock_pid(void);
+
+/* Locks the name of a socket in the folder while this process lives. -EBUSY: another one has it. */
+int movestate_lock_door(const char *door);
+void movestate_unlock_door(void);
+/* In a child: the lock is its parent's alone. */
+void movestate_close_door_lock(void);
 
 const char *movestate_stage_name(enum move_stage stage);
 

@@ -10,7 +10,7 @@
 #include "lib/text.h"
 
 static const char *const stage_names[STAGE_NR] = {
-	[STAGE_OFFERED] = "offered", [STAGE_FROZEN] = "frozen",   [STAGE_COMMITTED] = "committed",
+	[STAGE_OFFERED] = "offered", [STAGE_COMMITTED] = "committed",
 	[STAGE_SERVING] = "serving", [STAGE_DRAINED] = "drained", [STAGE_BUILDING] = "building",
 	[STAGE_READY] = "ready",     [STAGE_STARTED] = "started", [STAGE_COMPLETE] = "complete",
 };
@@ -55,6 +55,12 @@ static const struct field move_fields[] = {
 	FIELD("pid-start ", FIELD_U64, movestate, pid_start),
 	FIELD("comm ", FIELD_TEXT, movestate, comm),
 	FIELD("peer ", FIELD_TEXT, movestate, peer),
+	FIELD("token ", FIELD_TEXT, movestate, token),
+	FIELD("dial ", FIELD_TEXT, movestate, dial),
+	FIELD("listen ", FIELD_TEXT, movestate, listen),
+	FIELD("boot ", FIELD_TEXT, movestate, boot),
+	FIELD("freezer ", FIELD_TEXT, movestate, freezer),
+	FIELD("reason ", FIELD_TEXT, movestate, reason),
 	FIELD("fingerprint ", FIELD_TEXT, movestate, fingerprint),
 	FIELD("mode ", FIELD_TEXT, movestate, mode),
 	FIELD("engine ", FIELD_S32, movestate, engine),

@@ -107,18 +107,28 @@ void slot_drop_oldest(void)
 /* Reads what a worker tells. */
 void slot_hear_worker(struct slot *slot)
 {
-	char what;
+	char what[1 + ROUTE_TOKEN_BYTES + SOCKET_NAME_MAX];
+	ssize_t got;
 
-	while (recv(slot->fd, &what, 1, MSG_DONTWAIT) == 1) {
-		if (what == LINK_TELL_KNOWN) {
+	while ((got = recv(slot->fd, what, sizeof(what), MSG_DONTWAIT)) > 0) {
+		if (what[0] == LINK_TELL_KNOWN) {
 			slot->kind = SLOT_MOVE;
 			slot->deadline_ms = INT64_MAX;
-		} else if (what == LINK_TELL_ACCEPTED) {
+		} else if (what[0] == LINK_TELL_ACCEPTED) {
 			slot->accepted = true;
-		} else if (what >= '0' && what < '0' + ROUTE_LANES) {
-			slot->wants |= (uint8_t)(1u << (what - '0'));
+		} else if (what[0] == LINK_TELL_ENDED && got == 2) {
+			slot->told = true;
+			slot->outcome = (uint8_t)what[1];
+		} else if (what[0] == LINK_TELL_MOVE && got == (ssize_t)sizeof(what)) {
+			memcpy(slot->token, what + 1, sizeof(slot->token));
+			what[sizeof(what) - 1] = '\0';
+			text_copy(slot->peer, sizeof(slot->peer), what + 1 + ROUTE_TOKEN_BYTES);
+			log_info("the move from %s goes on here", slot->peer);
+		} else if (what[0] >= '0' && what[0] < '0' + ROUTE_LANES) {
+			slot->wants |= (uint8_t)(1u << (what[0] - '0'));
 		}
 	}
+	slot->closed |= got == 0 || (errno != EAGAIN && errno != EINTR);
 }
 
 struct slot *slot_find_worker(const uint8_t *token)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 struct supervisor {
 	const struct supervise_options *options;
 	int listen_fd;
+	int door_fd; /* -1: none */
 	bool leaving; /* no new moves */
 	bool once_ended;
 	enum outcome once_outcome;
@@ -45,7 +47,7 @@ static void on_child(int signal)
 
 int supervise_init(void)
 {
-	polls = arena_alloc(ARENA_TABLES, (NR_SLOTS + 1) * sizeof(*polls), 16);
+	polls = arena_alloc(ARENA_TABLES, (NR_SLOTS + 2) * sizeof(*polls), 16);
 	return polls ? slot_init() : -ENOMEM;
 }
 
@@ -62,6 +64,9 @@ be_worker(const struct supervisor *s, int connection, int channel, const struct 
 		if (slots[i].kind != SLOT_FREE)
 			close(slots[i].fd);
 	close(s->listen_fd);
+	if (s->door_fd >= 0)
+		close(s->door_fd);
+	movestate_close_door_lock();
 	signal(SIGCHLD, SIG_DFL);
 	/* Ctrl-C reaches the whole group: a move that nobody may undo here must not die of it. */
 	if (options->pass_signals) {
@@ -74,6 +79,8 @@ be_worker(const struct supervisor *s, int connection, int channel, const struct 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	link_accept(options->link, connection, channel, peer, route->token);
+	options->link->door = options->door;
+	options->link->door_folder = movestate_folder();
 	_exit((int)options->work(options->link, options->data));
 }
 
@@ -109,32 +116,43 @@ static void start_worker(struct supervisor *s, struct slot *slot, const struct r
 	slot->deadline_ms = clock_deadline_ms(2 * CONFIG_HANDSHAKE_TIMEOUT_MS);
 }
 
+static void end_slot(struct supervisor *s, struct slot *slot)
+{
+	if (slot->accepted && !s->once_ended) {
+		s->once_ended = s->options->once;
+		s->once_outcome = slot->told ? (enum outcome)slot->outcome : OUTCOME_FAILED;
+	}
+	slot_free(slot);
+}
+
+static void hear_end(struct supervisor *s, struct slot *slot, int status)
+{
+	slot_hear_worker(slot);
+	slot->worker = 0;
+	if (!slot->told && WIFEXITED(status)) {
+		slot->told = true;
+		slot->outcome = (uint8_t)WEXITSTATUS(status);
+	}
+	/* The keeper was our child; the worker goes on without it. */
+	if (WIFSIGNALED(status) && !slot->closed)
+		return;
+	if (WIFSIGNALED(status) && slot->kind == SLOT_MOVE)
+		log_error("both processes of the move from %s were killed; see: baton status",
+			  slot->peer);
+	if (WIFSIGNALED(status))
+		movestate_sweep();
+	end_slot(s, slot);
+}
+
 static void reap_workers(struct supervisor *s)
 {
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		for (unsigned int i = 0; i < NR_SLOTS; i++) {
-			struct slot *slot = &slots[i];
-
-			if (slot->kind <= SLOT_CALLER || slot->worker != pid)
-				continue;
-			slot_hear_worker(slot);
-			if (WIFSIGNALED(status) && slot->kind == SLOT_MOVE)
-				log_error("the worker of the move from %s died of signal %d",
-					  slot->peer, WTERMSIG(status));
-			if (WIFSIGNALED(status))
-				movestate_sweep();
-			if (slot->accepted && !s->once_ended) {
-				s->once_ended = s->options->once;
-				s->once_outcome = WIFEXITED(status)
-							  ? (enum outcome)WEXITSTATUS(status)
-							  : OUTCOME_FAILED;
-			}
-			slot_free(slot);
-		}
-	}
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		for (unsigned int i = 0; i < NR_SLOTS; i++)
+			if (slots[i].kind > SLOT_CALLER && slots[i].worker == pid)
+				hear_end(s, &slots[i], status);
 }
 
 /* ---- callers ---- */
@@ -220,6 +238,50 @@ static void accept_caller(struct supervisor *s)
 	slot_drop_oldest();
 }
 
+/* ---- moves whose supervisor has died come to us through the door ---- */
+
+static int open_door(struct supervisor *s)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const char *door = s->options->door;
+	int err;
+
+	s->door_fd = -1;
+	if (!door)
+		return 0;
+	/* One at a time: whoever has the lock has the door. */
+	err = movestate_lock_door(door);
+	if (err == -EBUSY)
+		log_warn("another baton listens for this state folder; if it dies, this one does "
+			 "not take its moves over");
+	if (err)
+		return err == -EBUSY ? 0 : err;
+	unlinkat(movestate_folder(), door, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s",
+		 movestate_folder(), door);
+	s->door_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (s->door_fd < 0 || bind(s->door_fd, (struct sockaddr *)&address, sizeof(address)) ||
+	    listen(s->door_fd, CONFIG_MAX_CONNECTIONS))
+		return log_fail(errno, "state folder: %s cannot be made: %s", door,
+				strerror(errno));
+	return 0;
+}
+
+static void accept_move(struct supervisor *s)
+{
+	int fd = accept4(s->door_fd, NULL, NULL, SOCK_CLOEXEC);
+	struct slot *slot = fd < 0 ? NULL : slot_find_free();
+
+	if (!slot) {
+		if (fd >= 0)
+			close(fd);
+		return;
+	}
+	*slot = (struct slot){
+		.kind = SLOT_MOVE, .fd = fd, .accepted = true, .deadline_ms = INT64_MAX};
+	slot_hear_worker(slot);
+}
+
 /* ---- the loop ---- */
 
 static int write_port_file(const char *path, uint16_t port)
@@ -265,6 +327,9 @@ static int begin(struct supervisor *s, sigset_t *unblocked)
 	sigaction(SIGINT, &leave, NULL);
 	sigaction(SIGCHLD, &child, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	err = open_door(s);
+	if (err)
+		return err;
 	if (s->options->port_file) {
 		err = write_port_file(s->options->port_file, port);
 		if (err)
@@ -331,8 +396,15 @@ static void serve_events(struct supervisor *s)
 			hear_caller(s, &slots[i]);
 		} else if (slots[i].kind > SLOT_CALLER) {
 			slot_hear_worker(&slots[i]);
-			/* A dead worker is reaped by SIGCHLD; its channel would wake us for ever. */
-			if (polls[i + 1].revents & (POLLHUP | POLLERR)) {
+			if (slots[i].closed && !slots[i].worker) {
+				/* Nobody tells of its end but its channel. */
+				if (!slots[i].told)
+					log_error("all processes of the move from %s were killed; "
+						  "see: baton status",
+						  slots[i].peer);
+				end_slot(s, &slots[i]);
+			} else if (polls[i + 1].revents & (POLLHUP | POLLERR)) {
+				/* Reaped by SIGCHLD; its channel would wake us for ever. */
 				close(slots[i].fd);
 				slots[i].fd = -1;
 			}
@@ -340,11 +412,13 @@ static void serve_events(struct supervisor *s)
 	}
 	if (polls[0].revents)
 		accept_caller(s);
+	if (polls[NR_SLOTS + 1].revents)
+		accept_move(s);
 }
 
 enum outcome supervise_run(const struct supervise_options *options)
 {
-	struct supervisor s = {.options = options, .listen_fd = -1};
+	struct supervisor s = {.options = options, .listen_fd = -1, .door_fd = -1};
 	sigset_t unblocked;
 	int err;
 
@@ -358,7 +432,8 @@ enum outcome supervise_run(const struct supervise_options *options)
 		polls[0] = (struct pollfd){s.listen_fd, POLLIN, 0};
 		for (unsigned int i = 0; i < NR_SLOTS; i++)
 			polls[i + 1] = (struct pollfd){slots[i].fd, POLLIN, 0};
-		err = ppoll(polls, NR_SLOTS + 1, timeout_ms < 0 ? NULL : &wait, &unblocked);
+		polls[NR_SLOTS + 1] = (struct pollfd){s.door_fd, POLLIN, 0};
+		err = ppoll(polls, NR_SLOTS + 2, timeout_ms < 0 ? NULL : &wait, &unblocked);
 		if (leave_signal)
 			leave(&s);
 		if (err > 0)
@@ -366,5 +441,8 @@ enum outcome supervise_run(const struct supervise_options *options)
 		reap_workers(&s);
 	}
 	close(s.listen_fd);
+	if (s.door_fd >= 0)
+		unlinkat(movestate_folder(), options->door, 0);
+	movestate_unlock_door();
 	return s.once_ended ? s.once_outcome : OUTCOME_DONE;
 }

@@ -13,6 +13,7 @@
 struct supervise_options {
 	const char *listen;    /* ADDR:PORT, see socket_listen */
 	const char *port_file; /* NULL: none */
+	const char *door;      /* name of a socket in the state folder, see link.h; NULL: none */
 	bool once;             /* ends after one move that was accepted, with its outcome */
 	bool pass_signals;     /* SIGTERM and SIGINT go to the workers, which may undo their move */
 	struct link *link;     /* initialised; the worker's, ready for link_open */

@@ -6,6 +6,7 @@
 #include "engine/paging/uffd.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/io.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -224,6 +225,12 @@ bool pager_is_needed(struct pager *p)
 	return p->nr_spaces != 0;
 }
 
+int pager_take_over(struct pager *p)
+{
+	p->faults = p->bulk = NULL;
+	return 0;
+}
+
 static int check_link(struct pager *p, int64_t now_ms)
 {
 	struct frame ping = {.type = FRAME_PING};
@@ -258,6 +265,7 @@ static int run_tick(struct pager *p, pager_tick_fn *tick, void *data)
 static int wait_for_work(struct pager *p, struct pollfd *fds, int timeout_ms)
 {
 	bool room = p->nr_faults < PAGER_FAULTS;
+	int err;
 
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		int fd = p->spaces[i].uffd;
@@ -274,9 +282,8 @@ static int wait_for_work(struct pager *p, struct pollfd *fds, int timeout_ms)
 		fds[PAGER_SPACES + 1].events |= POLLOUT;
 	if (lane_has_pending(p->faults) || lane_has_pending(p->bulk))
 		timeout_ms = 0;
-	if (poll(fds, PAGER_SPACES + 2, timeout_ms) < 0 && errno != EINTR)
-		return log_fail(errno, "cannot poll: %s", strerror(errno));
-	return 0;
+	err = io_poll(fds, PAGER_SPACES + 2, timeout_ms);
+	return err < 0 && err != -EINTR ? log_fail(-err, "cannot poll: %s", strerror(-err)) : 0;
 }
 
 static int pager_loop(struct pager *p, pager_tick_fn *tick, void *data)

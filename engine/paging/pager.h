@@ -40,6 +40,9 @@ int pager_attach(struct pager *pager, int uffd);
  * that was killed, and before the next one. */
 void pager_reset(struct pager *pager);
 
+/* In place of a process that died: what it had in the arena's tables is ours. Between two runs. 0. */
+int pager_take_over(struct pager *pager);
+
 /*
  * Called often while filling (at least every 200 ms): progress, and may ask to stop by returning
  * non-zero, which pager_run passes on.

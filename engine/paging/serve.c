@@ -6,6 +6,7 @@
 #include "engine/paging/source.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/io.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -282,6 +283,7 @@ static int wait_for_work(struct serve *s, struct lane *faults, struct lane *bulk
 {
 	struct pollfd fds[2] = {{.fd = faults->fd, .events = POLLIN},
 				{.fd = bulk->fd, .events = POLLIN}};
+	int err;
 
 	/* With an answer that waits for room, what comes in has to wait, too. */
 	if (faults->tx_len > faults->tx_sent)
@@ -294,9 +296,8 @@ static int wait_for_work(struct serve *s, struct lane *faults, struct lane *bulk
 	    (lane_has_room(bulk, PING_MAX) && lane_has_pending(bulk)) ||
 	    can_go_on(s, faults, bulk, max_rate_mib_s))
 		return 0;
-	if (poll(fds, 2, wait_ms(s, max_rate_mib_s)) < 0 && errno != EINTR)
-		return -errno;
-	return 0;
+	err = io_poll(fds, 2, wait_ms(s, max_rate_mib_s));
+	return err < 0 && err != -EINTR ? err : 0;
 }
 
 static int serve_tick(struct serve *s, serve_tick_fn *tick, void *data)

@@ -307,6 +307,12 @@ void dump_release(struct dump *d)
 	dump_close(d);
 }
 
+int dump_find(struct dump *d, pid_t pid)
+{
+	d->leader_open = false;
+	return open_process(d, pid);
+}
+
 int dump_take_over(struct dump *d)
 {
 	int err = freeze_take_over(d->freeze, d->pid);

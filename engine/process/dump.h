@@ -27,6 +27,9 @@ int dump_describe(struct dump *d, struct lane *out);
 
 void dump_release(struct dump *d);
 
+/* A process that stands still, for reading its memory and for its end. -ESRCH, -errno with log_fail. */
+int dump_find(struct dump *d, pid_t pid);
+
 /*
  * In place of an engine that died after it had held the process: takes it over as it stands, described,
  * for dump_release. -ESRCH, -EPERM with log_fail.

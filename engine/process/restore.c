@@ -6,6 +6,7 @@
 #include "engine/process/restart.h"
 #include "engine/state/creds.h"
 #include "lib/arena.h"
+#include "lib/fault.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 #include "transport/message.h"
@@ -283,17 +284,50 @@ static void restore_close(struct restore *r)
 	r->nr_threads = 0;
 }
 
-int restore_start(struct restore *r)
+/*
+ * Takes the pending SIGSTOP away without a SIGCONT: the leader meets it before it has run an
+ * instruction, and goes on without it. Other signals have to wait for that.
+ */
+static void take_stop_back(const struct restore *r)
+{
+	uint64_t all = ~0ULL, mask = r->leader_mask;
+	pid_t tid = r->tids[0];
+	int status, err;
+
+	ptrace(PTRACE_SETSIGMASK, tid, sizeof(all), &all);
+	do {
+		ptrace(PTRACE_CONT, tid, 0, 0);
+		err = remote_wait_stop(tid, &status, -1);
+	} while (!err && WSTOPSIG(status) != SIGSTOP);
+	ptrace(PTRACE_SETSIGMASK, tid, sizeof(mask), &mask);
+}
+
+int restore_start(struct restore *r, struct restore_start *start)
 {
 	unsigned int i;
 
-	/* First nobody dies with us any more, then they run. */
+	/* A thread that our death lets go stops then, before it has run an instruction. */
+	kill(r->pid, SIGSTOP);
 	for (i = 0; i < r->nr_threads; i++)
 		ptrace(PTRACE_SETOPTIONS, r->tids[i], 0, 0);
-	if (r->stopped)
-		kill(r->pid, SIGSTOP);
-	for (i = r->nr_threads; i-- > 0;)
+	start->released = true;
+	if (!r->stopped)
+		take_stop_back(r);
+	for (i = r->nr_threads; i-- > 0;) {
 		ptrace(PTRACE_DETACH, r->tids[i], 0, 0);
+		if (i == r->nr_threads / 2)
+			(void)fault_point(FAULT_RESTORE_START);
+	}
+	start->done = true;
+	restore_close(r);
+	return 0;
+}
+
+int restore_go_on(struct restore *r, struct restore_start *start)
+{
+	if (!start->done && !r->stopped)
+		kill(r->pid, SIGCONT);
+	start->done = true;
 	restore_close(r);
 	return 0;
 }

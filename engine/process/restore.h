@@ -29,8 +29,20 @@ int restore_finish(struct restore *r, int *uffd);
 typedef int restore_lazy_fn(void *data, uint64_t start, uint64_t end);
 void restore_on_lazy(struct restore *r, restore_lazy_fn *fn, void *data);
 
-/* Lets it run: detaches every thread. After this it is no longer ours to kill. */
-int restore_start(struct restore *r);
+/* How far the process was let go; kept where whoever comes after us finds it. */
+struct restore_start {
+	bool released; /* no longer ours to discard: it runs, or stands in group-stop and shall run */
+	bool done;
+};
+
+/*
+ * Lets it run. If we die before `start->released` it is killed and has not run; if we die after, it is
+ * not: then restore_go_on finds it running, or stopped.
+ */
+int restore_start(struct restore *r, struct restore_start *start);
+
+/* In place of a process that died in or after restore_start: what is left of that. 0, -ESRCH. */
+int restore_go_on(struct restore *r, struct restore_start *start);
 
 /* Kills what was built. Safe in every state before restore_start. */
 void restore_discard(struct restore *r);

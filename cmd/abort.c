@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* baton abort: end a move by an operator's decision, with the part of it that is on this device. */
+#include <errno.h>
+#include <signal.h>
+
+#include "cmd/session.h"
+#include "lib/log.h"
+
+#define ALLOWED (OPTION_BIT(OPTION_KEYS) | OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_KILL))
+
+/* Somebody works on it: it is asked to undo what can still be undone. */
+static int ask_worker(const struct movestate *state)
+{
+	if (!state->source || state->stage != STAGE_OFFERED) {
+		log_error("move %s is %s, and pid %d works on it: it cannot be undone any more",
+			  state->id, movestate_stage_name(state->stage), state->engine);
+		return OUTCOME_REFUSED;
+	}
+	if (kill(state->engine, SIGTERM)) {
+		log_error("move %s: pid %d cannot be told to undo it", state->id, state->engine);
+		return OUTCOME_FAILED;
+	}
+	log_info("move %s is being undone; pid %d runs on here", state->id, state->pid);
+	return OUTCOME_DONE;
+}
+
+static int end(struct session *session, struct movestate *state, const struct options *options)
+{
+	/* A source that is drained and a target that never started have nothing to lose. */
+	bool harmless = state->stage == STAGE_DRAINED || state->stage == STAGE_OFFERED ||
+			state->stage == STAGE_BUILDING || state->stage == STAGE_READY ||
+			state->stage == STAGE_COMPLETE || !movestate_process_lives(state);
+
+	if (!harmless && !options->kill) {
+		log_error("move %s is %s: this would end pid %d (%s) here, %s; if that is meant, run: "
+			  "baton abort --kill %s",
+			  state->id, movestate_stage_name(state->stage), state->pid, state->comm,
+			  state->source ? "the only whole copy of it"
+					: "which has run since it was moved",
+			  state->id);
+		return OUTCOME_REFUSED;
+	}
+	state->lock_fd = 0;
+	if (movestate_lock(state))
+		return cmd_fail(OUTCOME_REFUSED, "the move cannot be ended");
+	/* What is complete is a process like any other now. */
+	if (state->stage == STAGE_COMPLETE || state->stage == STAGE_OFFERED) {
+		state->written = true;
+		movestate_remove(state);
+		return OUTCOME_DONE;
+	}
+	return (int)move_source_give_up(&session->move, state);
+}
+
+int cmd_abort(int argc, char **argv)
+{
+	static struct session session;
+	struct movestate state;
+	struct options options;
+	int outcome = options_parse(argc, argv, ALLOWED, &options);
+
+	if (outcome >= 0)
+		return outcome;
+	if (options.nr_args != 1)
+		return cmd_usage(argv[0], "the id of a move is wanted; see: baton status");
+	outcome = session_begin(&session, &options, MOVE_SOURCE);
+	if (outcome)
+		return outcome;
+	if (movestate_find_id(options.args[0], &state))
+		return cmd_fail(OUTCOME_REFUSED, "there is no such move");
+	return movestate_is_held(movestate_folder(), &state) ? ask_worker(&state)
+							     : end(&session, &state, &options);
+}
