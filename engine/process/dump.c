@@ -92,6 +92,7 @@ void dump_prepare(struct dump *d, pid_t pid)
 {
 	char path[40];
 
+	freeze_prepare();
 	d->way = (struct arch_sigreturn){0};
 	d->proc_fd = proc_open(pid);
 	snprintf(path, sizeof(path), "/proc/%d/mem", pid);

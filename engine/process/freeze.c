@@ -22,6 +22,10 @@
 #include <unistd.h>
 
 #define STOP_TIMEOUT_MS 3000
+/* CPUs whose clocks are compared; threads that slept on others begin their timeouts anew. */
+#define CLOCKS_MAX 64
+/* Field of /proc/PID/stat: the CPU it last ran on. */
+#define STAT_PROCESSOR 39
 /* New threads may appear while the others are being stopped; each sweep stops those it finds. */
 #define MAX_SWEEPS 64
 
@@ -59,21 +63,56 @@ static int64_t sched_exec_start_ns(int dir_fd, const char *path)
 }
 
 /*
- * How long a thread has been asleep: the scheduler notes when it last ran, on a clock whose present
- * value is that of our own last run, which yielding brings up to date (kernel/sched/debug.c).
+ * The scheduler notes when a thread last ran, on a clock of the CPU that it ran on: what interrupts took
+ * there is not in it (kernel/sched/core.c, rq_clock_task), so two CPUs differ, and one falls behind the
+ * time of day. What we read on the same CPU is the clock's present value.
  */
+static struct {
+	int64_t behind_ns[CLOCKS_MAX]; /* monotonic time less that CPU's clock; 0: not known */
+} clocks;
+
+void freeze_prepare(void)
+{
+	cpu_set_t own, one;
+
+	memset(&clocks, 0, sizeof(clocks));
+	if (sched_getaffinity(0, sizeof(own), &own))
+		return;
+	for (int cpu = 0; cpu < CLOCKS_MAX; cpu++) {
+		int64_t now;
+
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		if (!CPU_ISSET(cpu, &own) || sched_setaffinity(0, sizeof(one), &one))
+			continue;
+		/* The note is brought up to date when we are put on a CPU again. */
+		sched_yield();
+		now = sched_exec_start_ns(AT_FDCWD, "/proc/self/sched");
+		if (now > 0)
+			clocks.behind_ns[cpu] = clock_now_ns() - now;
+	}
+	sched_setaffinity(0, sizeof(own), &own);
+}
+
+/* How long a thread has been asleep, rather less than more; -1: unknown. */
 static int64_t waited_ns(int proc_fd, pid_t tid)
 {
+	int64_t theirs, cpu = -1, waited;
 	char path[48];
-	int64_t theirs, now;
+	int fd;
 
-	snprintf(path, sizeof(path), "task/%d/sched", tid);
-	theirs = sched_exec_start_ns(proc_fd, path);
-	sched_yield();
-	now = sched_exec_start_ns(AT_FDCWD, "/proc/self/sched");
-	if (theirs < 0 || now < 0)
+	snprintf(path, sizeof(path), "task/%d", tid);
+	fd = openat(proc_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
 		return -1;
-	return now > theirs ? now - theirs : 0;
+	theirs = sched_exec_start_ns(fd, "sched");
+	if (proc_stat_field(fd, STAT_PROCESSOR, &cpu))
+		cpu = -1;
+	close(fd);
+	if (theirs < 0 || cpu < 0 || cpu >= CLOCKS_MAX || !clocks.behind_ns[cpu])
+		return -1;
+	waited = clock_now_ns() - clocks.behind_ns[cpu] - theirs;
+	return waited > 0 ? waited : 0;
 }
 
 struct sweep {

@@ -23,6 +23,9 @@ struct freeze {
 /* Takes the table from the arena; before arena_seal. */
 int freeze_init(struct freeze *f);
 
+/* Shortly before freeze_process: what it needs to tell how long threads have been asleep. */
+void freeze_prepare(void);
+
 /*
  * SEIZEs and INTERRUPTs every thread of `pid`, again until no new thread appears. Masks are left
  * alone. On failure everything is released. -ESRCH, -EPERM, -E2BIG (more threads than
