@@ -46,6 +46,9 @@ extern volatile sig_atomic_t io_quiet_signal;
  */
 int io_poll(struct pollfd *fds, unsigned int nr, int timeout_ms);
 
+/* For a loop that does not sleep: what waits for io_poll is let in. */
+void io_let_signals_in(void);
+
 /* Sleeps, with that mask, at most for so long: a signal ends it. */
 void io_sleep_ms(int ms);
 

@@ -6,7 +6,7 @@
  *     keeper dies:   the worker is told (PDEATHSIG), forks a keeper, which watches it by pidfd
  *     worker dies:   the keeper forks a worker
  *
- * What the worker is told comes while it sleeps in io_poll or asks in twin_check, never within other
+ * What the worker is told comes while it sleeps in io_poll or lets signals in, never within other
  * work: so its memory is always fit to be forked.
  */
 #include "engine/move/twin.h"
@@ -94,15 +94,6 @@ static void on_tell(int signal)
 	(void)signal;
 	io_quiet_signal = 1;
 	renew_keeper();
-}
-
-void twin_check(void)
-{
-	static const struct timespec now = {0, 0};
-
-	/* What was told while it was blocked is handled in here. */
-	if (twins && twins->worker == getpid())
-		ppoll(NULL, 0, &now, &io_wait_mask);
 }
 
 static void set_signals(bool worker)

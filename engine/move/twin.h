@@ -27,15 +27,10 @@ int twin_init(void);
 
 /*
  * Makes the tables of the arena shared, forks the worker, and is its keeper until it has ended. The
+ * worker has to sleep in io_poll, or to call io_let_signals_in, so that it hears of its keeper's death. The
  * result is the worker's; OUTCOME_SYSTEM when there can be none. To be called with nothing but poll
  * or a system call between us and a consistent state: the worker begins as a copy.
  */
 enum outcome twin_run(const struct twin_work *work);
-
-/*
- * In the worker, at least every 100 ms and whenever it is in a state that could be forked: makes a new
- * keeper when the old one has died. io_poll does the same while it sleeps. Costs one system call.
- */
-void twin_check(void);
 
 #endif

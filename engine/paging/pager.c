@@ -40,6 +40,9 @@ int pager_init(struct pager **pager)
 	p->unreadable = mmap(NULL, p->page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p->unreadable == MAP_FAILED)
 		return log_fail(errno, "cannot map a page: %s", strerror(errno));
+	if (pager_ledger_init(p))
+		return log_fail(ENOMEM, "the memory budget has no room for the pager's ledger; raise "
+					"CONFIG_MEMORY_BUDGET_KIB or lower CONFIG_TODO_NODES");
 	todo_pool_init(&p->pool, nodes, CONFIG_TODO_NODES);
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		todo_init(&p->lists[i].todo, &p->pool);
@@ -83,6 +86,9 @@ int pager_attach(struct pager *p, int uffd)
 {
 	int err = p->nr_spaces ? -EBUSY : uffd_adopt(uffd);
 
+	/* The ranges were added without a word in the ledger: they begin it. */
+	if (!err)
+		pager_ledger_checkpoint(p);
 	if (!err)
 		err = pager_space_add(p, uffd, 0);
 	if (err >= 0)
@@ -97,6 +103,15 @@ static uint64_t lanes_bytes(const struct pager *p)
 	return p->faults->bytes_rx + p->faults->bytes_tx + p->bulk->bytes_rx + p->bulk->bytes_tx;
 }
 
+uint64_t pager_left(const struct pager *p)
+{
+	uint64_t left = 0;
+
+	for (unsigned int i = 0; i < PAGER_SPACES; i++)
+		left += p->lists[i].todo.bytes;
+	return left;
+}
+
 void pager_counters(const struct pager *p, struct pager_counters *counters)
 {
 	*counters = (struct pager_counters){
@@ -107,8 +122,7 @@ void pager_counters(const struct pager *p, struct pager_counters *counters)
 		.fault_p99_us = histogram_percentile(&p->latency, 99),
 		.bytes_wire = p->bytes_before + (p->faults ? lanes_bytes(p) - p->bytes_base : 0),
 	};
-	for (unsigned int i = 0; i < PAGER_SPACES; i++)
-		counters->todo_bytes += p->lists[i].todo.bytes;
+	counters->todo_bytes = pager_left(p);
 }
 
 /* ---- the parts of a turn: each says 1 when it did something, 0, or -errno ---- */
@@ -223,12 +237,6 @@ bool pager_is_needed(struct pager *p)
 {
 	drop_dead(p);
 	return p->nr_spaces != 0;
-}
-
-int pager_take_over(struct pager *p)
-{
-	p->faults = p->bulk = NULL;
-	return 0;
 }
 
 static int check_link(struct pager *p, int64_t now_ms)

@@ -5,6 +5,7 @@
 #include "arch/arch.h"
 #include "engine/paging/uffd.h"
 #include "lib/clock.h"
+#include "lib/fault.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -14,8 +15,9 @@
 #define STUCK_MS 10000
 
 /* Takes what was dealt with off the list; left there when that would cost a scarce node. */
-static void list_cut(struct pager *p, struct todo_list *list, uint64_t start, uint64_t end)
+static void list_cut(struct pager *p, uint16_t index, uint64_t start, uint64_t end)
 {
+	const struct todo_list *list = &p->lists[index].todo;
 	unsigned int keep = pager_reserve(p) + PAGER_SPARE_NODES + 2;
 
 	/*
@@ -24,7 +26,8 @@ static void list_cut(struct pager *p, struct todo_list *list, uint64_t start, ui
 	 */
 	if (p->pool.nr_free <= keep && todo_would_split(list, start, end))
 		return;
-	(void)todo_cut(list, start, end);
+	(void)fault_point(FAULT_PAGER_COPY);
+	(void)pager_change_list(p, PAGER_CUT, index, start, end, 0);
 }
 
 static int space_fill(struct pager *p, unsigned int space, const struct todo_piece *piece,
@@ -68,7 +71,7 @@ static int piece_fill(struct pager *p, uint16_t index, const struct todo_piece *
 	}
 	if (!p->lists[index].refs)
 		return 0;
-	list_cut(p, &p->lists[index].todo, piece->start, piece->end);
+	list_cut(p, index, piece->start, piece->end);
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		if (p->spaces[i].uffd < 0 || p->spaces[i].list != index)
 			continue;

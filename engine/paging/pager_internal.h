@@ -8,6 +8,7 @@
  *   pager_fill.c   content that has arrived goes into every memory that still lists it
  *   pager_relief.c when the table of fixed size runs short
  *   pager_push.c   the background push: what is asked next, what arrives
+ *   pager_ledger.c the tables, kept for whoever takes the place of a worker that died
  *
  * A memory ("space") has a userfaultfd and a todo list. After a fork both memories share one list
  * until one of them changes its layout: so a fork costs no nodes, and fork and exec nothing at all.
@@ -26,6 +27,7 @@
 #include "engine/paging/pager.h"
 #include "engine/paging/serve.h"
 #include "engine/paging/todo.h"
+#include <linux/userfaultfd.h>
 
 #define PAGER_SPACES CONFIG_MAX_SPACES
 /* Faults known at a time; more wait in the kernel. */
@@ -84,10 +86,14 @@ struct pager {
 	uint64_t page_bytes;
 	void *unreadable; /* a page without access, see uffd_is_alive */
 
+	/* The tables, which are changed through the ledger only. */
 	struct todo_pool pool;
 	struct pager_list lists[PAGER_SPACES];
 	struct pager_space spaces[PAGER_SPACES];
 	unsigned int nr_spaces;
+	char tables_end[1]; /* no field: where the tables end */
+	struct pager_ledger *ledger;
+
 	uint16_t gap_list; /* where the next gap is looked for */
 	uint64_t gap_cursor;
 	struct pager_release released[PAGER_RELEASES]; /* the last ones */
@@ -117,6 +123,47 @@ struct pager {
 	uint64_t pages_sent, pages_zero, nr_fetched;
 	uint64_t bytes_before, bytes_base;
 };
+
+/* ---- pager_ledger.c ---- */
+
+enum pager_change {
+	PAGER_EVENT, /* of space `index`: msg */
+	PAGER_CUT,   /* of list `index`: start, end */
+	PAGER_LIST,  /* into list `index`: start, end, source */
+	PAGER_TAKE,  /* a memory with list `index`, descriptor `fd` */
+	PAGER_DROP,  /* space `index` */
+};
+
+struct pager_entry {
+	uint16_t change, index;
+	int32_t fd;
+	union {
+		struct uffd_msg msg;
+		struct {
+			uint64_t start, end, source;
+		};
+	};
+};
+
+int pager_ledger_init(struct pager *p);
+/* The tables as they are now are what everything begins with. */
+void pager_ledger_checkpoint(struct pager *p);
+/* Room for the next entry, filled in by the caller; it is written down with pager_ledger_count. */
+struct pager_entry *pager_ledger_begin(struct pager *p, enum pager_change change,
+				       unsigned int index);
+void pager_ledger_count(struct pager *p);
+/* Takes the last one back: nothing was changed. */
+void pager_ledger_forget(struct pager *p);
+
+/* Does what an entry says, to the tables and to nothing else. 0, -ENOSPC or another -errno. */
+int pager_apply(struct pager *p, const struct pager_entry *entry);
+
+/* Writes [start, end) down as cut from a list, or as added with this source, and does it. */
+int pager_change_list(struct pager *p, enum pager_change change, unsigned int list, uint64_t start,
+		      uint64_t end, uint64_t source);
+
+/* Bytes still listed, in all lists. */
+uint64_t pager_left(const struct pager *p);
 
 /* ---- pager_space.c ---- */
 

@@ -143,7 +143,8 @@ static bool gap_next(struct pager *p)
 			int err = gap_release(p, p->gap_list, &gap);
 
 			if (!err && p->pool.nr_free)
-				todo_add(&list->todo, gap.start, gap.end, gap.source);
+				pager_change_list(p, PAGER_LIST, p->gap_list, gap.start, gap.end,
+						  gap.source);
 			if (err != -EBUSY) {
 				p->gap_cursor = gap.end;
 				return true;

@@ -3,6 +3,7 @@
 #include "engine/paging/pager_internal.h"
 
 #include "engine/paging/uffd.h"
+#include "lib/fault.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -15,7 +16,9 @@
 /* A program leaves the call whose event was read as soon as it gets a CPU: first give it ours. */
 #define YIELDS 50
 
-int pager_space_add(struct pager *p, int uffd, uint16_t list)
+/* ---- changes of the tables ---- */
+
+static int apply_take(struct pager *p, int uffd, uint16_t list)
 {
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		if (p->spaces[i].uffd >= 0)
@@ -29,19 +32,40 @@ int pager_space_add(struct pager *p, int uffd, uint16_t list)
 	return -EMFILE;
 }
 
-void pager_space_drop(struct pager *p, unsigned int space)
+static int apply_drop(struct pager *p, unsigned int space)
 {
 	struct pager_list *list = &p->lists[p->spaces[space].list];
 
 	if (p->spaces[space].uffd < 0)
-		return;
-	pager_fault_clear(p, space, 0, UINT64_MAX, false);
-	pager_release_forget(p, space, 0, UINT64_MAX);
-	close(p->spaces[space].uffd);
+		return 0;
 	p->spaces[space].uffd = -1;
 	p->nr_spaces--;
 	if (--list->refs == 0)
 		todo_clear(&list->todo);
+	return 0;
+}
+
+int pager_space_add(struct pager *p, int uffd, uint16_t list)
+{
+	struct pager_entry *entry = pager_ledger_begin(p, PAGER_TAKE, list);
+
+	entry->fd = uffd;
+	pager_ledger_count(p);
+	return pager_apply(p, entry);
+}
+
+void pager_space_drop(struct pager *p, unsigned int space)
+{
+	int uffd = p->spaces[space].uffd;
+
+	if (uffd < 0)
+		return;
+	pager_fault_clear(p, space, 0, UINT64_MAX, false);
+	pager_release_forget(p, space, 0, UINT64_MAX);
+	pager_ledger_begin(p, PAGER_DROP, space);
+	pager_ledger_count(p);
+	apply_drop(p, space);
+	close(uffd);
 }
 
 unsigned int pager_reserve(const struct pager *p)
@@ -84,85 +108,138 @@ static struct todo_list *list_own(struct pager *p, unsigned int space)
 	return NULL;
 }
 
-static int on_fork(struct pager *p, unsigned int space, int uffd)
+/* What an event does to the tables. */
+static int apply_event(struct pager *p, unsigned int space, const struct uffd_msg *msg)
 {
-	int err = uffd_adopt(uffd);
+	uint64_t from = msg->arg.remap.from, to = msg->arg.remap.to, len = msg->arg.remap.len;
+	struct todo_list *list;
+	int err;
 
-	if (!err)
-		err = pager_space_add(p, uffd, p->spaces[space].list);
-	if (err >= 0) {
-		pager_release_forked(p, space, (unsigned int)err);
+	switch (msg->event) {
+	case UFFD_EVENT_FORK:
+		return apply_take(p, (int)msg->arg.fork.ufd, p->spaces[space].list);
+	case UFFD_EVENT_REMAP:
+		list = list_own(p, space);
+		err = list ? 0 : -ENOSPC;
+		/* Where a range was released, what is listed at the destination means nothing. */
+		if (!err && p->nr_released)
+			err = todo_cut(list, to, to + len);
+		if (!err)
+			err = todo_remap(list, from, to, len);
+		if (!err && p->nr_released)
+			err = pager_release_moved(p, space, list, from, to, len);
+		return err;
+	case UFFD_EVENT_REMOVE:
+	case UFFD_EVENT_UNMAP:
+		list = list_own(p, space);
+		return list ? todo_cut(list, msg->arg.remove.start, msg->arg.remove.end) : -ENOSPC;
+	default:
 		return 0;
 	}
-	close(uffd);
+}
+
+int pager_apply(struct pager *p, const struct pager_entry *entry)
+{
+	struct todo_list *list = &p->lists[entry->index].todo;
+
+	switch ((enum pager_change)entry->change) {
+	case PAGER_EVENT:
+		return apply_event(p, entry->index, &entry->msg);
+	case PAGER_CUT:
+		return todo_cut(list, entry->start, entry->end);
+	case PAGER_LIST:
+		return todo_add(list, entry->start, entry->end, entry->source);
+	case PAGER_TAKE:
+		return apply_take(p, entry->fd, entry->index);
+	case PAGER_DROP:
+		return apply_drop(p, entry->index);
+	}
+	return -EINVAL;
+}
+
+int pager_change_list(struct pager *p, enum pager_change change, unsigned int list, uint64_t start,
+		      uint64_t end, uint64_t source)
+{
+	struct pager_entry *entry = pager_ledger_begin(p, change, list);
+
+	entry->start = start;
+	entry->end = end;
+	entry->source = source;
+	pager_ledger_count(p);
+	(void)fault_point(FAULT_PAGER_LOGGED);
+	return pager_apply(p, entry);
+}
+
+/* ---- events ---- */
+
+static int on_fork(struct pager *p, unsigned int space, int uffd, int taken)
+{
+	int err = taken < 0 ? taken : uffd_adopt(uffd);
+
+	if (!err) {
+		pager_release_forked(p, space, (unsigned int)taken);
+		(void)fault_point(FAULT_PAGER_FORK);
+		return 0;
+	}
+	if (taken < 0)
+		close(uffd);
 	return log_fail(-err, "cannot watch a child that the process forked: %s", strerror(-err));
 }
 
-/* Content of the range is no longer wanted: discarded, or unmapped. */
-static int on_remove(struct pager *p, unsigned int space, uint64_t start, uint64_t end)
+/* Content of the range is no longer there: discarded, unmapped, or moved away. */
+static void leave_range(struct pager *p, unsigned int space, uint64_t start, uint64_t end)
 {
-	struct todo_list *list = list_own(p, space);
-	int err = list ? todo_cut(list, start, end) : -ENOSPC;
-
 	pager_release_forget(p, space, start, end);
-	/* Who waits there gets zeros, or the signal that belongs there. */
+	/* Who waits there gets zeros, or the signal that belongs there, or looks elsewhere. */
 	pager_fault_clear(p, space, start, end, false);
 	uffd_wake(p->spaces[space].uffd, start, end - start);
-	return err;
 }
 
-static int on_remap(struct pager *p, unsigned int space, uint64_t from, uint64_t to, uint64_t len)
+static int on_event(struct pager *p, unsigned int space, const struct uffd_msg *msg, int done)
 {
-	struct todo_list *list = list_own(p, space);
-	int err = list ? 0 : -ENOSPC;
-
-	/* Where a range was released, what is listed at the destination means nothing. */
-	if (!err && p->nr_released)
-		err = todo_cut(list, to, to + len);
-	if (!err)
-		err = todo_remap(list, from, to, len);
-	if (!err && p->nr_released)
-		err = pager_release_moved(p, space, list, from, to, len);
-	pager_release_forget(p, space, to, to + len);
-	pager_release_forget(p, space, from, from + len);
-	pager_fault_clear(p, space, from, from + len, false);
-	uffd_wake(p->spaces[space].uffd, from, len);
-	return err;
+	switch (msg->event) {
+	case UFFD_EVENT_FORK:
+		return on_fork(p, space, (int)msg->arg.fork.ufd, done);
+	case UFFD_EVENT_REMAP:
+		pager_release_forget(p, space, msg->arg.remap.to,
+				     msg->arg.remap.to + msg->arg.remap.len);
+		leave_range(p, space, msg->arg.remap.from,
+			    msg->arg.remap.from + msg->arg.remap.len);
+		return done;
+	case UFFD_EVENT_REMOVE:
+	case UFFD_EVENT_UNMAP:
+		leave_range(p, space, msg->arg.remove.start, msg->arg.remove.end);
+		return done;
+	default:
+		return log_fail(EIO,
+				"the kernel told of an unknown event (%u) of the process' memory",
+				msg->event);
+	}
 }
 
 int pager_space_read(struct pager *p, unsigned int space)
 {
-	struct uffd_msg msg;
+	struct pager_entry *entry = pager_ledger_begin(p, PAGER_EVENT, space);
 	int err;
 
-	err = uffd_read(p->spaces[space].uffd, &msg);
+	/* Counted before the kernel forgets it. */
+	pager_ledger_count(p);
+	err = uffd_read(p->spaces[space].uffd, &entry->msg);
+	(void)fault_point(FAULT_PAGER_EVENT);
+	if (err <= 0 || entry->msg.event == UFFD_EVENT_PAGEFAULT)
+		pager_ledger_forget(p);
 	if (err < 0)
 		return log_fail(-err, "cannot read the userfaultfd of the process: %s",
 				strerror(-err));
 	if (err == 0)
 		return 0;
-	switch (msg.event) {
-	case UFFD_EVENT_PAGEFAULT:
-		pager_fault_add(p, space, msg.arg.pagefault.address & ~(p->page_bytes - 1));
+	if (entry->msg.event == UFFD_EVENT_PAGEFAULT) {
+		pager_fault_add(p, space,
+				entry->msg.arg.pagefault.address & ~(p->page_bytes - 1));
 		return 1;
-	case UFFD_EVENT_FORK:
-		err = on_fork(p, space, (int)msg.arg.fork.ufd);
-		break;
-	case UFFD_EVENT_REMAP:
-		err = on_remap(p, space, msg.arg.remap.from, msg.arg.remap.to, msg.arg.remap.len);
-		break;
-	case UFFD_EVENT_REMOVE:
-	case UFFD_EVENT_UNMAP:
-		err = on_remove(p, space, msg.arg.remove.start, msg.arg.remove.end);
-		break;
-	default:
-		err = log_fail(EIO,
-			       "the kernel told of an unknown event (%u) of the process' memory",
-			       msg.event);
 	}
-	if (err < 0)
-		return err;
-	return 1;
+	err = on_event(p, space, &entry->msg, pager_apply(p, entry));
+	return err < 0 ? err : 1;
 }
 
 int pager_space_drain(struct pager *p, unsigned int space)

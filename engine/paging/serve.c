@@ -305,6 +305,7 @@ static int serve_tick(struct serve *s, serve_tick_fn *tick, void *data)
 	int64_t now_ms = clock_now_ms();
 	struct serve_counters counters;
 
+	io_let_signals_in();
 	if (now_ms < s->tick_ms)
 		return 0;
 	s->tick_ms = now_ms + TICK_MS;

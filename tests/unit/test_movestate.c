@@ -80,10 +80,10 @@ static void test_no_line_of_its_own(void **unused)
 
 	UNUSED(unused);
 	strcpy(out.comm, "a\nstage started");
-	assert_int_equal(movestate_write(&out, STAGE_FROZEN), 0);
+	assert_int_equal(movestate_write(&out, STAGE_COMMITTED), 0);
 	assert_int_equal(movestate_read(movestate_folder(), "0011223344556677-source.move", &in),
 			 0);
-	assert_int_equal(in.stage, STAGE_FROZEN);
+	assert_int_equal(in.stage, STAGE_COMMITTED);
 	assert_string_equal(in.comm, "a?stage started");
 	movestate_remove(&out);
 }
@@ -102,11 +102,11 @@ static void test_damaged(void **unused)
 	static const char *const texts[] = {
 		"",
 		"id 1\n",
-		"baton-move 1\nid 1\nstage nowhere\nend\n",
-		"baton-move 1\nid 00112233445566778899\nend\n",
-		"baton-move 1\nid 1\npid -5\nend\n",
-		"baton-move 1\nid 1\npid x\nend\n",
-		"baton-move 1\nend\n",
+		"baton-move 2\nid 1\nstage nowhere\nend\n",
+		"baton-move 2\nid 00112233445566778899\nend\n",
+		"baton-move 2\nid 1\npid -5\nend\n",
+		"baton-move 2\nid 1\npid x\nend\n",
+		"baton-move 2\nend\n",
 	};
 	struct movestate in;
 
@@ -145,25 +145,14 @@ static void test_counters(void **unused)
 	movestate_remove(&state);
 }
 
-static pid_t dead_pid(void)
-{
-	pid_t pid = fork();
-
-	if (!pid)
-		_exit(0);
-	waitpid(pid, NULL, 0);
-	return pid;
-}
-
-/* As a baton with this pid would have left it. */
-static void leave_file(const char *role, const char *stage, pid_t engine)
+/* As a baton that died would have left it. */
+static void leave_file(const char *role, const char *stage)
 {
 	char name[64], text[256];
 
 	snprintf(name, sizeof(name), "00000000000000aa-%s.move", role);
-	snprintf(text, sizeof(text),
-		 "baton-move 1\nid 00000000000000aa\nrole %s\nstage %s\nengine %d\nend\n", role,
-		 stage, engine);
+	snprintf(text, sizeof(text), "baton-move 2\nid 00000000000000aa\nrole %s\nstage %s\nend\n",
+		 role, stage);
 	write_file(name, text);
 }
 
@@ -174,21 +163,69 @@ static bool there(const char *name)
 
 static void test_sweep(void **unused)
 {
-	pid_t dead = dead_pid();
+	static const char *const proofs[][2] = {{"source", "committed"}, {"target", "ready"},
+						{"target", "started"},   {"target", "complete"}};
+	struct movestate held = {.id = "00000000000000aa"};
+	char name[64];
 
 	UNUSED(unused);
-	leave_file("source", "offered", dead);
-	leave_file("target", "building", dead);
+	leave_file("source", "offered");
+	leave_file("target", "building");
 	movestate_sweep();
 	assert_false(there("00000000000000aa-source.move"));
 	assert_false(there("00000000000000aa-target.move"));
-	leave_file("source", "committed", dead);
-	leave_file("target", "building", getpid());
+	for (size_t i = 0; i < sizeof(proofs) / sizeof(proofs[0]); i++) {
+		leave_file(proofs[i][0], proofs[i][1]);
+		movestate_sweep();
+		snprintf(name, sizeof(name), "00000000000000aa-%s.move", proofs[i][0]);
+		assert_true(there(name));
+		unlinkat(movestate_folder(), name, 0);
+	}
+	leave_file("target", "building");
+	assert_int_equal(movestate_lock(&held), 0);
+	assert_true(movestate_is_held(movestate_folder(), &held));
 	movestate_sweep();
-	assert_true(there("00000000000000aa-source.move"));
 	assert_true(there("00000000000000aa-target.move"));
-	unlinkat(movestate_folder(), "00000000000000aa-source.move", 0);
-	unlinkat(movestate_folder(), "00000000000000aa-target.move", 0);
+	held.written = true;
+	movestate_remove(&held);
+	assert_false(there("00000000000000aa-target.move"));
+	assert_false(there("00000000000000aa-target.lock"));
+}
+
+static void test_another_boot(void **unused)
+{
+	struct movestate state = example();
+
+	UNUSED(unused);
+	assert_int_equal(movestate_write(&state, STAGE_STARTED), 0);
+	assert_false(movestate_is_of_another_boot(&state));
+	state.pid_start = 0;
+	assert_true(movestate_process_lives(&state));
+	state.pid_start = 1;
+	assert_false(movestate_process_lives(&state));
+	state.pid_start = 0;
+	state.boot[0] ^= 1;
+	assert_true(movestate_is_of_another_boot(&state));
+	assert_false(movestate_process_lives(&state));
+	movestate_remove(&state);
+}
+
+static void test_find_id(void **unused)
+{
+	struct movestate one = example(), other = example(), found;
+
+	UNUSED(unused);
+	other.id[15] = '8';
+	assert_int_equal(movestate_write(&one, STAGE_COMMITTED), 0);
+	assert_int_equal(movestate_write(&other, STAGE_COMMITTED), 0);
+	assert_int_equal(movestate_find_id("0011223344556678", &found), 0);
+	assert_string_equal(found.id, other.id);
+	assert_int_equal(movestate_find_id("00112233", &found), -EEXIST);
+	assert_int_equal(movestate_find_id("ff", &found), -ENOENT);
+	assert_int_equal(movestate_find_id("", &found), -ENOENT);
+	movestate_remove(&one);
+	movestate_remove(&other);
+	log_reason_clear();
 }
 
 static void test_lock(void **unused)
@@ -229,6 +266,8 @@ int main(void)
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_counters),
 		cmocka_unit_test(test_sweep),
+		cmocka_unit_test(test_another_boot),
+		cmocka_unit_test(test_find_id),
 		cmocka_unit_test(test_lock),
 		cmocka_unit_test(test_folder_of_others),
 	};

@@ -3,7 +3,7 @@
  * The pager and the page server together: a process that forks, moves, discards and unmaps its
  * memory while it is being filled reads every byte right.
  * needs: engine/paging/pager*.c engine/paging/todo.c engine/paging/uffd.c engine/paging/histogram.c engine/paging/serve.c
- * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/frame.c
+ * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c lib/io.c lib/readers.c lib/text.c transport/lane.c transport/frame.c
  * needs: arch/x86/pagetable.c tests/unit/fake_tls.c tests/unit/pager_world.c
  * libs: -lpthread
  */
