@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections import namedtuple
 
-from devices import PORT, read
+from devices import PORT, Failure, read, wait_for
 
 Engine = namedtuple("Engine", "pid ppid start")
 
@@ -118,11 +118,20 @@ class Service:
         self.outputs, self.ended_badly, self.died, self.nr_killed = [], [], None, 0
         self.start()
 
-    def start(self):
+    def start(self, env=None):
         self.output = self.pair.baton(self.device, "receive", "--listen",
-                                      f"{self.device.address}:{PORT}")
+                                      f"{self.device.address}:{PORT}", env=env)
         self.outputs.append(self.output)
         self.died = None
+
+    def start_anew(self, env):
+        """Once with these variables in its environment; when it dies, without them."""
+        kill(self.device, self.pid, sig=signal.SIGTERM)
+        if self.output.wait(10):
+            raise Failure(f"baton receive ended with {self.output.code} when it was told to end: "
+                          f"{self.output.tail()}")
+        self.start(dict(os.environ, **env))
+        wait_for(lambda: self.device.listens(PORT), 10, "baton receive listens", 0.001)
 
     @property
     def pid(self):

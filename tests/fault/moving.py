@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: MIT
 """One move that is looked after as a device's init scripts and its operator would, whatever is done
 to it meanwhile; and what must hold when it is over."""
+import contextlib
 import os
 import signal
+import threading
 import time
 
 from devices import PORT, Failure, Pair, read, wait_for
 from faults import Network, Service, engines
 from moves import check_clean, executable_maps
-from watched import check_history
+from watched import Verifier, check_history
 
 KILLED = -signal.SIGKILL
 # Who has ended may have left what the operator has to deal with; a moment, and it is no race.
 ALONE_S = 0.3
 # Longer than any patience of the protocol (docs/protocol.md), and than TCP's after a cut of seconds.
 LIMIT_S = 75
+# A pair's pids count up, and both devices must keep clear of each other's.
+MOVES_OF_A_PAIR = 150
 STAGES = {"source": ("offered", "frozen", "committed", "serving", "drained"),
           "target": ("offered", "building", "ready", "started", "complete")}
 
@@ -40,6 +44,13 @@ class Arena:
         for service in self.services.values():
             service.tend()
 
+    def verifier(self, device, seed=1, mib=4, threads=2, forks=0):
+        """Starts one on a device."""
+        self.nr_moves += 1
+        self.wait_ready()
+        return Verifier(self.verifier_program, f"{self.pair.folder}/v{self.nr_moves}", device, seed,
+                        mib, threads, forks)
+
     def wait_ready(self):
         """Both listen."""
         def ready():
@@ -55,6 +66,34 @@ class Arena:
 
     def __exit__(self, *exc):
         self.close()
+
+
+class Arenas:
+    """Arenas that are used again, by tests that run beside each other."""
+
+    def __init__(self, ctx):
+        self.ctx, self.lock, self.idle = ctx, threading.Lock(), []
+
+    @contextlib.contextmanager
+    def use(self):
+        """An arena for one test; one in which a test failed is used no more."""
+        with self.lock:
+            arena = self.idle.pop() if self.idle else None
+        arena = arena or Arena(self.ctx)
+        try:
+            yield arena
+        except BaseException:
+            arena.close()
+            raise
+        if arena.nr_moves >= MOVES_OF_A_PAIR:
+            arena.close()
+            return
+        with self.lock:
+            self.idle.append(arena)
+
+    def close(self):
+        while self.idle:
+            self.idle.pop().close()
 
 
 def moves_in(device, role=None):
@@ -96,6 +135,8 @@ class Moving:
             service.mark()
         self.began = time.monotonic()
         self.began_ns = time.time_ns()
+        if self.env.get("target") and self.mode != "pull":
+            self.arena.services[target.name].start_anew(self.env["target"])
         if self.mode == "pull":
             self.serve = ["--serve", f"{source.address}:{PORT + 1}", *rate, *self.options, self.pid]
             self.dump = self.command(source, "dump", *self.serve)

@@ -11,7 +11,7 @@ from devices import Failure
 from faults import kill
 from moving import LIMIT_S, STAGES, Moving
 from plan import KILLS
-from watched import Verifier, check_history, pauses
+from watched import check_history, pauses
 
 # A kill of one twin right after the other's is the double fault: the survivor gets this long to fork.
 TWIN_S = 0.5
@@ -80,8 +80,7 @@ class Strike:
 
     def victims(self, fault):
         """[(device, pid)], None: not yet."""
-        sides = {"kill source": ["source"], "kill target": ["target"],
-                 "kill both sides": ["source", "target"], "kill source twins": ["source"]}[fault.kind]
+        sides = ["source", "target"] if "both" in fault.kind else [fault.kind.split()[1]]
         victims = []
         for side in sides:
             there = self.moving.engines(side)
@@ -178,11 +177,8 @@ def on_demand(moving, watch):
 def carry_out(arena, plan, result):
     devices = (arena.pair.a, arena.pair.b)
     source, target = devices if plan.forward else devices[::-1]
-    arena.nr_moves += 1
-    arena.wait_ready()
-    verifier = Verifier(arena.verifier_program, f"{arena.pair.folder}/v{arena.nr_moves}", source,
-                        zlib.crc32(f"{plan.seed}/{plan.nr}".encode()) + 1, plan.mib, plan.threads,
-                        plan.forks)
+    seed = zlib.crc32(f"{plan.seed}/{plan.nr}".encode()) + 1
+    verifier = arena.verifier(source, seed, plan.mib, plan.threads, plan.forks)
     moving = Moving(arena, source, target, verifier.pid, plan.mode, plan.rate)
     strike = Strike(moving, plan)
     try:
