@@ -3,6 +3,8 @@
 #include "lib/clock.h"
 #include "lib/io.h"
 
+#include "lib/fault.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -163,12 +165,17 @@ int io_replace_file(int dir_fd, const char *name, mode_t mode, const void *buf, 
 		return -errno;
 	err = fchmod(fd, mode) < 0 ? -errno : write_and_sync(fd, buf, len);
 	close(fd);
+	if (!err)
+		err = fault_point(FAULT_FILE_WRITTEN);
 	if (!err && renameat(dir_fd, temp, dir_fd, name) < 0)
 		err = -errno;
 	if (err) {
 		unlinkat(dir_fd, temp, 0);
 		return err;
 	}
+	err = fault_point(FAULT_FILE_RENAMED);
+	if (err)
+		return err;
 	fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;

@@ -29,6 +29,24 @@ check:
 	$(Q)tools/setup build check
 	+$(Q)MAKE='$(MAKE)' B='$(B)' JOBS='$(JOBS)' FUZZ_SECONDS='$(FUZZ_SECONDS)' tests/run $(TESTS)
 
+# SEED= and ROUND= do one round again.
+.PHONY: chaos
+chaos:
+	$(Q)tools/setup build check
+	$(SUB) all
+	$(Q)BATON=$(abspath $(B)/baton) tests/fault/chaos $(addprefix --rounds ,$(N)) \
+		$(addprefix --seed ,$(SEED)) $(addprefix --round ,$(ROUND))
+
+# The same program with CONFIG_FAULT_POINTS, in a folder of its own; prints its path.
+FAULTS_O := $(B)/faults
+.PHONY: fault-points
+fault-points:
+	@mkdir -p $(FAULTS_O)/$(ARCH)
+	@echo CONFIG_FAULT_POINTS=y | cmp -s - $(FAULTS_O)/wanted || \
+		{ echo CONFIG_FAULT_POINTS=y >$(FAULTS_O)/wanted; cp $(FAULTS_O)/wanted $(FAULTS_O)/$(ARCH)/.config; }
+	$(SUB) O=$(FAULTS_O) MBEDTLS_DIR='$(MBEDTLS)' NANOPB_DIR='$(NANOPB)' all >&2
+	@echo $(FAULTS_O)/$(ARCH)/baton
+
 .PHONY: bench
 bench:
 	$(Q)tools/setup build check

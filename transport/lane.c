@@ -11,6 +11,7 @@
 
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
 #include "transport/tls.h"
@@ -82,6 +83,8 @@ int lane_flush(struct lane *lane)
 
 		if (put <= 0)
 			return (int)put;
+		if (fault_point(FAULT_LANE_SEND))
+			return -ECONNRESET;
 		lane->tx_sent += (uint32_t)put;
 	}
 	lane->tx_sent = 0;
@@ -119,7 +122,7 @@ int lane_receive(struct lane *lane)
 			uint32_t have = lane->rx_got - FRAME_HEADER_BYTES;
 
 			if (have == lane->rx.len)
-				return 1;
+				return fault_point(FAULT_LANE_RECEIVE) ? -ECONNRESET : 1;
 			at = lane->rx_body + have;
 			want = lane->rx.len - have;
 		}

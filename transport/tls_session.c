@@ -9,6 +9,7 @@
 #include "transport/tls_context.h"
 
 #include "lib/clock.h"
+#include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -243,6 +244,8 @@ static int open_lane(struct lane *lane, int fd, const char *peer, bool accepting
 	}
 	mbedtls_ssl_set_bio(&session->ssl, session, bio_send, bio_recv, NULL);
 	err = handshake(session, timeout_ms);
+	if (!err)
+		err = fault_point(FAULT_TLS_HANDSHAKE);
 	if (err) {
 		tls_session_free(session);
 		close_softly(fd);

@@ -4,6 +4,7 @@
 
 #include "engine/process/proc.h"
 #include "lib/arena.h"
+#include "lib/fault.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 #include "transport/message.h"
@@ -212,6 +213,8 @@ static int open_leader(struct dump *d)
 		return err;
 	d->leader_open = true;
 	err = open_thread(d, &d->leader, d->room ? d->room + ARGUMENT_BYTES : 0, &d->leader_mask);
+	if (!err)
+		err = fault_point(FAULT_DUMP_OPEN);
 	if (err || !d->room)
 		return err ? err : map_scratch(d);
 	d->leader.scratch = d->room;
@@ -244,6 +247,7 @@ static int close_leader(struct dump *d)
 		return 0;
 	d->leader_open = false;
 	drop_scratch(d);
+	fault_point(FAULT_DUMP_CLOSE); /* an undo goes on */
 	err_mask = mask_set(d->pid, d->leader_mask);
 	err = remote_close(&d->leader);
 	if (d->room)
@@ -258,9 +262,13 @@ int dump_open(struct dump *d, pid_t pid)
 	d->nr_state = d->nr_eager = d->nr_sent = 0;
 	err = freeze_process(d->freeze, pid);
 	if (!err)
+		err = fault_point(FAULT_DUMP_FREEZE);
+	if (!err)
 		err = open_process(d, pid);
 	if (!err)
 		err = open_leader(d);
+	if (!err)
+		err = fault_point(FAULT_DUMP_SCRATCH);
 	if (err)
 		dump_release(d);
 	return err;
@@ -304,6 +312,7 @@ void dump_release(struct dump *d)
 {
 	end_hold(d);
 	close_leader(d);
+	fault_point(FAULT_DUMP_THAW);
 	freeze_thaw(d->freeze);
 	dump_close(d);
 }
@@ -331,7 +340,7 @@ int dump_emit(struct dump *d, const struct state_kind *kind, const void *msg)
 		return log_fail(-err, "pid %d: its %s could not be sent: %s", d->pid, kind->name,
 				strerror(-err));
 	d->nr_state++;
-	return 0;
+	return fault_point(FAULT_DUMP_STATE);
 }
 
 int dump_emit_pages(struct dump *d, uint64_t start, uint64_t end)
@@ -357,6 +366,8 @@ int dump_emit_pages(struct dump *d, uint64_t start, uint64_t end)
 					(unsigned long long)len, (unsigned long long)addr);
 		frame.len = (uint32_t)len;
 		err = lane_queue(d->out, &frame, NULL);
+		if (!err)
+			err = fault_point(FAULT_DUMP_PAGES);
 		if (err)
 			return err;
 		d->nr_eager += len >> arch_page_shift();
@@ -422,8 +433,7 @@ static int describe_thread(struct dump *d, const struct freeze_thread *thread)
 	}
 	err = remote_open_sibling(&d->thread, &d->leader, thread->tid);
 	if (!err)
-		err = open_thread(d, &d->thread,
-				  d->room ? d->room + ARGUMENT_BYTES + WAY_BYTES : 0,
+		err = open_thread(d, &d->thread, d->room ? d->room + ARGUMENT_BYTES + WAY_BYTES : 0,
 				  &d->thread_mask);
 	if (err)
 		return log_fail(-err, "pid %d: thread %d cannot be read: %s", d->pid, thread->tid,

@@ -81,6 +81,8 @@ static int restore_state(struct restore *r, const struct lane *lane)
 		log_fail(-err, "the peer sent a damaged message (%s)", kind->name);
 	else
 		err = kind->restore(r, msg);
+	if (!err)
+		err = fault_point(FAULT_RESTORE_STATE);
 	if (err)
 		log_fail(-err, "%s could not be restored: %s", kind->name, strerror(-err));
 	remote_reset(&r->leader);
@@ -109,6 +111,8 @@ static int restore_pages(struct restore *r, const struct lane *lane)
 					       addr - r->object_start + r->object_offset);
 	else
 		err = remote_write(&r->leader, addr, lane->rx_body, lane->rx.len);
+	if (!err)
+		err = fault_point(FAULT_RESTORE_PAGES);
 	if (err)
 		log_fail(-err, "%u bytes at %#llx could not be written: %s", lane->rx.len,
 			 (unsigned long long)addr, strerror(-err));
@@ -253,9 +257,15 @@ int restore_finish(struct restore *r, int *uffd)
 	if (!err)
 		err = take_uffd(r, uffd);
 	if (!err)
+		err = fault_point(FAULT_RESTORE_UFFD);
+	if (!err)
 		err = arm_mappings(r, *uffd);
 	if (!err)
+		err = fault_point(FAULT_RESTORE_ARM);
+	if (!err)
 		err = finish_leader(r);
+	if (!err)
+		err = fault_point(FAULT_RESTORE_FINISH);
 	remote_unpin();
 	if (err && *uffd >= 0) {
 		close(*uffd);

@@ -6,6 +6,7 @@
 #include "engine/process/spawn.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"
+#include "lib/fault.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -216,7 +217,11 @@ static int process_restore(struct restore *r, const void *data)
 				msg->pid, msg->rlimits_count);
 	err = create(r, msg);
 	if (!err)
+		err = fault_point(FAULT_RESTORE_SPAWN);
+	if (!err)
 		err = space_empty(r, msg);
+	if (!err)
+		err = fault_point(FAULT_RESTORE_SPACE);
 	if (err)
 		return err;
 	remote_call(&r->leader, SYS_close_range, 3, ~0U);

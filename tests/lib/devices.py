@@ -75,7 +75,7 @@ class Output:
 
 class Device:
     def __init__(self, name, address, first_pid, folder, tools):
-        self.name, self.address, self.folder = name, address, folder
+        self.name, self.address, self.folder, self.tools = name, address, folder, tools
         self.keys, self.state = f"{folder}/{name}.keys", f"{folder}/{name}.state"
         self.count = 0
         os.makedirs(self.state, exist_ok=True)
@@ -88,7 +88,7 @@ class Device:
         self.netns = os.stat(f"/proc/{self.init}/ns/net").st_ino
 
     def enter(self, args, wd=None):
-        return (["nsenter", "-t", str(self.init), "-m", "-n", "-p", f"--wd={wd or self.folder}", "--"]
+        return ([f"{self.tools}/device_enter", str(self.init), wd or self.folder]
                 + [str(a) for a in args])
 
     def start(self, args, name=None, wd=None, env=None, stdin=subprocess.DEVNULL, out=None):
@@ -107,13 +107,13 @@ class Device:
 
     def pid_of(self, output, timeout=5):
         """The pid inside the device of what start() started."""
-        nsenter = output.popen.pid
-        children = f"/proc/{nsenter}/task/{nsenter}/children"
+        enter = output.popen.pid
+        children = f"/proc/{enter}/task/{enter}/children"
         host = wait_for(lambda: read(children).split(), timeout, f"{output.name} starts")[0]
 
         def execed():
             comm = read(f"/proc/{host}/comm").strip()
-            return comm not in ("nsenter", "setsid") or output.code is not None
+            return comm not in ("device_enter", "setsid") or output.code is not None
         wait_for(execed, timeout, f"{output.name} starts")
         for line in read(f"/proc/{host}/status").splitlines():
             if line.startswith("NSpid:"):

@@ -24,6 +24,26 @@ def executable_maps(device, pid):
     return found
 
 
+def check_clean(device, pid, maps_before=None):
+    """Nothing of baton is left in the process, which runs on this device."""
+    if not device.alive(pid):
+        raise Failure(f"pid {pid} does not run on the target")
+    if device.status(pid, "TracerPid") != "0":
+        raise Failure(f"pid {pid} is still traced by {device.status(pid, 'TracerPid')}")
+    for fd in os.listdir(device.proc(pid, "fd")):
+        link = os.readlink(device.proc(pid, f"fd/{fd}"))
+        if "userfaultfd" in link:
+            raise Failure(f"fd {fd} of the process is a userfaultfd")
+    if any(" um" in line for line in open(device.proc(pid, "smaps")) if line.startswith("VmFlags:")):
+        raise Failure("memory of the process still waits for pages (VmFlags um)")
+    if maps_before is not None:
+        now = executable_maps(device, pid)
+        if now - maps_before:
+            raise Failure(f"new executable mappings: {sorted(now - maps_before)}")
+        if maps_before - now:
+            raise Failure(f"lost executable mappings: {sorted(maps_before - now)}")
+
+
 class Peaks(threading.Thread):
     """Reads VmHWM of every baton process of some devices until it is stopped."""
 
@@ -144,24 +164,7 @@ class Move:
                 raise Failure(f"device {device.name} still has {' '.join(left)} in its state folder")
 
     def check_clean(self, same_code=True):
-        """Nothing of baton is left in the process."""
-        b, pid = self.pair.b, self.pid
-        if not b.alive(pid):
-            raise Failure(f"pid {pid} does not run on the target")
-        if b.status(pid, "TracerPid") != "0":
-            raise Failure(f"pid {pid} is still traced by {b.status(pid, 'TracerPid')}")
-        for fd in os.listdir(b.proc(pid, "fd")):
-            link = os.readlink(b.proc(pid, f"fd/{fd}"))
-            if "userfaultfd" in link:
-                raise Failure(f"fd {fd} of the process is a userfaultfd")
-        if any(" um" in line for line in open(b.proc(pid, "smaps")) if line.startswith("VmFlags:")):
-            raise Failure("memory of the process still waits for pages (VmFlags um)")
-        if same_code:
-            now = executable_maps(b, pid)
-            if now - self.maps_before:
-                raise Failure(f"new executable mappings: {sorted(now - self.maps_before)}")
-            if self.maps_before - now:
-                raise Failure(f"lost executable mappings: {sorted(self.maps_before - now)}")
+        check_clean(self.pair.b, self.pid, self.maps_before if same_code else None)
 
     def check_idle(self):
         """No baton process is left on either device."""

@@ -10,7 +10,7 @@ from devices import TOP, Failure
 COMPILERS = {"musl-static": ["musl-gcc", "-static"], "glibc-static": ["gcc", "-static"],
              "glibc-dynamic": ["gcc"]}
 FLAGS = ["-std=gnu11", "-O2", "-g0", "-Wall", "-Wextra", "-Werror"]
-TOOLS = {"device_init": ["gcc"]}
+TOOLS = {"device_init": ["gcc"], "device_enter": ["gcc"]}
 
 
 class Program:

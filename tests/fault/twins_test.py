@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""The double fault: both twins of the target killed at the same instant while memory is missing.
+
+Nobody holds the userfaultfds any more. The process must be stopped before it reads a zero, the
+receiver must say so, the source must keep its copy, and the operator gets it back from there.
+"""
+import re
+
+from devices import Failure, wait_for
+from faults import kill
+from moving import STAGES, Arenas, Moving, moves_in
+
+
+def wait_filling(moving, verifier):
+    """Until the process runs on the target, a worker and a keeper beside it, memory still missing."""
+    started = STAGES["target"].index("started")
+
+    def filling():
+        return (moving.stage("target") == started and len(moving.engines("target")) >= 2
+                and verifier.state(moving.target).endswith("tracer 0"))
+    moving.wait(filling, "the process runs on the target, and its engine is two processes", 15)
+    there = verifier.nr_beats()
+    moving.wait(lambda: verifier.nr_beats() > there + 20, "it beats there", 10)
+
+
+def expect_stopped(verifier, device):
+    wait_for(lambda: verifier.state(device).startswith("T"), 2,
+             f"the process is stopped when its pagers are gone (it is: {verifier.state(device)})")
+    if verifier.wrong():
+        raise Failure(f"it read what is not its own: {verifier.wrong()}")
+
+
+def expect_loud(moving):
+    """The receiver's log and `baton status` tell the operator which process it is."""
+    service = moving.arena.services[moving.target.name]
+    wait_for(lambda: re.search(rf"error.*\b{moving.pid}\b", service.log()), 5,
+             f"the receiver says that pid {moving.pid} is lost: {service.log()[-300:]}")
+    ident = next(iter(moves_in(moving.target, "target"))).split("-")[0]
+    out = moving.arena.pair.baton(moving.target, "status", keys=False)
+    out.wait(10)
+    if ident not in out.stdout or str(moving.pid) not in out.stdout:
+        raise Failure(f"baton status does not show it: {out.stdout!r}")
+    return ident
+
+
+def operator(moving, ident):
+    """What docs/operations.md says: end what is on the target, then resume on the source."""
+    kill(moving.target, moving.pid)
+    wait_for(lambda: not moving.target.alive(moving.pid), 5, "the copy on the target is gone")
+    out = moving.command(moving.source, "resume", "--peer-is-dead", ident)
+    if out.wait(20):
+        raise Failure(f"resume --peer-is-dead: exit {out.code}: {out.tail()}")
+    if moves_in(moving.target):
+        gone = moving.command(moving.target, "abort", ident)
+        if gone.wait(20):
+            raise Failure(f"abort on the target: exit {gone.code}: {gone.tail()}")
+
+
+def check_one_after_another(verifier, moving):
+    """The source's copy went on from the freeze, when the target's ran no more."""
+    nets = [moving.source.netns, moving.target.netns, moving.source.netns]
+    beats, seen = verifier.beats(), []
+    for beat in beats:
+        if not seen or seen[-1] != beat.netns:
+            seen.append(beat.netns)
+    if seen != nets:
+        raise Failure(f"it ran on networks {seen}, not {nets}")
+
+
+def double_fault(arenas):
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        moving = Moving(arena, source, target, verifier.pid, rate=4)
+        moving.operator = False
+        try:
+            moving.begin()
+            wait_filling(moving, verifier)
+            kill(target, *(e.pid for e in moving.engines("target")))
+            expect_stopped(verifier, target)
+            ident = expect_loud(moving)
+            send = moving.commands[0]
+            moving.wait(lambda: send.code is not None, "send ends")
+            if send.code != 4:
+                raise Failure(f"send ended with {send.code}, not 4: {send.tail()}")
+            if not verifier.state(source).startswith("T"):
+                raise Failure(f"the source's copy is not held: {verifier.state(source)}")
+            operator(moving, ident)
+            verifier.expect_beating()
+            verifier.check_all()
+            check_one_after_another(verifier, moving)
+            moving.wait(lambda: not moves_in(source) and not moves_in(target)
+                        and not moving.engines("source") and not moving.engines("target"),
+                        "both sides are done", 10)
+            moving.expect_tidy("source")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
+        verifier.end(source, target)
+
+
+def tests(ctx):
+    arenas = Arenas(ctx)
+    ctx.at_end.append(arenas.close)
+    return [(f"both twins of the target at once ({n} of 5)", lambda: double_fault(arenas))
+            for n in range(1, 6)]

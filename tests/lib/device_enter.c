@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Runs a command inside a test device, and ends as it ends.
+ *
+ *	device_enter INIT_PID FOLDER COMMAND...
+ *
+ * nsenter(1) will not do: it stops itself when the command is stopped, as every process is that is
+ * handed over, and then reaps it no more.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static const char *const spaces[] = {"mnt", "net", "pid"};
+#define NR_SPACES (sizeof(spaces) / sizeof(spaces[0]))
+
+static void die(const char *what)
+{
+	fprintf(stderr, "device_enter: %s: %s\n", what, strerror(errno));
+	_exit(127);
+}
+
+static void enter(const char *init)
+{
+	char path[64];
+	int fds[NR_SPACES];
+
+	for (size_t i = 0; i < NR_SPACES; i++) {
+		snprintf(path, sizeof(path), "/proc/%s/ns/%s", init, spaces[i]);
+		fds[i] = open(path, O_RDONLY | O_CLOEXEC);
+		if (fds[i] < 0)
+			die(path);
+	}
+	for (size_t i = 0; i < NR_SPACES; i++)
+		if (setns(fds[i], 0) || close(fds[i]))
+			die(spaces[i]);
+}
+
+/* The same signal, but without another core. */
+static void die_of(int signal_nr)
+{
+	const struct rlimit none = {0, 0};
+
+	setrlimit(RLIMIT_CORE, &none);
+	signal(signal_nr, SIG_DFL);
+	kill(getpid(), signal_nr);
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+	pid_t pid;
+
+	if (argc < 4)
+		return 127;
+	enter(argv[1]);
+	if (chdir(argv[2]))
+		die(argv[2]);
+	pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (pid == 0) {
+		execvp(argv[3], argv + 3);
+		die(argv[3]);
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			die("waitpid");
+	if (WIFSIGNALED(status))
+		die_of(WTERMSIG(status));
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 127;
+}
