@@ -63,7 +63,7 @@ int cmd_abort(int argc, char **argv)
 		return outcome;
 	if (options.nr_args != 1)
 		return cmd_usage(argv[0], "the id of a move is wanted; see: baton status");
-	outcome = session_begin(&session, &options, MOVE_SOURCE);
+	outcome = session_begin_offline(&session, &options);
 	if (outcome)
 		return outcome;
 	if (movestate_find_id(options.args[0], &state))

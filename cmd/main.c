@@ -45,7 +45,7 @@ static const struct command commands[] = {
 	 "moves under way: stage, pages, rate, fault latencies", NULL},
 	{"resume", BUILT_IN(CONFIG_CMD_RESUME, cmd_resume), "[--peer-is-dead] [--keys DIR] [--state DIR] [--json] [--max-rate MIB_S] ID",
 	 "go on with a move that is held, or run its process here again", NULL},
-	{"abort", BUILT_IN(CONFIG_CMD_ABORT, cmd_abort), "[--kill] [--keys DIR] [--state DIR] ID",
+	{"abort", BUILT_IN(CONFIG_CMD_ABORT, cmd_abort), "[--kill] [--state DIR] ID",
 	 "end a move, with what of it is on this device", NULL},
 	{"version", BUILT_IN(CONFIG_CMD_VERSION, cmd_version), "[--json]",
 	 "version, architecture, memory budget, what is built in", NULL},

@@ -10,6 +10,8 @@
 #include "lib/text.h"
 #include "transport/socket.h"
 
+static const char keys_default[] = CMD_KEYS_DEFAULT;
+
 struct option_row {
 	const char *name;
 	const char *value; /* what stands for its value in the help; NULL: it has none */
@@ -149,7 +151,7 @@ int options_parse(int argc, char **argv, unsigned int allowed, struct options *o
 	struct option table[OPTION_END + 1] = {0};
 	int nr = 0, id, outcome;
 
-	*options = (struct options){.keys = CMD_KEYS_DEFAULT, .state = CMD_STATE_DEFAULT};
+	*options = (struct options){.keys = keys_default, .state = CMD_STATE_DEFAULT};
 	allowed |= ALWAYS;
 	for (id = 1; id < OPTION_END; id++)
 		if (allowed & OPTION_BIT(id))
@@ -167,6 +169,11 @@ int options_parse(int argc, char **argv, unsigned int allowed, struct options *o
 	options->args = argv + optind;
 	options->nr_args = argc - optind;
 	return -1;
+}
+
+bool options_keys_given(const struct options *options)
+{
+	return options->keys != keys_default;
 }
 
 int options_pid(const char *text, pid_t *pid)

@@ -49,6 +49,9 @@ struct options {
  */
 int options_parse(int argc, char **argv, unsigned int allowed, struct options *options);
 
+/* Whether --keys was there. */
+bool options_keys_given(const struct options *options);
+
 /* A process id from the command line. -EINVAL. */
 int options_pid(const char *text, pid_t *pid);
 

@@ -1,17 +1,82 @@
 /* SPDX-License-Identifier: MIT */
-/* baton receive: take processes that other devices send. */
+/* baton receive: take processes that other devices send, and look after moves that nobody works on. */
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "cmd/session.h"
+#include "lib/clock.h"
 #include "lib/log.h"
+#include "lib/text.h"
 
 #define ALLOWED                                                                                    \
 	(OPTION_BIT(OPTION_KEYS) | OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_JSON) |            \
 	 OPTION_BIT(OPTION_LISTEN) | OPTION_BIT(OPTION_ONCE) | OPTION_BIT(OPTION_PIDNS) |          \
 	 OPTION_BIT(OPTION_PORT_FILE) | OPTION_BIT(OPTION_STDIO))
 
+/* A move that could not be gone on with is tried again after so long. */
+#define AGAIN_MS 10000
+#define REMEMBERED 16
+
+static const struct options *given;
+
+/* The moves that were picked up last, so that one that fails at once is not tried without a pause. */
+static bool is_due(const char *id)
+{
+	static struct {
+		char id[MOVESTATE_ID_TEXT];
+		int64_t next_ms;
+	} tried[REMEMBERED];
+	static unsigned int oldest;
+	int64_t now_ms = clock_now_ms();
+
+	for (unsigned int i = 0; i < REMEMBERED; i++) {
+		if (strcmp(tried[i].id, id) != 0)
+			continue;
+		if (now_ms < tried[i].next_ms)
+			return false;
+		tried[i].next_ms = now_ms + AGAIN_MS;
+		return true;
+	}
+	text_copy(tried[oldest].id, sizeof(tried[oldest].id), id);
+	tried[oldest].next_ms = now_ms + AGAIN_MS;
+	oldest = (oldest + 1) % REMEMBERED;
+	return true;
+}
+
+static int pick_up(void *data, struct movestate *state)
+{
+	sigset_t none;
+
+	(void)data;
+	/* A target that listens is asked by its source, and answers then. */
+	if (state->decide || (!state->source && !state->dial[0]) ||
+	    state->stage == STAGE_BUILDING || movestate_is_held(movestate_folder(), state) ||
+	    !is_due(state->id))
+		return 0;
+	log_warn("move %s (%s, pid %d) is %s and nobody works on it: resume", state->id, state->comm,
+		 state->pid, movestate_stage_name(state->stage));
+	if (fork() == 0) {
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		execl("/proc/self/exe", "baton", "resume", "--state", given->state, "--keys",
+		      state->keys[0] ? state->keys : given->keys, state->id, NULL);
+		_exit(OUTCOME_SYSTEM);
+	}
+	return 0;
+}
+
+static void tend(void *data)
+{
+	(void)data;
+	movestate_each(movestate_folder(), pick_up, NULL);
+	log_reason_clear();
+}
+
 int cmd_receive(int argc, char **argv)
 {
 	static struct session session;
-	struct options options;
+	static struct options options;
 	int outcome = options_parse(argc, argv, ALLOWED, &options);
 
 	if (outcome >= 0)
@@ -23,6 +88,8 @@ int cmd_receive(int argc, char **argv)
 	outcome = session_begin(&session, &options, MOVE_TARGET);
 	if (outcome)
 		return outcome;
+	given = &options;
+	session.tend = options.once ? NULL : tend;
 	return session_listen(&session, &options, options.listen ? options.listen : "",
 			      options.once, session_work);
 }

@@ -44,7 +44,8 @@ static int take_memory(struct session *session)
 		   : 0;
 }
 
-int session_begin(struct session *session, const struct options *options, enum move_role role)
+static int begin(struct session *session, const struct options *options, enum move_role role,
+		 bool offline)
 {
 	current = session;
 	session->role = role;
@@ -59,7 +60,7 @@ int session_begin(struct session *session, const struct options *options, enum m
 					      .finish = finish};
 	if (take_memory(session))
 		return cmd_fail(OUTCOME_SYSTEM, "no memory");
-	if (tls_setup(options->keys))
+	if (!offline && tls_setup(options->keys))
 		return cmd_fail(OUTCOME_PEER, "the keys cannot be used");
 	arena_seal();
 	if (movestate_folder_open(options->state))
@@ -67,6 +68,16 @@ int session_begin(struct session *session, const struct options *options, enum m
 	movestate_sweep();
 	link_catch_signals();
 	return OUTCOME_DONE;
+}
+
+int session_begin(struct session *session, const struct options *options, enum move_role role)
+{
+	return begin(session, options, role, false);
+}
+
+int session_begin_offline(struct session *session, const struct options *options)
+{
+	return begin(session, options, MOVE_SOURCE, true);
 }
 
 int session_claim(struct session *session, pid_t pid, struct movestate *begun)
@@ -93,7 +104,9 @@ static enum outcome resume_work(struct link *link, void *data)
 {
 	struct session *session = data;
 
-	return move_source_resume(link, &session->move, &session->resumed, false);
+	return session->role == MOVE_SOURCE
+		       ? move_source_resume(link, &session->move, &session->resumed, false)
+		       : move_target_resume(link, &session->move, &session->resumed);
 }
 
 int session_resume(struct session *session, const struct options *options,
@@ -101,7 +114,8 @@ int session_resume(struct session *session, const struct options *options,
 {
 	session->resumed = *state;
 	session->resumed.lock_fd = 0;
-	if (movestate_lock(&session->resumed))
+	/* For a target: each answer takes the lock for itself. */
+	if (session->role == MOVE_SOURCE && movestate_lock(&session->resumed))
 		return cmd_fail(OUTCOME_REFUSED, "the move cannot be resumed");
 	session->move.pid = state->pid;
 	if (peer_is_dead)
@@ -146,6 +160,7 @@ int session_listen(struct session *session, const struct options *options, const
 					      .door = door_name(session),
 					      .once = once,
 					      .pass_signals = session->role == MOVE_SOURCE,
+					      .tend = session->tend,
 					      .link = &session->link,
 					      .work = work,
 					      .data = session};

@@ -11,6 +11,7 @@ struct session {
 	struct move_options move;
 	enum move_role role;
 	bool json;
+	void (*tend)(void *data); /* called about every second while it listens; NULL: nothing */
 	struct movestate resumed; /* the move that is gone on with */
 };
 
@@ -19,6 +20,9 @@ struct session {
  * OUTCOME_DONE, or what the command ends with (the reason is said).
  */
 int session_begin(struct session *session, const struct options *options, enum move_role role);
+
+/* The same without keys: for what needs no peer. In the role of a source. */
+int session_begin_offline(struct session *session, const struct options *options);
 
 /* One move over the session's link: runs it, prints the result, says why it failed. */
 enum outcome session_move(struct session *session);
@@ -38,7 +42,7 @@ int session_listen(struct session *session, const struct options *options, const
 int session_claim(struct session *session, pid_t pid, struct movestate *begun);
 
 /*
- * Goes on with a move of which this device is the source; with `peer_is_dead` the process runs here again.
+ * Goes on with a move: of which this device is the source, or whose target it was and dialed. With `peer_is_dead` the process runs here again.
  * What the command ends with.
  */
 int session_resume(struct session *session, const struct options *options,

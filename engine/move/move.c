@@ -53,6 +53,7 @@ void move_begin(struct move *move, struct link *link, const struct move_options 
 	text_copy(move->state.dial, sizeof(move->state.dial), link->address ? link->address : "");
 	text_copy(move->state.listen, sizeof(move->state.listen),
 		  options->listen ? options->listen : "");
+	text_copy(move->state.keys, sizeof(move->state.keys), options->keys_dir);
 	text_copy(move->report.id, sizeof(move->report.id), move->state.id);
 	log_reason_clear();
 }

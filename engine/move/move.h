@@ -82,6 +82,12 @@ enum outcome move_target(struct link *link, const struct move_options *options);
  */
 enum outcome move_source_resume(struct link *link, const struct move_options *options,
 				const struct movestate *state, bool peer_is_dead);
+/*
+ * Target that dialed: the source waits for a word on a move that has no worker here any more. Dials it and
+ * answers from what is on disk.
+ */
+enum outcome move_target_resume(struct link *link, const struct move_options *options,
+				const struct movestate *state);
 /* An operator's word that the copy here is not needed any more: it is killed. */
 enum outcome move_source_give_up(const struct move_options *options, const struct movestate *state);
 

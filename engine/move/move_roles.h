@@ -49,5 +49,7 @@ int target_answer_check(struct target_move *m, int *refused);
 
 /* A GO for a move that no worker here has: it is answered from what is on disk. */
 enum outcome target_answer_for_dead(struct target_move *m);
+/* The source has given up: what was ready here and has no worker is forgotten. */
+void target_forget_dead(struct target_move *m);
 
 #endif

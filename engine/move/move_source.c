@@ -42,6 +42,7 @@
 /* How long the target may take to say that it has forgotten the move; and to be found for that. */
 #define DONE_TIMEOUT_MS 5000
 #define DONE_PATIENCE_MS 15000
+#define GAVE_UP_PATIENCE_MS 5000
 
 /* In the arena's tables: whoever comes after a worker that died finds what it had. */
 static struct source_engine {
@@ -400,10 +401,12 @@ static enum outcome finish_committed(struct source_move *m)
 }
 
 /* Says that the process stands still here, why, and how to get on. */
-static enum outcome hold(struct source_move *m)
+static enum outcome hold(struct source_move *m, int err)
 {
 	struct movestate *state = &m->move.state;
 
+	/* What the target has said will not change by asking again. */
+	state->decide = err == -EOWNERDEAD || err == -ENODATA || !is_alive(state->pid);
 	text_copy(state->reason, sizeof(state->reason), log_reason());
 	if (!is_alive(state->pid))
 		log_error("move %s cannot be completed: the copy here (pid %d), which has the rest "
@@ -455,7 +458,7 @@ static enum outcome serve_to_the_end(struct source_move *m)
 			return OUTCOME_FAILED;
 		}
 		if (!may_reconnect(m, err) || move_reconnect(&m->move, PATIENCE_MS, true))
-			return hold(m);
+			return hold(m, err);
 	}
 }
 
@@ -496,6 +499,21 @@ static int find_copy(struct source_move *m)
 	return err ? err : serve_attach(engine->serve, m->move.state.pid);
 }
 
+/* The target may be ready, and wait for a GO that does not come. */
+static void tell_gave_up(struct source_move *m)
+{
+	char reason[LOG_REASON_MAX];
+
+	text_copy(reason, sizeof(reason), log_reason());
+	if (!move_reconnect(&m->move, GAVE_UP_PATIENCE_MS, true)) {
+		log_reason_clear();
+		log_fail(EIO, "%s", reason);
+		link_abort(m->move.link, LINK_FAILED);
+	}
+	log_reason_clear();
+	log_fail(EIO, "%s", reason);
+}
+
 static enum outcome go_on(struct source_move *m)
 {
 	int err;
@@ -505,12 +523,13 @@ static enum outcome go_on(struct source_move *m)
 	if (!m->committed) {
 		log_fail(EIO, "the process that worked on the move was killed");
 		undo(m);
+		tell_gave_up(m);
 		return OUTCOME_FAILED;
 	}
 	err = find_copy(m);
 	if (m->move.state.stage == STAGE_DRAINED)
 		return finish_committed(m);
-	return err ? hold(m) : serve_to_the_end(m);
+	return err ? hold(m, err) : serve_to_the_end(m);
 }
 
 static enum outcome run(void *data, bool again)
@@ -556,6 +575,17 @@ enum outcome move_source(struct link *link, const struct move_options *options)
 	return move_end(&m->move, outcome);
 }
 
+static bool is_stopped(pid_t pid)
+{
+	struct proc_status status;
+	int fd = proc_open(pid);
+	bool stopped = fd >= 0 && !proc_status(fd, &status) && status.state == 'T';
+
+	if (fd >= 0)
+		close(fd);
+	return stopped;
+}
+
 /* What a state file says becomes what a worker that died would have left. */
 static void adopt(struct source_move *m, struct link *link, const struct move_options *options,
 		  const struct movestate *state)
@@ -563,9 +593,11 @@ static void adopt(struct source_move *m, struct link *link, const struct move_op
 	*m = (struct source_move){.move = {.link = link, .options = options}};
 	move_begin_again(&m->move, state);
 	m->move.begun_us = m->move.ticked_us = clock_now_us();
-	m->committed = m->held = state->stage != STAGE_OFFERED;
+	m->committed = state->stage != STAGE_OFFERED;
+	m->held = !state->stopped && is_stopped(state->pid);
 	m->started = state->stage == STAGE_SERVING || state->stage == STAGE_DRAINED;
 	m->again = true;
+	engine->dump.pid = state->pid;
 }
 
 enum outcome move_source_resume(struct link *link, const struct move_options *options,
@@ -582,7 +614,6 @@ enum outcome move_source_resume(struct link *link, const struct move_options *op
 			 state->pid);
 		return move_end(&m->move, OUTCOME_FAILED);
 	}
-	engine->dump.pid = state->pid;
 	undo(m);
 	return move_end(&m->move, OUTCOME_DONE);
 }

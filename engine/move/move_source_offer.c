@@ -124,8 +124,10 @@ static int ask_answer(struct source_move *m, int timeout_ms)
 	return err;
 }
 
-static void read_start_time(struct movestate *state)
+/* What tells this very process from a later one with its number, and its state from what we make of it. */
+static void read_identity(struct movestate *state)
 {
+	struct proc_status status;
 	int64_t start = 0;
 	int fd = proc_open(state->pid);
 
@@ -133,6 +135,7 @@ static void read_start_time(struct movestate *state)
 		return;
 	if (!proc_stat_field(fd, STAT_STARTTIME, &start))
 		state->pid_start = (uint64_t)start;
+	state->stopped = !proc_status(fd, &status) && status.state == 'T';
 	close(fd);
 }
 
@@ -145,7 +148,7 @@ enum outcome source_offer(struct source_move *m)
 	text_copy(move->state.peer, sizeof(move->state.peer), move->link->peer);
 	text_put_hex(move->state.fingerprint, move->link->fingerprint,
 		     sizeof(move->link->fingerprint), '\0');
-	read_start_time(&move->state);
+	read_identity(&move->state);
 	err = move_probe(move->state.pid);
 	if (err)
 		return move_probe_outcome(err);

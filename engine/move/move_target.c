@@ -464,3 +464,20 @@ enum outcome move_target(struct link *link, const struct move_options *options)
 		link_abort(link, outcome == OUTCOME_FAILED ? LINK_FAILED : LINK_REFUSED);
 	return move_end(&m->move, outcome);
 }
+
+enum outcome move_target_resume(struct link *link, const struct move_options *options,
+				const struct movestate *state)
+{
+	struct target_move *m = &engine->m;
+	enum outcome outcome = OUTCOME_PEER;
+
+	*m = (struct target_move){.move = {.link = link, .options = options}};
+	m->move.begun_us = clock_now_us();
+	move_begin_again(&m->move, state);
+	m->move.report.check_only = true;
+	if (!link_open(link, LINK_DIAL_TIMEOUT_MS))
+		outcome = link_expect(link, FRAME_GO, DONE_TIMEOUT_MS, true)
+				  ? OUTCOME_FAILED
+				  : target_answer_for_dead(m);
+	return move_end(&m->move, outcome);
+}

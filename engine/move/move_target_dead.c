@@ -14,6 +14,7 @@
 #include "lib/io.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
+#include "lib/text.h"
 #include "transport/message.h"
 
 #define DONE_TIMEOUT_MS 15000
@@ -69,6 +70,23 @@ static bool say_complete(struct link *link)
 		return false;
 	lane_receive_done(&link->fast);
 	return true;
+}
+
+void target_forget_dead(struct target_move *m)
+{
+	char reason[LOG_REASON_MAX];
+	struct movestate found;
+
+	text_copy(reason, sizeof(reason), log_reason());
+	if (!find(m, &found)) {
+		m->answered = true;
+		if (found.stage == STAGE_READY || found.stage == STAGE_BUILDING)
+			movestate_remove(&found);
+		else
+			close(found.lock_fd);
+	}
+	log_reason_clear();
+	log_fail(ECONNABORTED, "%s", reason);
 }
 
 enum outcome target_answer_for_dead(struct target_move *m)

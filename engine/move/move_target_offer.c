@@ -134,6 +134,9 @@ enum outcome target_take_offer(struct target_move *m)
 	err = link_receive(link, OFFER_TIMEOUT_MS, true);
 	if (!err && link->fast.rx.type == FRAME_GO)
 		return target_answer_for_dead(m);
+	/* It gave up, and has come back to say so to a worker that is not there any more. */
+	if (err == -ECONNABORTED)
+		target_forget_dead(m);
 	if (!err)
 		err = link_check(link, FRAME_OFFER);
 	if (err)

@@ -77,11 +77,12 @@ static int put_text(const struct movestate *state, char *text, size_t cap)
 		text, cap,
 		"baton-move 2\nid %s\nrole %s\nstage %s\npid %d\npid-start %llu\ncomm %s\n"
 		"peer %s\ntoken %s\ndial %s\nlisten %s\nboot %s\nfreezer %s\nreason %s\n"
+		"keys %s\ndecide %d\nstopped %d\n"
 		"fingerprint %s\nmode %s\nengine %d\nbegun %lld\nchanged %lld\nend\n",
 		state->id, state->source ? "source" : "target", movestate_stage_name(state->stage),
 		state->pid, (unsigned long long)state->pid_start, state->comm, state->peer,
 		state->token, state->dial, state->listen, state->boot, state->freezer,
-		state->reason, state->fingerprint, state->mode, state->engine,
+		state->reason, state->keys, state->decide, state->stopped, state->fingerprint, state->mode, state->engine,
 		(long long)state->begun_s, (long long)state->changed_s);
 }
 
@@ -342,8 +343,10 @@ int movestate_find_id(const char *text, struct movestate *found)
 static int sweep_one(void *data, struct movestate *state)
 {
 	(void)data;
-	/* Before COMMITTED and READY the process runs on, and what was built died with its engine. */
-	if (state->stage != STAGE_OFFERED && state->stage != STAGE_BUILDING)
+	/* Before READY the source has not committed, and what was built died with its engine. What was
+	 * offered may be waited for: its process has to tell, while it lives, see baton resume. */
+	if (state->stage != STAGE_BUILDING &&
+	    (state->stage != STAGE_OFFERED || movestate_process_lives(state)))
 		return 0;
 	if (movestate_is_held(folder_fd, state) || movestate_lock(state))
 		return 0;

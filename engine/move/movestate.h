@@ -47,6 +47,9 @@ struct movestate {
 	char boot[MOVESTATE_BOOT_TEXT]; /* of the system that wrote it: pids mean nothing in another */
 	char freezer[256];              /* source: control group that holds it still; "" */
 	char reason[200];               /* why it does not go on; "" */
+	char keys[128];                 /* keys folder, for whoever goes on */
+	bool decide;                    /* only an operator can say how it goes on */
+	bool stopped;                   /* source: it was in group-stop before the move */
 	char fingerprint[65]; /* of the peer's certificate, hexadecimal */
 	char mode[12];
 	enum move_stage stage;
@@ -108,7 +111,7 @@ int movestate_find_pid(pid_t pid, struct movestate *found);
 /* The move whose id begins with `text`: -ENOENT, -EEXIST (more than one), each with its reason. */
 int movestate_find_id(const char *text, struct movestate *found);
 
-/* Removes what batons that died left of moves in which nothing was handed over. */
+/* Removes what batons that died left of moves of which nobody else can know any more. */
 void movestate_sweep(void);
 
 /* Locks a pid against a second move while this process lives. -EBUSY: it is being moved. */

@@ -32,6 +32,7 @@ enum field_type {
 	FIELD_S64,
 	FIELD_U64,
 	FIELD_ROLE,
+	FIELD_BOOL,
 	FIELD_STAGE,
 	FIELD_END
 };
@@ -61,6 +62,9 @@ static const struct field move_fields[] = {
 	FIELD("boot ", FIELD_TEXT, movestate, boot),
 	FIELD("freezer ", FIELD_TEXT, movestate, freezer),
 	FIELD("reason ", FIELD_TEXT, movestate, reason),
+	FIELD("keys ", FIELD_TEXT, movestate, keys),
+	FIELD("decide ", FIELD_BOOL, movestate, decide),
+	FIELD("stopped ", FIELD_BOOL, movestate, stopped),
 	FIELD("fingerprint ", FIELD_TEXT, movestate, fingerprint),
 	FIELD("mode ", FIELD_TEXT, movestate, mode),
 	FIELD("engine ", FIELD_S32, movestate, engine),
@@ -103,6 +107,9 @@ static int field_set(const struct field *field, const char *value, void *base)
 		return text_copy(at, field->size, value) ? 0 : -EPROTO;
 	case FIELD_ROLE:
 		*(bool *)at = !strcmp(value, "source");
+		return 0;
+	case FIELD_BOOL:
+		*(bool *)at = !strcmp(value, "1");
 		return 0;
 	case FIELD_STAGE:
 		stage = stage_by_name(value);

@@ -22,10 +22,13 @@
 #include "lib/log.h"
 #include "lib/text.h"
 
+#define TEND_MS 1000
+
 struct supervisor {
 	const struct supervise_options *options;
 	int listen_fd;
 	int door_fd; /* -1: none */
+	int64_t tend_ms;
 	bool leaving; /* no new moves */
 	bool once_ended;
 	enum outcome once_outcome;
@@ -416,6 +419,18 @@ static void serve_events(struct supervisor *s)
 		accept_move(s);
 }
 
+/* True work is elsewhere; this is what only somebody who is always there can do. The wait until then. */
+static int tend(struct supervisor *s, int timeout_ms)
+{
+	if (!s->options->tend || s->leaving)
+		return timeout_ms;
+	if (clock_now_ms() >= s->tend_ms) {
+		s->options->tend(s->options->data);
+		s->tend_ms = clock_now_ms() + TEND_MS;
+	}
+	return timeout_ms < 0 || timeout_ms > TEND_MS ? TEND_MS : timeout_ms;
+}
+
 enum outcome supervise_run(const struct supervise_options *options)
 {
 	struct supervisor s = {.options = options, .listen_fd = -1, .door_fd = -1};
@@ -426,7 +441,7 @@ enum outcome supervise_run(const struct supervise_options *options)
 	if (err)
 		return OUTCOME_SYSTEM;
 	while (has_work(&s)) {
-		int timeout_ms = check_deadlines();
+		int timeout_ms = tend(&s, check_deadlines());
 		struct timespec wait = {timeout_ms / 1000, timeout_ms % 1000 * 1000000l};
 
 		polls[0] = (struct pollfd){s.listen_fd, POLLIN, 0};

@@ -16,6 +16,7 @@ struct supervise_options {
 	const char *door;      /* name of a socket in the state folder, see link.h; NULL: none */
 	bool once;             /* ends after one move that was accepted, with its outcome */
 	bool pass_signals;     /* SIGTERM and SIGINT go to the workers, which may undo their move */
+	void (*tend)(void *data); /* called about every second; NULL: nothing */
 	struct link *link;     /* initialised; the worker's, ready for link_open */
 	/* One move, in a process of its own. Its result becomes that process' exit status. */
 	enum outcome (*work)(struct link *link, void *data);

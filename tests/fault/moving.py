@@ -193,9 +193,6 @@ class Moving:
         for name, stage in left.items():
             self.note(f"source: {stage} and nobody there: baton resume")
             self.command(self.source, "resume", name.split("-")[0])
-        # In this direction the source is who listens.
-        if self.mode == "pull" and self.dump.code == KILLED:
-            self.dump = self.command(self.source, "dump", *self.serve)
 
     # ---- the end ----
 
