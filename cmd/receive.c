@@ -69,6 +69,7 @@ static int pick_up(void *data, struct movestate *state)
 static void tend(void *data)
 {
 	(void)data;
+	movestate_sweep();
 	movestate_each(movestate_folder(), pick_up, NULL);
 	log_reason_clear();
 }

@@ -11,6 +11,9 @@
 #include "lib/log.h"
 #include "transport/tls.h"
 
+/* How long a target is waited for that is only to be told something. */
+#define GIVE_UP_MS 5000
+
 static struct session *current;
 
 /* In whichever process ends the move. */
@@ -109,6 +112,23 @@ static enum outcome resume_work(struct link *link, void *data)
 		       : move_target_resume(link, &session->move, &session->resumed);
 }
 
+static enum outcome tell_work(struct link *link, void *data)
+{
+	(void)data;
+	return move_source_tell(link);
+}
+
+/* Nothing was handed over: it runs on here, and the target is told if it can be found at once. */
+static int let_run(struct session *session, const struct options *options)
+{
+	move_source_let_run(&session->link, &session->move, &session->resumed);
+	session->give_up_ms = GIVE_UP_MS;
+	if (session->resumed.listen[0])
+		return session_listen(session, options, session->resumed.listen, true, tell_work);
+	session->link.address = session->resumed.dial;
+	return (int)tell_work(&session->link, session);
+}
+
 int session_resume(struct session *session, const struct options *options,
 		   const struct movestate *state, bool peer_is_dead)
 {
@@ -121,6 +141,8 @@ int session_resume(struct session *session, const struct options *options,
 	if (peer_is_dead)
 		return (int)move_source_resume(&session->link, &session->move, &session->resumed,
 					       true);
+	if (session->role == MOVE_SOURCE && state->stage == STAGE_OFFERED)
+		return let_run(session, options);
 	log_info("move %s goes on: %s (pid %d) %s %s", state->id, state->comm, state->pid,
 		 state->dial[0] ? "to" : "is served to", state->peer);
 	if (!state->dial[0])
@@ -161,6 +183,7 @@ int session_listen(struct session *session, const struct options *options, const
 					      .once = once,
 					      .pass_signals = session->role == MOVE_SOURCE,
 					      .tend = session->tend,
+					      .give_up_ms = session->give_up_ms,
 					      .link = &session->link,
 					      .work = work,
 					      .data = session};

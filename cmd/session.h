@@ -12,6 +12,7 @@ struct session {
 	enum move_role role;
 	bool json;
 	void (*tend)(void *data); /* called about every second while it listens; NULL: nothing */
+	int give_up_ms;           /* see struct supervise_options */
 	struct movestate resumed; /* the move that is gone on with */
 };
 

@@ -27,6 +27,12 @@
 
 /* ---- the socket under mbedtls ---- */
 
+/* ECONNABORTED is what a peer's ABORT is called above: a killed connection (ss -K) is a reset here. */
+static int socket_errno(void)
+{
+	return errno == ECONNABORTED ? ECONNRESET : errno;
+}
+
 static int bio_send(void *data, const unsigned char *buf, size_t len)
 {
 	struct tls_session *session = data;
@@ -36,7 +42,7 @@ static int bio_send(void *data, const unsigned char *buf, size_t len)
 		return (int)put;
 	if (errno == EAGAIN || errno == EINTR)
 		return MBEDTLS_ERR_SSL_WANT_WRITE;
-	session->sys_errno = errno;
+	session->sys_errno = socket_errno();
 	return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
 }
 
@@ -49,7 +55,7 @@ static int bio_recv(void *data, unsigned char *buf, size_t len)
 		return (int)got;
 	if (errno == EAGAIN || errno == EINTR)
 		return MBEDTLS_ERR_SSL_WANT_READ;
-	session->sys_errno = errno;
+	session->sys_errno = socket_errno();
 	return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
 }
 

@@ -83,6 +83,14 @@ enum outcome move_target(struct link *link, const struct move_options *options);
 enum outcome move_source_resume(struct link *link, const struct move_options *options,
 				const struct movestate *state, bool peer_is_dead);
 /*
+ * The same for a move that was not committed: its process runs on here in any case. Then the target, which
+ * may be ready and wait, can be told: on a link that is ready for link_open.
+ */
+enum outcome move_source_let_run(struct link *link, const struct move_options *options,
+				 const struct movestate *state);
+enum outcome move_source_tell(struct link *link);
+
+/*
  * Target that dialed: the source waits for a word on a move that has no worker here any more. Dials it and
  * answers from what is on disk.
  */

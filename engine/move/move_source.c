@@ -618,6 +618,28 @@ enum outcome move_source_resume(struct link *link, const struct move_options *op
 	return move_end(&m->move, OUTCOME_DONE);
 }
 
+enum outcome move_source_let_run(struct link *link, const struct move_options *options,
+				 const struct movestate *state)
+{
+	struct source_move *m = &engine->m;
+
+	adopt(m, link, options, state);
+	undo(m);
+	return OUTCOME_DONE;
+}
+
+enum outcome move_source_tell(struct link *link)
+{
+	int err = link_open(link, CONFIG_HANDSHAKE_TIMEOUT_MS);
+
+	log_reason_clear();
+	log_fail(EIO, "the processes that worked on the move were killed");
+	if (!err)
+		link_abort(link, LINK_FAILED);
+	log_reason_clear();
+	return OUTCOME_DONE;
+}
+
 enum outcome move_source_give_up(const struct move_options *options, const struct movestate *state)
 {
 	struct source_move *m = &engine->m;

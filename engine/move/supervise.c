@@ -28,7 +28,7 @@ struct supervisor {
 	const struct supervise_options *options;
 	int listen_fd;
 	int door_fd; /* -1: none */
-	int64_t tend_ms;
+	int64_t tend_ms, give_up_ms; /* when; INT64_MAX: never */
 	bool leaving; /* no new moves */
 	bool once_ended;
 	enum outcome once_outcome;
@@ -364,7 +364,7 @@ static bool has_work(const struct supervisor *s)
 
 	for (unsigned int i = 0; i < NR_SLOTS; i++)
 		workers |= slots[i].kind > SLOT_CALLER;
-	if (s->once_ended)
+	if (s->once_ended || (!workers && !clock_left_ms(s->give_up_ms)))
 		return false;
 	return !s->leaving || workers;
 }
@@ -422,6 +422,8 @@ static void serve_events(struct supervisor *s)
 /* True work is elsewhere; this is what only somebody who is always there can do. The wait until then. */
 static int tend(struct supervisor *s, int timeout_ms)
 {
+	if (s->give_up_ms != INT64_MAX)
+		return timeout_ms < 0 || timeout_ms > TEND_MS ? TEND_MS : timeout_ms;
 	if (!s->options->tend || s->leaving)
 		return timeout_ms;
 	if (clock_now_ms() >= s->tend_ms) {
@@ -436,6 +438,8 @@ enum outcome supervise_run(const struct supervise_options *options)
 	struct supervisor s = {.options = options, .listen_fd = -1, .door_fd = -1};
 	sigset_t unblocked;
 	int err;
+
+	s.give_up_ms = clock_deadline_ms(options->give_up_ms ? options->give_up_ms : -1);
 
 	err = begin(&s, &unblocked);
 	if (err)

@@ -15,6 +15,7 @@ struct supervise_options {
 	const char *port_file; /* NULL: none */
 	const char *door;      /* name of a socket in the state folder, see link.h; NULL: none */
 	bool once;             /* ends after one move that was accepted, with its outcome */
+	int give_up_ms;        /* ends when no move was accepted in that time; 0: never */
 	bool pass_signals;     /* SIGTERM and SIGINT go to the workers, which may undo their move */
 	void (*tend)(void *data); /* called about every second; NULL: nothing */
 	struct link *link;     /* initialised; the worker's, ready for link_open */

@@ -122,6 +122,7 @@ class Moving:
         self.maps = executable_maps(source, pid)
         self.cgroup = read(source.proc(pid, "cgroup"))
         self.commands, self.alone_since, self.notes = [], None, []
+        self.unfetched_since = None
         self.began = None
         self.ended = False    # the process was ended by the test
         self.operator = True  # whether a move that nobody works on is picked up here
@@ -142,12 +143,16 @@ class Moving:
             self.dump = self.command(source, "dump", *self.serve)
             wait_for(lambda: source.listens(PORT + 1) or self.dump.code is not None, 10,
                      "dump --serve listens", 0.001)
-            self.command(target, "restore", "--from", f"{source.address}:{PORT + 1}")
+            self.fetch()
         else:
             mode = [] if self.mode == "lazy" else ["--" + self.mode]
             self.command(source, "send", *mode, *rate, *self.options, self.pid,
                          f"{target.address}:{PORT}")
         return self
+
+    def fetch(self):
+        self.restore = self.command(self.target, "restore", "--from",
+                                    f"{self.source.address}:{PORT + 1}")
 
     def command(self, device, word, *args):
         side = "source" if device is self.source else "target"
@@ -176,6 +181,7 @@ class Moving:
         """To be called every few milliseconds. A move on the source that has no engine any more is
         picked up again, as the operator would."""
         self.arena.tend()
+        self.fetch_again()
         left = moves_in(self.source, "source")
         busy = self.engines("source") or any(
             c.device is self.source and c.code is None for c in self.commands)
@@ -186,6 +192,20 @@ class Moving:
         elif time.monotonic() - self.alone_since > ALONE_S:
             self.alone_since = None
             self.pick_up(left)
+
+    def fetch_again(self):
+        """Whoever fetches it died before anything was handed over: somebody else does."""
+        gone = (self.mode == "pull" and self.restore.code not in (None, 0)
+                and self.dump.code is None and not self.engines("target")
+                and self.source.listens(PORT + 1)
+                and self.stage("source") < STAGES["source"].index("committed"))
+        if not gone:
+            self.unfetched_since = None
+        elif self.unfetched_since is None:
+            self.unfetched_since = time.monotonic()
+        elif time.monotonic() - self.unfetched_since > ALONE_S:
+            self.note("restore is gone: again")
+            self.fetch()
 
     def pick_up(self, left):
         if len([c for c in self.commands if c.word == "resume"]) >= 5:
@@ -258,7 +278,7 @@ class Moving:
         """Both devices are as if nothing had been."""
         for s, device in self.devices.items():
             left = [n for n in os.listdir(device.state)
-                    if n != "receive.sock" and not n.endswith(".lock")]
+                    if not n.endswith((".sock", ".lock"))]
             if left:
                 raise Failure(f"the {s}'s state folder still has {' '.join(sorted(left))}")
             if self.engines(s):
