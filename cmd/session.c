@@ -2,6 +2,7 @@
 /* What the commands that move processes have in common. */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cmd/report.h"
 #include "cmd/session.h"
@@ -9,6 +10,7 @@
 #include "engine/move/supervise.h"
 #include "lib/arena.h"
 #include "lib/log.h"
+#include "lib/text.h"
 #include "transport/tls.h"
 
 /* How long a target is waited for that is only to be told something. */
@@ -106,7 +108,16 @@ int session_claim(struct session *session, pid_t pid, struct movestate *begun)
 static enum outcome resume_work(struct link *link, void *data)
 {
 	struct session *session = data;
+	uint8_t token[ROUTE_TOKEN_BYTES];
 
+	/* On the listening side whoever comes has to know which move it is. */
+	if (!link->address && (text_parse_hex(session->resumed.token, token, sizeof(token)) ||
+			       memcmp(token, link->token, sizeof(token)) != 0)) {
+		log_warn("stranger %s: it asks for another move than %s", link->peer,
+			 session->resumed.id);
+		return OUTCOME_PEER;
+	}
+	link_tell(link, LINK_TELL_ACCEPTED);
 	return session->role == MOVE_SOURCE
 		       ? move_source_resume(link, &session->move, &session->resumed, false)
 		       : move_target_resume(link, &session->move, &session->resumed);

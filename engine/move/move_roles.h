@@ -9,6 +9,7 @@
 struct source_move {
 	struct move move;
 	int64_t frozen_us;
+	bool described; /* the target may be ready */
 	bool committed; /* GO may have been sent */
 	bool again;     /* in place of a worker that died, or of a command that ended */
 	bool held;      /* a SIGSTOP of ours keeps it from running when we die */

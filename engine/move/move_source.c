@@ -119,6 +119,7 @@ static int describe(struct source_move *m)
 		err = link_send(link, FRAME_DESCRIBED, engine->dump.nr_state);
 	if (err)
 		return link_last_words(link, err);
+	m->described = true;
 	err = fault_point(FAULT_SOURCE_DESCRIBED);
 	if (!err)
 		err = serve_attach(engine->serve, m->move.state.pid);
@@ -462,6 +463,21 @@ static enum outcome serve_to_the_end(struct source_move *m)
 	}
 }
 
+/* The target may be ready, and wait for a GO that does not come. */
+static void tell_gave_up(struct source_move *m)
+{
+	char reason[LOG_REASON_MAX];
+
+	text_copy(reason, sizeof(reason), log_reason());
+	if (!move_reconnect(&m->move, GAVE_UP_PATIENCE_MS, true)) {
+		log_reason_clear();
+		log_fail(EIO, "%s", reason);
+		link_abort(m->move.link, LINK_FAILED);
+	}
+	log_reason_clear();
+	log_fail(EIO, "%s", reason);
+}
+
 /* From the freeze to the end. The one place that lets the process run again. */
 static enum outcome hand_over(struct source_move *m)
 {
@@ -479,7 +495,8 @@ static enum outcome hand_over(struct source_move *m)
 		err = commit(m);
 	if (err) {
 		undo(m);
-		link_abort(move->link, LINK_FAILED);
+		if (!link_abort(move->link, LINK_FAILED) && m->described)
+			tell_gave_up(m);
 		return OUTCOME_FAILED;
 	}
 	return serve_to_the_end(m);
@@ -497,21 +514,6 @@ static int find_copy(struct source_move *m)
 	dump_close(&engine->dump);
 	err = dump_find(&engine->dump, m->move.state.pid);
 	return err ? err : serve_attach(engine->serve, m->move.state.pid);
-}
-
-/* The target may be ready, and wait for a GO that does not come. */
-static void tell_gave_up(struct source_move *m)
-{
-	char reason[LOG_REASON_MAX];
-
-	text_copy(reason, sizeof(reason), log_reason());
-	if (!move_reconnect(&m->move, GAVE_UP_PATIENCE_MS, true)) {
-		log_reason_clear();
-		log_fail(EIO, "%s", reason);
-		link_abort(m->move.link, LINK_FAILED);
-	}
-	log_reason_clear();
-	log_fail(EIO, "%s", reason);
 }
 
 static enum outcome go_on(struct source_move *m)
@@ -545,8 +547,10 @@ static enum outcome run(void *data, bool again)
 
 static enum outcome run_again(void *data, bool again)
 {
-	(void)again;
-	return run(data, true);
+	(void)data;
+	if (again)
+		link_take_over(engine->m.move.link);
+	return go_on(&engine->m);
 }
 
 static void finish(void *data, enum outcome outcome)
@@ -598,6 +602,7 @@ static void adopt(struct source_move *m, struct link *link, const struct move_op
 	m->started = state->stage == STAGE_SERVING || state->stage == STAGE_DRAINED;
 	m->again = true;
 	engine->dump.pid = state->pid;
+	move_stage(&m->move, "resume");
 }
 
 enum outcome move_source_resume(struct link *link, const struct move_options *options,

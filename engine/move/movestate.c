@@ -2,6 +2,8 @@
 /* The state folder: one small file a move, synced before what it says is acted upon. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -355,9 +357,29 @@ static int sweep_one(void *data, struct movestate *state)
 	return 0;
 }
 
+/* What io_replace_file had not put under its name: ".<name>.<pid>" of a process that is gone. */
+static void sweep_temporaries(void)
+{
+	struct dir_reader reader;
+	const char *name;
+
+	if (dir_reader_open(&reader, folder_fd, "."))
+		return;
+	while (dir_reader_next(&reader, &name, NULL) > 0) {
+		const char *dot = strrchr(name, '.');
+		int pid;
+
+		if (name[0] == '.' && strstr(name, ".move.") &&
+		    !text_parse_int(dot + 1, 1, INT_MAX, &pid) && kill(pid, 0) && errno == ESRCH)
+			unlinkat(folder_fd, name, 0);
+	}
+	dir_reader_close(&reader);
+}
+
 void movestate_sweep(void)
 {
 	movestate_each(folder_fd, sweep_one, NULL);
+	sweep_temporaries();
 	log_reason_clear();
 }
 
