@@ -134,8 +134,15 @@ static int let_run(struct session *session, const struct options *options)
 {
 	move_source_let_run(&session->link, &session->move, &session->resumed);
 	session->give_up_ms = GIVE_UP_MS;
-	if (session->resumed.listen[0])
-		return session_listen(session, options, session->resumed.listen, true, tell_work);
+	if (session->resumed.listen[0]) {
+		int outcome = session_listen(session, options, session->resumed.listen, true,
+					     tell_work);
+
+		/* Also when nobody came: it was for the target's sake alone. */
+		session->resumed.written = true;
+		movestate_remove(&session->resumed);
+		return outcome;
+	}
 	session->link.address = session->resumed.dial;
 	return (int)tell_work(&session->link, session);
 }

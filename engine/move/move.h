@@ -84,7 +84,7 @@ enum outcome move_source_resume(struct link *link, const struct move_options *op
 				const struct movestate *state, bool peer_is_dead);
 /*
  * The same for a move that was not committed: its process runs on here in any case. Then the target, which
- * may be ready and wait, can be told: on a link that is ready for link_open.
+ * may be ready and wait, can be told: on a link that is ready for link_open. Then it is forgotten.
  */
 enum outcome move_source_let_run(struct link *link, const struct move_options *options,
 				 const struct movestate *state);

@@ -21,6 +21,7 @@
 #include "engine/process/dump.h"
 #include "engine/move/files.h"
 #include "engine/process/freeze.h"
+#include "engine/process/freezer.h"
 #include "engine/move/move_roles.h"
 #include "engine/move/twin.h"
 #include "engine/paging/pagemap.h"
@@ -133,6 +134,41 @@ static int describe(struct source_move *m)
 	return err;
 }
 
+/*
+ * A control group of its own, while it runs: that takes its time. It is written down first, so that it is
+ * taken out again whatever happens.
+ */
+static void enter_group(struct source_move *m)
+{
+	struct movestate *state = &m->move.state;
+	int err = freezer_find(state->pid, state->id, state->freezer, sizeof(state->freezer));
+
+	if (!err)
+		err = movestate_write(state, STAGE_OFFERED);
+	if (!err)
+		err = freezer_enter(state->freezer, state->pid);
+	if (err) {
+		log_debug("no control group holds pid %d still (%s); a SIGCONT from elsewhere is "
+			  "watched for",
+			  state->pid, strerror(-err));
+		state->freezer[0] = '\0';
+		log_reason_clear();
+	}
+}
+
+/* From here on a SIGCONT does not wake it. Its threads are traced, which counts as frozen. */
+static void freeze_group(struct source_move *m)
+{
+	int err = freezer_freeze(m->move.state.freezer);
+
+	if (!err)
+		return;
+	log_warn("pid %d cannot be frozen in %s (%s); a SIGCONT from elsewhere is watched for",
+		 m->move.state.pid, m->move.state.freezer, strerror(-err));
+	freezer_leave(m->move.state.freezer, m->move.state.pid);
+	m->move.state.freezer[0] = '\0';
+}
+
 /* Held first: if we die between the two, the process stands still and its file says why. */
 static int commit(struct source_move *m)
 {
@@ -151,7 +187,8 @@ static int commit(struct source_move *m)
 				m->move.state.pid);
 	m->held = true;
 	err = freeze_hold(&engine->freeze);
-	/* A new worker must take it for committed before GO can be on its way, and may before. */
+	if (!err && m->move.state.freezer[0])
+		freeze_group(m);
 	if (!err)
 		err = movestate_write(&m->move.state, STAGE_COMMITTED);
 	if (!err)
@@ -186,6 +223,8 @@ static void undo(struct source_move *m)
 		log_warn("move %s: %s", m->move.state.id, log_reason());
 	serve_detach(engine->serve);
 	m->committed = false;
+	if (m->move.state.freezer[0])
+		freezer_thaw(m->move.state.freezer);
 	if (m->again && m->held && dump_take_over(&engine->dump))
 		log_error("pid %d stays stopped here: %s; run: kill -CONT %d", m->move.state.pid,
 			  log_reason(), m->move.state.pid);
@@ -196,9 +235,9 @@ static void undo(struct source_move *m)
 	else
 		dump_release(&engine->dump);
 	m->held = false;
+	freezer_leave(m->move.state.freezer, m->move.state.pid);
 	if (is_alive(m->move.state.pid))
 		log_info("pid %d runs on here", m->move.state.pid);
-	movestate_remove(&m->move.state);
 	log_reason_clear();
 	if (reason[0])
 		log_fail(EIO, "%s", reason);
@@ -324,11 +363,15 @@ static void kill_copy(struct source_move *m)
 	serve_detach(engine->serve);
 	if (syscall(SYS_pidfd_send_signal, engine->dump.pidfd, SIGKILL, NULL, 0) && errno != ESRCH)
 		log_warn("pid %d: could not be killed: %s", m->move.state.pid, strerror(errno));
+	/* What is frozen dies when it thaws, before anything else. */
+	if (m->move.state.freezer[0])
+		freezer_thaw(m->move.state.freezer);
 	while (clock_left_ms(deadline) && io_poll(&gone, 1, 1) == 0)
 		while (waitpid(-1, NULL, __WALL | WNOHANG) > 0)
 			;
 	while (waitpid(-1, NULL, __WALL | WNOHANG) > 0)
 		;
+	freezer_leave(m->move.state.freezer, 0);
 	dump_close(&engine->dump);
 }
 
@@ -445,6 +488,27 @@ static bool may_reconnect(struct source_move *m, int err)
 	}
 }
 
+/*
+ * After undo: the target may be ready, and wait for a GO that does not come. The file stays until it has
+ * been told, so that whoever comes after us tells it.
+ */
+static enum outcome end_undone(struct source_move *m)
+{
+	char reason[LOG_REASON_MAX];
+
+	text_copy(reason, sizeof(reason), log_reason());
+	if (!link_abort(m->move.link, LINK_FAILED) && m->described &&
+	    !move_reconnect(&m->move, GAVE_UP_PATIENCE_MS, true)) {
+		log_reason_clear();
+		log_fail(EIO, "%s", reason);
+		link_abort(m->move.link, LINK_FAILED);
+	}
+	movestate_remove(&m->move.state);
+	log_reason_clear();
+	log_fail(EIO, "%s", reason);
+	return OUTCOME_FAILED;
+}
+
 static enum outcome serve_to_the_end(struct source_move *m)
 {
 	for (;;) {
@@ -455,27 +519,11 @@ static enum outcome serve_to_the_end(struct source_move *m)
 		if (err == -ECANCELED && !m->started) {
 			/* The target's own word that nothing of it ever ran: nobody else has it. */
 			undo(m);
-			link_abort(m->move.link, LINK_FAILED);
-			return OUTCOME_FAILED;
+			return end_undone(m);
 		}
 		if (!may_reconnect(m, err) || move_reconnect(&m->move, PATIENCE_MS, true))
 			return hold(m, err);
 	}
-}
-
-/* The target may be ready, and wait for a GO that does not come. */
-static void tell_gave_up(struct source_move *m)
-{
-	char reason[LOG_REASON_MAX];
-
-	text_copy(reason, sizeof(reason), log_reason());
-	if (!move_reconnect(&m->move, GAVE_UP_PATIENCE_MS, true)) {
-		log_reason_clear();
-		log_fail(EIO, "%s", reason);
-		link_abort(m->move.link, LINK_FAILED);
-	}
-	log_reason_clear();
-	log_fail(EIO, "%s", reason);
 }
 
 /* From the freeze to the end. The one place that lets the process run again. */
@@ -484,6 +532,7 @@ static enum outcome hand_over(struct source_move *m)
 	struct move *move = &m->move;
 	int err;
 
+	enter_group(m);
 	dump_prepare(&engine->dump, move->state.pid);
 	move_stage(move, "freeze");
 	m->frozen_us = clock_now_us();
@@ -495,9 +544,7 @@ static enum outcome hand_over(struct source_move *m)
 		err = commit(m);
 	if (err) {
 		undo(m);
-		if (!link_abort(move->link, LINK_FAILED) && m->described)
-			tell_gave_up(m);
-		return OUTCOME_FAILED;
+		return end_undone(m);
 	}
 	return serve_to_the_end(m);
 }
@@ -525,8 +572,8 @@ static enum outcome go_on(struct source_move *m)
 	if (!m->committed) {
 		log_fail(EIO, "the process that worked on the move was killed");
 		undo(m);
-		tell_gave_up(m);
-		return OUTCOME_FAILED;
+		m->described = true; /* nobody knows */
+		return end_undone(m);
 	}
 	err = find_copy(m);
 	if (m->move.state.stage == STAGE_DRAINED)
@@ -620,6 +667,7 @@ enum outcome move_source_resume(struct link *link, const struct move_options *op
 		return move_end(&m->move, OUTCOME_FAILED);
 	}
 	undo(m);
+	movestate_remove(&m->move.state);
 	return move_end(&m->move, OUTCOME_DONE);
 }
 
@@ -642,6 +690,7 @@ enum outcome move_source_tell(struct link *link)
 	if (!err)
 		link_abort(link, LINK_FAILED);
 	log_reason_clear();
+	movestate_remove(&engine->m.move.state);
 	return OUTCOME_DONE;
 }
 

@@ -119,6 +119,25 @@ int movestate_write(struct movestate *state, enum move_stage stage)
 	return 0;
 }
 
+/* What io_replace_file had not put under its name: ".<name>.<pid>" of a process that is gone. */
+static void sweep_temporaries(void)
+{
+	struct dir_reader reader;
+	const char *name;
+
+	if (dir_reader_open(&reader, folder_fd, "."))
+		return;
+	while (dir_reader_next(&reader, &name, NULL) > 0) {
+		const char *dot = strrchr(name, '.');
+		int pid;
+
+		if (name[0] == '.' && strstr(name, ".move.") &&
+		    !text_parse_int(dot + 1, 1, INT_MAX, &pid) && kill(pid, 0) && errno == ESRCH)
+			unlinkat(folder_fd, name, 0);
+	}
+	dir_reader_close(&reader);
+}
+
 void movestate_remove(struct movestate *state)
 {
 	char name[64];
@@ -131,6 +150,7 @@ void movestate_remove(struct movestate *state)
 		movestate_file_name(state, "move", name, sizeof(name));
 		if (!unlinkat(folder_fd, name, 0))
 			fsync(folder_fd);
+		sweep_temporaries();
 	}
 	if (state->lock_fd > 0) {
 		movestate_file_name(state, "lock", name, sizeof(name));
@@ -355,25 +375,6 @@ static int sweep_one(void *data, struct movestate *state)
 	state->written = true;
 	movestate_remove(state);
 	return 0;
-}
-
-/* What io_replace_file had not put under its name: ".<name>.<pid>" of a process that is gone. */
-static void sweep_temporaries(void)
-{
-	struct dir_reader reader;
-	const char *name;
-
-	if (dir_reader_open(&reader, folder_fd, "."))
-		return;
-	while (dir_reader_next(&reader, &name, NULL) > 0) {
-		const char *dot = strrchr(name, '.');
-		int pid;
-
-		if (name[0] == '.' && strstr(name, ".move.") &&
-		    !text_parse_int(dot + 1, 1, INT_MAX, &pid) && kill(pid, 0) && errno == ESRCH)
-			unlinkat(folder_fd, name, 0);
-	}
-	dir_reader_close(&reader);
 }
 
 void movestate_sweep(void)

@@ -277,8 +277,11 @@ class Moving:
     def expect_tidy(self, side):
         """Both devices are as if nothing had been."""
         for s, device in self.devices.items():
-            left = [n for n in os.listdir(device.state)
-                    if not n.endswith((".sock", ".lock"))]
+            def left_in(d=device):
+                return [n for n in os.listdir(d.state) if not n.endswith((".sock", ".lock"))]
+            with contextlib.suppress(Failure):  # baton receive sweeps every second
+                wait_for(lambda: not left_in(), 3, "tidy")
+            left = left_in()
             if left:
                 raise Failure(f"the {s}'s state folder still has {' '.join(sorted(left))}")
             if self.engines(s):
