@@ -308,6 +308,7 @@ class Moving:
             lines.append(f"  receive on {device.name} ({side}):")
             lines += [f"    {line}"
                       for line in self.arena.services[device.name].log().splitlines()[-40:]]
+            lines += [f"  {side}: thread {line}" for line in device.threads(self.pid)]
             lines.append(f"  {side}: moves {moves_in(device)}, engines "
                          f"{[tuple(e) for e in self.engines(side)]}, the process: "
                          f"{device.status(self.pid, 'State')}, tracer "

@@ -130,6 +130,16 @@ class Device:
                 return line.split(":", 1)[1].strip()
         return None
 
+    def threads(self, pid):
+        """Where each thread of a process is, for the story of a failure."""
+        try:
+            tids = os.listdir(self.proc(pid, "task"))
+        except OSError:
+            return []
+        return [f"{tid}: {read(self.proc(pid, f'task/{tid}/stat')).rsplit(')', 1)[-1][1:2]} "
+                f"{read(self.proc(pid, f'task/{tid}/wchan'))} "
+                f"{read(self.proc(pid, f'task/{tid}/syscall')).strip()}" for tid in tids]
+
     def alive(self, pid):
         """True when the process exists and is no zombie."""
         state = self.status(pid, "State")
