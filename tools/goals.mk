@@ -29,18 +29,18 @@ check:
 	$(Q)tools/setup build check
 	+$(Q)MAKE='$(MAKE)' B='$(B)' JOBS='$(JOBS)' FUZZ_SECONDS='$(FUZZ_SECONDS)' tests/run $(TESTS)
 
-# SEED= and ROUND= do one round again.
+# SEED= and ROUND= do one round again; ONLY= leaves out faults whose names lack this word.
 .PHONY: chaos
 chaos:
 	$(Q)tools/setup build check
 	$(SUB) all
 	$(Q)BATON=$(abspath $(B)/baton) tests/fault/chaos $(addprefix --rounds ,$(N)) \
-		$(addprefix --seed ,$(SEED)) $(addprefix --round ,$(ROUND))
+		$(addprefix --seed ,$(SEED)) $(addprefix --round ,$(ROUND)) $(if $(ONLY),--only '$(ONLY)')
 
 # The same program with CONFIG_FAULT_POINTS, in a folder of its own; prints its path.
 FAULTS_O := $(B)/faults
 .PHONY: fault-points
-fault-points:
+fault-points: $(MBEDTLS_READY) $(NANOPB_READY)
 	@mkdir -p $(FAULTS_O)/$(ARCH)
 	@echo CONFIG_FAULT_POINTS=y | cmp -s - $(FAULTS_O)/wanted || \
 		{ echo CONFIG_FAULT_POINTS=y >$(FAULTS_O)/wanted; cp $(FAULTS_O)/wanted $(FAULTS_O)/$(ARCH)/.config; }

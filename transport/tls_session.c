@@ -112,8 +112,9 @@ static int explain(struct tls_session *session, int err, bool handshaking)
 {
 	const char *when = handshaking ? " during the TLS handshake" : "";
 
+	/* Whatever it was, the link is gone. ECONNABORTED (SOCK_DESTROY) would be a peer's ABORT. */
 	if (session->sys_errno)
-		return log_fail(session->sys_errno, "the connection with %s broke%s: %s",
+		return log_fail(ECONNRESET, "the connection with %s broke%s: %s",
 				session->peer, when, strerror(session->sys_errno));
 	switch (err) {
 	case 0:

@@ -38,7 +38,8 @@ class Chaos:
             if result.failure:
                 print(f"round {result.plan.nr} of seed {self.seed} failed: {result.failure}\n"
                       + "\n".join(result.story) + f"\n  again: make chaos SEED={self.seed} "
-                      f"ROUND={result.plan.nr}", flush=True)
+                      f"ROUND={result.plan.nr}" + (f" ONLY='{self.only}'" if self.only else ""),
+                      flush=True)
             elif self.verbose:
                 print(f"round {result.plan.nr}: {result.seconds:.1f} s, ended on the {result.side}; "
                       f"{result.plan}", flush=True)
@@ -48,9 +49,7 @@ class Chaos:
             while (nr := self.next_number()) is not None:
                 with contextlib.suppress(Spoiled), self.arenas.use() as arena:
                     cuts = Network(arena.pair.a, arena.pair.b).kinds()
-                    plan = draw(self.seed, nr, cuts)
-                    plan.faults = [f for f in plan.faults if self.only in f.kind]
-                    result = run_round(arena, plan)
+                    result = run_round(arena, draw(self.seed, nr, cuts, self.only))
                     self.tell(result)
                     if result.failure:
                         raise Spoiled  # whatever is left there ends with the devices

@@ -248,10 +248,10 @@ class Moving:
         for c in self.commands:
             if c.code == 0 and c.word in ("send", "restore", "dump") and side != "target":
                 raise Failure(f"{c.word} ended with 0, but the process is on the source")
-            if c.code in (1, 3, 5) and c.word in ("send", "restore") and side != "source":
+            if c.code in (1, 3, 5, 6) and c.word in ("send", "restore") and side != "source":
                 raise Failure(f"{c.word} ended with {c.code} ({c.tail(1)}), but the process is on "
                               "the target")
-            if c.code not in (0, 1, 3, 5, KILLED):
+            if c.code not in (0, 1, 3, 5, 6, KILLED):
                 raise Failure(f"{c.word} ended with {c.code}: {c.tail(2)}")
 
     def expect_over(self, verifier):

@@ -44,11 +44,14 @@ class Plan:
                 + "; ".join(map(str, self.faults)))
 
 
-def draw_fault(rng, cuts, fill_s):
-    if rng.random() < 0.7:
-        kind = rng.choices(KILLS, WEIGHTS)[0]
-    else:
-        kind = rng.choice(cuts)
+def draw_kind(rng, cuts, only):
+    weights = dict(zip(KILLS, WEIGHTS))
+    weights.update((c, 9 / len(cuts)) for c in cuts)
+    kinds = [k for k, w in weights.items() if w and only in k]
+    return rng.choices(kinds, [weights[k] for k in kinds])[0] if kinds else None
+
+
+def draw_fault(rng, kind, fill_s):
     fault = Fault(kind, which=rng.random())
     if rng.random() < 0.5:
         side = rng.choice(("source", "target"))
@@ -61,8 +64,9 @@ def draw_fault(rng, cuts, fill_s):
     return fault
 
 
-def draw(seed, nr, cuts):
-    """The plan of one round; `cuts`: those that can be made on this machine."""
+def draw(seed, nr, cuts, only=""):
+    """The plan of one round; `cuts`: those that can be made on this machine. `only`: leaves out all
+    kinds of faults that lack this word."""
     rng = random.Random(f"{seed}/{nr}")
     plan = Plan(str(seed), nr)
     plan.mode = rng.choices(("lazy", "eager", "on-demand", "pull"), (14, 2, 2, 3))[0]
@@ -72,5 +76,6 @@ def draw(seed, nr, cuts):
     plan.forks = rng.choice((0, 0, 1, 3, 6))
     fill_s = rng.choice((0.1, 0.2, 0.4, 0.8))
     plan.rate = max(1, round(plan.mib / fill_s))
-    plan.faults = [draw_fault(rng, cuts, fill_s) for _ in range(rng.choice((1, 1, 2, 2, 3, 4)))]
+    kinds = [draw_kind(rng, cuts, only) for _ in range(rng.choice((1, 1, 2, 2, 3, 4)))]
+    plan.faults = [draw_fault(rng, kind, fill_s) for kind in kinds if kind]
     return plan

@@ -16,7 +16,7 @@ NR_SILENT = 40
 
 
 def enter_netns(device, function):
-    """Runs function() in a thread of its own that is inside the device's network."""
+    """Runs function() in a thread of its own that is inside the device's network; its result."""
     made = []
 
     def enter():
@@ -38,8 +38,9 @@ def enter_netns(device, function):
     return made[0]
 
 
-def connect(device, to):
-    return enter_netns(device, lambda: socket.create_connection((to, PORT), timeout=5))
+def connect(device, to, origin=None):
+    source = (origin, 0) if origin else None
+    return enter_netns(device, lambda: socket.create_connection((to, PORT), 5, source))
 
 
 def tls(sock, cert=None, newest=None, first=PREAMBLE):
@@ -172,6 +173,121 @@ def storm(ctx):
         receiver.check_alive()
 
 
+def client_hello():
+    """The first bytes of a TLS client."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    try:
+        context.wrap_bio(incoming, outgoing).do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return outgoing.read()
+
+
+class Loris(threading.Thread):
+    """Always about to say more: the preamble byte by byte, or (`whole`) what follows it."""
+
+    def __init__(self, sock, whole, every_s):
+        super().__init__(daemon=True)
+        self.sock, self.address = sock, sock.getsockname()
+        self.data, self.every_s = PREAMBLE + client_hello(), every_s
+        self.first = len(PREAMBLE) if whole else 1
+        self.start()
+
+    def run(self):
+        try:
+            self.sock.sendall(self.data[:self.first])
+            for i in range(self.first, len(self.data)):
+                self.sock.sendall(self.data[i:i + 1])
+                time.sleep(self.every_s)
+        except OSError:
+            pass
+
+
+def slow_loris(ctx):
+    """More of them than there are slots, before and during a move; each is sent away in the end."""
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair, "memory", 64)
+        receiver = Receiver(pair)
+        slow = [Loris(connect(pair.a, pair.b.address), i % 2 == 0, 0.2) for i in range(12)]
+        send_out = pair.baton(pair.a, "send", "--max-rate", "50", victim.pid,
+                              f"{pair.b.address}:{PORT}")
+        while send_out.code is None and len(slow) < 40:
+            slow.append(Loris(connect(pair.a, pair.b.address), len(slow) % 2 == 0, 0.2))
+            time.sleep(0.05)
+        if send_out.wait(20):
+            raise Failure(f"exit {send_out.code}: {send_out.tail()}; receiver: "
+                          f"{receiver.output.tail()}")
+        victim.check_after_move(pair.b)
+        wait_for(lambda: all(logged(receiver, s.address) for s in slow), 15,
+                 "each of them is logged")
+        receiver.check_alive()
+        for s in slow:
+            s.sock.close()
+            s.join(10)
+
+
+class Flood:
+    """Connections without end from an address of its own, kept open or not, until it is stopped."""
+
+    ORIGIN = "10.77.0.99"
+
+    def __init__(self, device, to, threads=3):
+        self.device, self.to, self.over = device, to, threading.Event()
+        self.made = self.refused = 0
+        done = device.run(["ip", "addr", "replace", f"{self.ORIGIN}/24", "dev", "veth0"])
+        if done.code:
+            raise Failure(f"no second address: {done.tail()}")
+        self.threads = [threading.Thread(target=self.pour, args=(n,), daemon=True)
+                        for n in range(threads)]
+        for t in self.threads:
+            t.start()
+
+    def pour(self, n):
+        enter_netns(self.device, lambda: self.pour_inside(n))
+
+    def pour_inside(self, n):
+        firsts = (b"", PREAMBLE, PREAMBLE[:7], PREAMBLE + client_hello(), os.urandom(200))
+        kept = []
+        while not self.over.is_set():
+            try:
+                sock = socket.create_connection((self.to, PORT), 1, (self.ORIGIN, 0))
+                sock.sendall(firsts[(self.made + n) % len(firsts)])
+                kept.append(sock)
+                self.made += 1
+            except OSError:
+                self.refused += 1
+            while len(kept) > 30:
+                kept.pop(0).close()
+        for sock in kept:
+            sock.close()
+
+    def stop(self):
+        self.over.set()
+        for t in self.threads:
+            t.join(10)
+
+
+def flooded(ctx):
+    """Hundreds of connections a second while a move is under way."""
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair, "memory", 64)
+        receiver = Receiver(pair)
+        flood = Flood(pair.a, pair.b.address)
+        try:
+            wait_for(lambda: flood.made > 100, 10, "the flood begins")
+            out = send(pair, victim.pid, "--max-rate", "50", timeout=40)
+        finally:
+            flood.stop()
+        if out.code:
+            raise Failure(f"exit {out.code}: {out.tail()}; receiver: {receiver.output.tail()}")
+        victim.check_after_move(pair.b)
+        receiver.check_alive()
+        if f"{flood.ORIGIN}:" not in receiver.output.stderr:
+            raise Failure("nobody of the flood is logged")
+
+
 def source_side(ctx):
     """The same at a `dump --serve`: the process it offers stays untouched."""
     with ctx.pair() as pair:
@@ -204,5 +320,7 @@ def tests(ctx):
         ("strangers who say nothing", lambda: silent(ctx, b"")),
         ("strangers who stop after the preamble", lambda: silent(ctx, PREAMBLE)),
         ("strangers during a move", lambda: storm(ctx)),
+        ("strangers who are slow (slow loris)", lambda: slow_loris(ctx)),
+        ("strangers in a flood", lambda: flooded(ctx)),
         ("strangers at the source", lambda: source_side(ctx)),
     ]
