@@ -3,6 +3,7 @@
 #ifndef BATON_MOVE_ROLES_H
 #define BATON_MOVE_ROLES_H
 
+#include "engine/move/guard.h"
 #include "engine/move/move.h"
 #include "engine/process/restore.h"
 
@@ -30,6 +31,7 @@ struct target_move {
 	bool built;              /* there is something to discard */
 	bool said_ready;         /* the source may have committed */
 	bool forgotten;          /* the source has said that it gave up */
+	struct guard guard;
 	struct restore_start start; /* how far the threads were let go */
 	bool answered;           /* the source asked about a move that no worker here has */
 	bool filled;             /* all pages are there */

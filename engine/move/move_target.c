@@ -132,6 +132,7 @@ static int fill_tick(void *data, const struct pager_counters *pager)
 					      .fault_p99_us = pager->fault_p99_us};
 
 	move_count(&m->move, &counters);
+	guard_check(&m->guard, m->move.state.pid);
 	return 0;
 }
 
@@ -220,6 +221,8 @@ static int start(struct target_move *m)
 	if (!err)
 		err = fault_point(FAULT_TARGET_STARTED);
 	if (!err)
+		err = guard_start(&m->guard, m->move.state.pid);
+	if (!err)
 		err = restore_start(&engine->restore, &m->start);
 	if (!err)
 		m->built = false; /* no longer ours to discard */
@@ -264,6 +267,7 @@ static void fill_to_the_end(struct target_move *m)
 		if (fill(m) && meet_again(m, -1))
 			break;
 	}
+	guard_end(&m->guard);
 	if (movestate_write(&m->move.state, STAGE_COMPLETE))
 		log_warn("move %s: %s", m->move.state.id, log_reason());
 	log_reason_clear();
@@ -356,6 +360,7 @@ static enum outcome discard(struct target_move *m)
 	bool heard = m->forgotten || !m->said_ready;
 
 	(void)fault_point(FAULT_TARGET_DISCARD);
+	guard_end(&m->guard);
 	if (m->built)
 		restore_discard(&engine->restore);
 	m->built = false;
@@ -385,6 +390,7 @@ static enum outcome take_process(struct target_move *m)
 {
 	int err;
 
+	guard_reserve(&m->guard);
 	err = build(m);
 	if (!err)
 		err = wait_go(m);

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Against the death of both processes of a move at once, on the target: then the kernel would give zeros
+ * where pages are missing. It is told to stop the process in the moment in which the last of the two ends.
+ * See docs/crash-safety.md.
+ */
+#ifndef BATON_GUARD_H
+#define BATON_GUARD_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* In the arena's tables. Zeroed at first. */
+struct guard {
+	int low_fd;  /* kept free for it, below all userfaultfds; 0: none */
+	int high_fd; /* 0: none */
+	int pidfd;   /* of its process; 0: it does not watch */
+};
+
+/* Before there are userfaultfds: takes a low number for it. Best effort. */
+void guard_reserve(struct guard *guard);
+
+/* Watches over `pid` from here on. -errno of pipe2(2), fcntl(2), fork(2). */
+int guard_start(struct guard *guard, pid_t pid);
+
+/* From time to time: makes it anew when its process was killed. */
+void guard_check(struct guard *guard, pid_t pid);
+
+/* The moved process needs us no more. Idempotent. */
+void guard_end(struct guard *guard);
+
+#endif
