@@ -161,10 +161,18 @@ int session_resume(struct session *session, const struct options *options,
 					       true);
 	if (session->role == MOVE_SOURCE && state->stage == STAGE_OFFERED)
 		return let_run(session, options);
+	if (state->stage == STAGE_DRAINED)
+		session->give_up_ms = GIVE_UP_MS;
 	log_info("move %s goes on: %s (pid %d) %s %s", state->id, state->comm, state->pid,
 		 state->dial[0] ? "to" : "is served to", state->peer);
-	if (!state->dial[0])
-		return session_listen(session, options, state->listen, true, resume_work);
+	if (!state->dial[0]) {
+		int outcome = session_listen(session, options, state->listen, true, resume_work);
+
+		/* The target has everything; one that does not come has ended. */
+		session->resumed.written = state->stage == STAGE_DRAINED;
+		movestate_remove(&session->resumed);
+		return outcome;
+	}
 	session->link.address = session->resumed.dial;
 	return (int)resume_work(&session->link, session);
 }

@@ -193,7 +193,8 @@ static int commit(struct source_move *m)
 		err = movestate_write(&m->move.state, STAGE_COMMITTED);
 	if (!err)
 		m->committed = true;
-	return err ? err : fault_point(FAULT_SOURCE_COMMITTED);
+	(void)fault_point(FAULT_SOURCE_COMMITTED); /* too late to fail */
+	return err;
 }
 
 static bool is_alive(pid_t pid)
@@ -361,6 +362,8 @@ static void kill_copy(struct source_move *m)
 	int64_t deadline = clock_deadline_ms(KILL_TIMEOUT_MS);
 
 	serve_detach(engine->serve);
+	if (engine->dump.pidfd < 0)
+		return;
 	if (syscall(SYS_pidfd_send_signal, engine->dump.pidfd, SIGKILL, NULL, 0) && errno != ESRCH)
 		log_warn("pid %d: could not be killed: %s", m->move.state.pid, strerror(errno));
 	/* What is frozen dies when it thaws, before anything else. */
@@ -435,11 +438,12 @@ static enum outcome finish_committed(struct source_move *m)
 	if (!known)
 		known = say_done_again(m);
 	log_reason_clear();
-	if (known)
-		movestate_remove(&m->move.state);
-	else
+	if (!known)
 		log_warn("move %s is complete; %s has not been told that the copy here is gone",
 			 m->move.state.id, m->move.link->peer);
+	/* A target that dials may have heard it and ended. One that has not keeps a file, and no more. */
+	if (known || !m->move.link->address)
+		movestate_remove(&m->move.state);
 	(void)fault_point(FAULT_SOURCE_REMOVED);
 	return OUTCOME_DONE;
 }
@@ -556,9 +560,9 @@ static int find_copy(struct source_move *m)
 {
 	int err;
 
+	dump_close(&engine->dump);
 	if (!movestate_process_lives(&m->move.state))
 		return log_fail(ESRCH, "the copy here (pid %d) is gone", m->move.state.pid);
-	dump_close(&engine->dump);
 	err = dump_find(&engine->dump, m->move.state.pid);
 	return err ? err : serve_attach(engine->serve, m->move.state.pid);
 }
@@ -576,8 +580,10 @@ static enum outcome go_on(struct source_move *m)
 		return end_undone(m);
 	}
 	err = find_copy(m);
-	if (m->move.state.stage == STAGE_DRAINED)
+	if (m->move.state.stage == STAGE_DRAINED) {
+		log_reason_clear();
 		return finish_committed(m);
+	}
 	return err ? hold(m, err) : serve_to_the_end(m);
 }
 

@@ -4,6 +4,7 @@
 
 #include "engine/paging/uffd.h"
 #include "lib/clock.h"
+#include "lib/fault.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -78,6 +79,8 @@ int pager_ask(struct pager *p, uint64_t source, uint64_t len, bool relief)
 	p->asks[(p->first_ask + p->nr_asks++) % PAGER_ASKS] =
 		(struct pager_ask){.pos = source, .end = source + len, .relief = relief};
 	frame_put_u64(len, body);
+	if (fault_point(FAULT_PAGER_FETCH))
+		return -EIO;
 	return lane_queue(p->faults, &frame, body);
 }
 

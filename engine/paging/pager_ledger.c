@@ -62,7 +62,6 @@ void pager_ledger_checkpoint(struct pager *p)
 	ledger->nr = 0;
 	then();
 	ledger->copying = false;
-	(void)fault_point(FAULT_PAGER_CHECKPOINT);
 }
 
 struct pager_entry *pager_ledger_begin(struct pager *p, enum pager_change change, unsigned int index)
@@ -70,8 +69,10 @@ struct pager_entry *pager_ledger_begin(struct pager *p, enum pager_change change
 	struct pager_ledger *ledger = p->ledger;
 	struct pager_entry *entry;
 
-	if (ledger->nr == ENTRIES)
+	if (ledger->nr == ENTRIES) {
 		pager_ledger_checkpoint(p);
+		(void)fault_point(FAULT_PAGER_CHECKPOINT);
+	}
 	entry = &ledger->entries[ledger->nr];
 	*entry = (struct pager_entry){.change = (uint16_t)change, .index = (uint16_t)index};
 	return entry;

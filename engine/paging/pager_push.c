@@ -2,6 +2,7 @@
 /* The background push: what is asked next, what arrives. */
 #include "engine/paging/pager_internal.h"
 
+#include "lib/fault.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -36,6 +37,8 @@ static int push_send(struct pager *p, uint64_t start, uint64_t end, bool behind)
 	*push_at(p, p->nr_pushes++) =
 		(struct pager_push){.pos = start, .end = end, .number = number};
 	frame_put_u64(end, body);
+	if (fault_point(FAULT_PAGER_PUSH))
+		return -EIO;
 	return lane_queue(p->bulk, &frame, body);
 }
 

@@ -6,6 +6,7 @@
 #include "engine/paging/source.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
 
@@ -168,6 +169,8 @@ static int take_request(struct serve *s, struct lane *lane, bool is_faults)
 	if (err <= 0)
 		return err;
 	s->heard_ms = clock_now_ms();
+	if (fault_point(FAULT_SOURCE_SERVING))
+		return -EIO;
 	if (lane->rx.type == FRAME_PING)
 		err = answer_ping(lane);
 	else if (is_faults && lane->rx.type == FRAME_FETCH)

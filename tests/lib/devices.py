@@ -164,7 +164,21 @@ class Device:
                 pass
         return found
 
+    def thaw(self):
+        """What baton has frozen does not die before it thaws."""
+        for pid in self.pids():
+            for line in read(self.proc(pid, "cgroup")).splitlines():
+                path = line.split(":", 2)[2]
+                state = f"/sys/fs/cgroup/freezer{path}/freezer.state"
+                if "/baton-" in path and os.path.exists(state):
+                    with open(state, "w") as f:
+                        f.write("THAWED")
+
     def close(self):
+        try:
+            self.thaw()
+        except OSError:
+            pass
         self.popen.stdin.close()
         try:
             self.popen.wait(10)
