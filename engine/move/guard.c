@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A small process that holds the reading ends of two pipes whose writing ends are ours. The reading ends
- * are in asynchronous mode, with SIGSTOP as their signal and the moved process as their owner: when the last
- * writing end is closed, the kernel itself stops that process (fcntl(2), F_SETSIG).
+ * are in asynchronous mode, with SIGKILL as their signal and the moved process as their owner: when the last
+ * writing end is closed, the kernel itself ends that process (fcntl(2), F_SETSIG). SIGSTOP would do if it
+ * had one thread: it is taken by one thread, and others run on for a moment; SIGKILL is for all at once.
  *
  * One writing end has a low number and one a high one: a process that ends closes its descriptors in
  * order, but what that sets off may come in the reverse (kernel/task_work.c), and the userfaultfds lie
@@ -27,31 +28,27 @@
 #define HIGH_FD 512
 #define END_TIMEOUT_MS 1000
 
-static int stop_child(void *data, pid_t child)
+static int end_child(void *data, pid_t child)
 {
 	(void)data;
-	kill(child, SIGSTOP);
+	kill(child, SIGKILL);
 	return 0;
 }
 
-/* The kernel has stopped the process; children that it forked while it was filled are as lost. */
-static void stop_all(pid_t pid)
+/* The kernel has ended the process; children that it forked while it was filled are as lost. */
+static void end_all(pid_t pid, int proc_fd)
 {
-	int proc_fd = proc_open(pid);
-
-	kill(pid, SIGSTOP);
-	if (proc_fd < 0)
-		return;
-	(void)proc_each_child(proc_fd, stop_child, NULL);
-	close(proc_fd);
-	log_error("pid %d was stopped: all processes that filled its memory were killed at once, and "
-		  "what is missing of it cannot be brought any more; the device that it came from has "
-		  "its whole copy; see: baton status",
+	if (proc_fd >= 0)
+		(void)proc_each_child(proc_fd, end_child, NULL);
+	log_error("pid %d was ended: all processes that filled its memory were killed at once, so that "
+		  "it would have read zeros; the device that it came from has its whole copy; see: "
+		  "baton status",
 		  pid);
 }
 
 static _Noreturn void be_guard(pid_t pid, const int ends[2])
 {
+	int proc_fd;
 	char nothing;
 
 	prctl(PR_SET_NAME, "baton-guard");
@@ -64,18 +61,19 @@ static _Noreturn void be_guard(pid_t pid, const int ends[2])
 			_exit(1);
 	}
 	syscall(SYS_close_range, 5, ~0U, 0);
+	proc_fd = proc_open(pid);
 	while (read(3, &nothing, 1) < 0 && errno == EINTR)
 		;
-	stop_all(pid);
+	end_all(pid, proc_fd);
 	_exit(0);
 }
 
-/* A pipe whose last writer's end stops `pid`. */
+/* A pipe whose last writer's end is the end of `pid`. */
 static int make_pipe(pid_t pid, int ends[2])
 {
 	if (pipe2(ends, O_CLOEXEC))
 		return -errno;
-	return fcntl(ends[0], F_SETSIG, SIGSTOP) || fcntl(ends[0], F_SETOWN, pid) ||
+	return fcntl(ends[0], F_SETSIG, SIGKILL) || fcntl(ends[0], F_SETOWN, pid) ||
 			       fcntl(ends[0], F_SETFL, O_ASYNC)
 		       ? -errno
 		       : 0;
@@ -147,7 +145,7 @@ void guard_check(struct guard *guard, pid_t pid)
 	guard->pidfd = 0;
 	err = guard_start(guard, pid);
 	if (err)
-		log_warn("pid %d: nothing would stop it if all processes of the move died at once "
+		log_warn("pid %d: nothing would end it if all processes of the move died at once "
 			 "(%s)",
 			 pid, strerror(-err));
 }

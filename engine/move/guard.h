@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Against the death of both processes of a move at once, on the target: then the kernel would give zeros
- * where pages are missing. It is told to stop the process in the moment in which the last of the two ends.
+ * where pages are missing. It is told to end the process in the moment in which the last of the two ends.
  * See docs/crash-safety.md.
  */
 #ifndef BATON_GUARD_H

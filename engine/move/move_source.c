@@ -651,7 +651,7 @@ static void adopt(struct source_move *m, struct link *link, const struct move_op
 	move_begin_again(&m->move, state);
 	m->move.begun_us = m->move.ticked_us = clock_now_us();
 	m->committed = state->stage != STAGE_OFFERED;
-	m->held = !state->stopped && is_stopped(state->pid);
+	m->held = !state->stopped && (m->committed || is_stopped(state->pid));
 	m->started = state->stage == STAGE_SERVING || state->stage == STAGE_DRAINED;
 	m->again = true;
 	engine->dump.pid = state->pid;

@@ -129,7 +129,7 @@ static int handle_fetch(struct serve *s, const struct lane *lane)
 	s->fetch_pos = lane->rx.addr;
 	s->fetch_end = lane->rx.addr + len;
 	s->faults++;
-	return 0;
+	return fault_point(FAULT_SOURCE_SERVING);
 }
 
 static int handle_push(struct serve *s, const struct lane *lane)
@@ -169,8 +169,6 @@ static int take_request(struct serve *s, struct lane *lane, bool is_faults)
 	if (err <= 0)
 		return err;
 	s->heard_ms = clock_now_ms();
-	if (fault_point(FAULT_SOURCE_SERVING))
-		return -EIO;
 	if (lane->rx.type == FRAME_PING)
 		err = answer_ping(lane);
 	else if (is_faults && lane->rx.type == FRAME_FETCH)

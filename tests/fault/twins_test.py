@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The double fault: both twins of the target killed at the same instant while memory is missing.
 
-Nobody holds the userfaultfds any more. The process must be stopped before it reads a zero, the
+Nobody holds the userfaultfds any more. The process must be ended before it reads a zero, the
 receiver must say so, the source must keep its copy, and the operator gets it back from there.
 """
 import re
@@ -23,9 +23,9 @@ def wait_filling(moving, verifier):
     moving.wait(lambda: verifier.nr_beats() > there + 20, "it beats there", 10)
 
 
-def expect_stopped(verifier, device):
-    wait_for(lambda: verifier.state(device).startswith("T"), 2,
-             f"the process is stopped when its pagers are gone (it is: {verifier.state(device)})")
+def expect_ended(verifier, device):
+    wait_for(lambda: not verifier.exists(device), 2,
+             f"the process is ended when its pagers are gone (it is: {verifier.state(device)})")
     if verifier.wrong():
         raise Failure(f"it read what is not its own: {verifier.wrong()}")
 
@@ -44,9 +44,7 @@ def expect_loud(moving):
 
 
 def operator(moving, ident):
-    """What docs/operations.md says: end what is on the target, then resume on the source."""
-    kill(moving.target, moving.pid)
-    wait_for(lambda: not moving.target.alive(moving.pid), 5, "the copy on the target is gone")
+    """What docs/operations.md says: nothing runs on the target, so resume on the source."""
     out = moving.command(moving.source, "resume", "--peer-is-dead", ident)
     if out.wait(20):
         raise Failure(f"resume --peer-is-dead: exit {out.code}: {out.tail()}")
@@ -77,13 +75,14 @@ def double_fault(arenas):
             moving.begin()
             wait_filling(moving, verifier)
             kill(target, *(e.pid for e in moving.engines("target")))
-            expect_stopped(verifier, target)
+            expect_ended(verifier, target)
             ident = expect_loud(moving)
             send = moving.commands[0]
             moving.wait(lambda: send.code is not None, "send ends")
             if send.code != 4:
                 raise Failure(f"send ended with {send.code}, not 4: {send.tail()}")
-            if not verifier.state(source).startswith("T"):
+            # In a freezer of version 1 what is frozen shows as asleep.
+            if verifier.state(source)[0] not in "TD":
                 raise Failure(f"the source's copy is not held: {verifier.state(source)}")
             operator(moving, ident)
             verifier.expect_beating()
