@@ -191,7 +191,8 @@ static bool start(void (*hold)(void))
 	close(ready[1]);
 	close(outside[1]);
 	to_outside = outside[0];
-	if (read(ready[0], &byte, 1) != 1)
+	/* The byte says that it holds the thing, the end that it has let go of this pipe, too. */
+	if (read(ready[0], &byte, 1) != 1 || read(ready[0], &byte, 1) != 0)
 		pid = 0;
 	close(ready[0]);
 	if (!pid) {
