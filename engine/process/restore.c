@@ -63,7 +63,7 @@ static int restore_state(struct restore *r, const struct lane *lane)
 	void *msg;
 	int err;
 
-	if (!kind)
+	if (!kind || !kind->restore)
 		return log_fail(EPROTO, "the peer sent state of a kind (%u) unknown here",
 				lane->rx.space);
 	if (lane->rx.addr != r->nr_state)

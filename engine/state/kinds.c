@@ -30,6 +30,8 @@ const struct state_kind *const state_kinds[] = {
 	&kind_sigaction,
 	/* of each thread */
 	&kind_thread,
+	&kind_setting,
+	&kind_numa,
 	&kind_timer,
 	&kind_signal,
 	&kind_seccomp,

@@ -37,6 +37,7 @@ enum {
 	KIND_REGISTERS,
 	KIND_SETTING,
 	KIND_GUARD,
+	KIND_NUMA,
 };
 
 struct state_kind;
@@ -45,6 +46,6 @@ extern const struct state_kind kind_fd, kind_file, kind_pipe, kind_eventfd, kind
 	kind_inet, kind_unix, kind_stdio, kind_lock, kind_async;
 extern const struct state_kind kind_process, kind_vma, kind_mm, kind_sigaction, kind_timer,
 	kind_signal, kind_thread, kind_seccomp, kind_creds, kind_sched, kind_registers,
-	kind_guard;
+	kind_setting, kind_guard, kind_numa;
 
 #endif

@@ -13,6 +13,7 @@
 #include "engine/state/creds.pb.h"
 #include "engine/state/kinds.h"
 #include "engine/state/process.pb.h"
+#include "engine/state/setting.pb.h"
 #include <pb.h>
 #include <sys/stat.h>
 
@@ -98,6 +99,7 @@ struct restore {
 	baton_Creds leader_creds; /* in force last: the rights are needed until then */
 	bool leader_done;         /* they have been received */
 	baton_Process process;    /* what it is as a whole */
+	baton_Settings settings;  /* and has switched on */
 	bool in_session;          /* its session could be had */
 	unsigned int nr_threads;
 	pid_t *tids;       /* as seen from here; [0] is the leader */
@@ -135,7 +137,8 @@ struct state_kind {
 	 * `dump` functions. */
 	int (*dump_thread)(struct dump *d, const struct state_kind *kind,
 			   const struct freeze_thread *thread);
-	/* Rebuilds from one message (already decoded and bounds-checked by nanopb; values are
+	/* NULL: there is no message, the kind only refuses; it has no id then, fields and size neither.
+	 * Else it rebuilds from one message (already decoded and bounds-checked by nanopb; values are
 	 * hostile). 0 or -errno with log_fail. */
 	int (*restore)(struct restore *r, const void *msg);
 	/* All messages of the stream were seen; last step, in reverse table order: the process as a
