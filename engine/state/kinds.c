@@ -6,6 +6,8 @@
 
 const struct state_kind *const state_kinds[] = {
 	&kind_process,
+	&kind_ipc,
+	&kind_confine,
 	/* descriptors: what can be watched or locked first */
 	&kind_file,
 	&kind_pipe,

@@ -47,5 +47,7 @@ extern const struct state_kind kind_fd, kind_file, kind_pipe, kind_eventfd, kind
 extern const struct state_kind kind_process, kind_vma, kind_mm, kind_sigaction, kind_timer,
 	kind_signal, kind_thread, kind_seccomp, kind_creds, kind_sched, kind_registers,
 	kind_setting, kind_guard, kind_numa;
+/* These have no message: they only refuse. */
+extern const struct state_kind kind_ipc, kind_confine;
 
 #endif

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 
-from devices import PORT, Failure, wait_for
+from devices import PORT, Failure, read, wait_for
 from victim import Receiver, Victim, send
 
 # What a process holds that cannot be moved: (name, kind and argument of the holder, words).
@@ -22,8 +22,24 @@ HELD = (
     ("a device", "open /dev/kmsg", r"fd \d+.*/dev/kmsg"),
     ("a deleted file", "deleted", r"fd \d+.*deleted"),
     ("System V shared memory", "shm", r"(SYSV|System V|shm)"),
+    ("a System V semaphore", "semaphore plain", r"semaphore set \d+"),
+    ("what a System V semaphore would undo", "semaphore undo", r"SEM_UNDO"),
+    ("a System V message queue", "queue", r"message queue \d+"),
+    ("a memory policy of a mapping", "mbind", r"[0-9a-f]{6,}.*mbind"),
+    ("a namespace for children", "namespace children", r"pid_for_children"),
+    ("a thread with descriptors of its own", "apart files", r"thread \d+.*descriptors"),
+    ("a thread with a namespace of its own", "apart namespace", r"task/\d+/ns/uts"),
     ("too many descriptors", "fds 1200", r"(descriptor|1024|1200)"),
     ("too many threads", "threads 1200", r"(thread|1024|1200)"),
+)
+
+# The same, but only the process itself can tell: it stands still for that moment.
+HELD_INSIDE = (
+    ("a Landlock domain", "landlock", r"thread \d+.*Landlock"),
+    ("a thread keyring", "key thread", r"thread \d+.*keyring"),
+    ("a process keyring", "key process", r"process keyring"),
+    ("a key of its session", "key session", r"a key.*keyctl unlink"),
+    ("a seccomp listener", "listened", r"USER_NOTIF"),
 )
 
 
@@ -36,14 +52,19 @@ def expect(out, codes, words):
         raise Failure(f"the message does not say {words!r}: {out.tail()}")
 
 
-def refuse_held(ctx, kind, words):
+def refuse_held(ctx, kind, words, code=3):
     with ctx.pair() as pair:
         victim = Victim(ctx, pair, kind)
-        receiver = Receiver(pair)
-        out = send(pair, victim.pid)
-        expect(out, (3, 6) if kind.startswith(("fds", "threads")) else 3, words)
+        try:
+            receiver = Receiver(pair)
+            out = send(pair, victim.pid)
+        finally:
+            if os.path.exists(f"{victim.folder}/ipc"):
+                subprocess.run(["ipcrm"] + read(f"{victim.folder}/ipc").split(), check=True)
+        expect(out, code, words)
         victim.check_unharmed()
         receiver.check_alive()
+        wait_for(lambda: not pair.a.batons(pair.binary), 3, "nothing of baton is left at the source")
 
 
 def refuse_traced(ctx):
@@ -320,6 +341,8 @@ def usage_cases():
 def tests(ctx):
     found = [(f"refuse {name}", lambda k=kind, w=words: refuse_held(ctx, k, w))
              for name, kind, words in HELD]
+    found += [(f"refuse {name}", lambda k=kind, w=words: refuse_held(ctx, k, w, 1))
+              for name, kind, words in HELD_INSIDE]
     found += [
         ("refuse a process with a debugger", lambda: refuse_traced(ctx)),
         ("refuse a process that does not exist", lambda: refuse_no_process(ctx)),
