@@ -112,6 +112,9 @@ struct arch_setting {
 extern const struct arch_setting arch_settings[];
 extern const unsigned int arch_nr_settings;
 
+/* What a stopped thread has that no call sets again, in words ("it has ..."), or NULL. */
+const char *arch_thread_unfit(pid_t tid);
+
 /* ---- wire.c ---- */
 
 /* Host-independent form of the general registers. encode: bytes, or -ENOSPC. decode: -EPROTO for

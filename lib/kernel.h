@@ -155,6 +155,27 @@ struct pm_scan_arg {
 #define MADV_GUARD_REMOVE 103
 #endif
 
+/* ---- sockets, asm-generic/socket.h ---- */
+
+#ifndef SO_BUF_LOCK /* 5.15 */
+#define SO_BUF_LOCK 72
+#endif
+#ifndef SO_TXREHASH /* 5.19 */
+#define SO_TXREHASH 74
+#endif
+#ifndef SO_RCVMARK /* 6.0 */
+#define SO_RCVMARK 75
+#endif
+#ifndef SO_PASSPIDFD /* 6.5 */
+#define SO_PASSPIDFD 76
+#endif
+#ifndef SO_RCVPRIORITY /* 6.14 */
+#define SO_RCVPRIORITY 82
+#endif
+#ifndef SO_PASSRIGHTS /* 6.16 */
+#define SO_PASSRIGHTS 83
+#endif
+
 /* ---- pidfd, linux/pidfd.h ---- */
 
 #ifndef PIDFD_THREAD /* 6.9 */

@@ -237,8 +237,13 @@ static int setting_dump_thread(struct dump *d, const struct state_kind *kind,
 	baton_Settings msg = {.process = false};
 	char path[32];
 	int64_t flags = 0;
-	int fd, err = read_settings(&d->thread, false, &msg);
+	const char *unfit = arch_thread_unfit(thread->tid);
+	int fd, err;
 
+	if (unfit)
+		return log_fail(EOPNOTSUPP, "thread %d: it has %s, which is not carried",
+				thread->tid, unfit);
+	err = read_settings(&d->thread, false, &msg);
 	snprintf(path, sizeof(path), "task/%d", thread->tid);
 	fd = openat(d->proc_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (!err)

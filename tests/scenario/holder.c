@@ -13,6 +13,7 @@
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/seccomp.h>
+#include <mqueue.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -178,6 +179,17 @@ static void hold_queue(const char *arg)
 	need(msgsnd(id, &message, sizeof(message.text), 0), "msgsnd");
 }
 
+/* Of POSIX: a descriptor. Its name is gone at once, so that nothing is left. */
+static void hold_mq(const char *arg)
+{
+	char name[40];
+
+	snprintf(name, sizeof(name), "/baton-test-%d", getpid());
+	need(mq_open(name, O_RDWR | O_CREAT, 0600, NULL), "mq_open");
+	if (strcmp(arg, "named"))
+		mq_unlink(name);
+}
+
 /* It may make no folder any more. */
 static void hold_landlock(const char *arg)
 {
@@ -286,18 +298,19 @@ static const struct {
 	const char *kind;
 	void (*hold)(const char *arg);
 } kinds[] = {
-	{"nothing", hold_nothing},   {"tcp", hold_tcp},
-	{"io_uring", hold_uring},    {"userfaultfd", hold_uffd},
-	{"hugetlb", hold_hugetlb},   {"socket", hold_socket},
-	{"child", hold_child},       {"namespace", hold_namespace},
-	{"pidfd", hold_pidfd},       {"open", hold_open},
-	{"map", hold_map},           {"deleted", hold_deleted},
-	{"shm", hold_shm},           {"fds", hold_fds},
-	{"threads", hold_threads},   {"memory", hold_memory},
-	{"tracee", hold_tracee},     {"semaphore", hold_semaphore},
-	{"queue", hold_queue},       {"landlock", hold_landlock},
-	{"key", hold_key},           {"mbind", hold_mbind},
-	{"listened", hold_listened}, {"apart", hold_apart},
+	{"nothing", hold_nothing}, {"tcp", hold_tcp},
+	{"io_uring", hold_uring},  {"userfaultfd", hold_uffd},
+	{"hugetlb", hold_hugetlb}, {"socket", hold_socket},
+	{"child", hold_child},     {"namespace", hold_namespace},
+	{"pidfd", hold_pidfd},     {"open", hold_open},
+	{"map", hold_map},         {"deleted", hold_deleted},
+	{"shm", hold_shm},         {"fds", hold_fds},
+	{"threads", hold_threads}, {"memory", hold_memory},
+	{"tracee", hold_tracee},   {"semaphore", hold_semaphore},
+	{"queue", hold_queue},     {"landlock", hold_landlock},
+	{"mq", hold_mq},           {"key", hold_key},
+	{"mbind", hold_mbind},     {"listened", hold_listened},
+	{"apart", hold_apart},
 };
 
 /* Counts on until DIR/end appears. A gap in CLOCK_BOOTTIME is what the process would notice. */

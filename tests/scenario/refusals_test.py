@@ -25,6 +25,8 @@ HELD = (
     ("a System V semaphore", "semaphore plain", r"semaphore set \d+"),
     ("what a System V semaphore would undo", "semaphore undo", r"SEM_UNDO"),
     ("a System V message queue", "queue", r"message queue \d+"),
+    ("a POSIX message queue", "mq named", r"fd \d+.*message queue"),
+    ("a POSIX message queue without a name", "mq unlinked", r"fd \d+.*message queue"),
     ("a memory policy of a mapping", "mbind", r"[0-9a-f]{6,}.*mbind"),
     ("a namespace for children", "namespace children", r"pid_for_children"),
     ("a thread with descriptors of its own", "apart files", r"thread \d+.*descriptors"),
