@@ -95,10 +95,12 @@ int session_claim(struct session *session, pid_t pid, struct movestate *begun)
 	err = movestate_find_pid(pid, begun);
 	if (!err)
 		return OUTCOME_HELD;
-	if (err != -ENOENT)
+	if (err == -ENOENT)
+		err = movestate_lock_pid(pid);
+	if (err == -EBUSY)
 		return cmd_fail(OUTCOME_REFUSED, "the process is being moved");
-	if (movestate_lock_pid(pid))
-		return cmd_fail(OUTCOME_REFUSED, "the process is being moved");
+	if (err)
+		return cmd_fail(OUTCOME_SYSTEM, "the state folder cannot be used");
 	err = move_probe(pid);
 	if (err)
 		return cmd_fail(move_probe_outcome(err), "the process cannot be moved");

@@ -126,6 +126,7 @@ enum outcome target_take_offer(struct target_move *m)
 {
 	struct move *move = &m->move;
 	struct link *link = move->link;
+	bool unable;
 	int refused, err;
 
 	move_stage(move, "offer");
@@ -145,8 +146,9 @@ enum outcome target_take_offer(struct target_move *m)
 	refused = check_offer(m);
 	lane_receive_done(&link->fast);
 	text_copy(move->state.mode, sizeof(move->state.mode), move_mode_name(move->mode));
-	if (!refused)
-		refused = movestate_write(&move->state, STAGE_BUILDING);
+	unable = !refused && movestate_write(&move->state, STAGE_BUILDING);
+	if (unable)
+		refused = -EIO;
 	if (refused && m->check_only)
 		refused = compare_tell(link, &m->nr_refused);
 	err = link_receive(link, OFFER_TIMEOUT_MS, true);
@@ -155,7 +157,7 @@ enum outcome target_take_offer(struct target_move *m)
 	if (err)
 		return err == -EACCES ? OUTCOME_REFUSED : OUTCOME_FAILED;
 	if (refused)
-		return OUTCOME_REFUSED;
+		return unable ? OUTCOME_SYSTEM : OUTCOME_REFUSED;
 	if (m->check_only)
 		return OUTCOME_DONE;
 	m->accepted = true;
