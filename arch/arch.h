@@ -86,6 +86,35 @@ void arch_sigreturn_load(struct arch_regs *regs, const struct arch_sigreturn *wa
 /* For a system call at arch_sigreturn_call: the way back lies behind it. */
 void arch_sigreturn_set_stack(struct arch_regs *regs, uint64_t at);
 
+/* ---- settings.c ---- */
+
+/*
+ * Something that a system call reads and another one switches on again. Both begin with an argument
+ * that says what; the reading one fails where the kernel does not have it.
+ */
+struct arch_setting {
+	uint32_t id; /* on the wire, never reused; an architecture's own from 32 on */
+	const char *name;
+	long call;
+	uint64_t get, get_value; /* its first two arguments */
+	bool get_room;           /* the second is the address of 8 bytes, the third 8 */
+	bool by_pointer;         /* the same, and the value is put there; else it is the result */
+	uint64_t needed;         /* bits without which the value says nothing */
+	uint64_t mask;           /* bits that count; 0: all */
+	uint64_t usual;          /* the value of who has never set it: not told */
+	uint64_t set;            /* 0: cannot be set, and is refused */
+	bool set_which;          /* set_part stands between that and the value */
+	uint64_t set_part;
+	uint64_t set_value; /* what is set instead of the value; 0: the value */
+	bool process;       /* of all threads at once */
+	bool last;          /* stands in the way of the rest of the building */
+};
+extern const struct arch_setting arch_settings[];
+extern const unsigned int arch_nr_settings;
+
+/* What a stopped thread has that no call sets again, in words ("it has ..."), or NULL. */
+const char *arch_thread_unfit(pid_t tid);
+
 /* ---- wire.c ---- */
 
 /* Host-independent form of the general registers. encode: bytes, or -ENOSPC. decode: -EPROTO for

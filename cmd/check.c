@@ -368,8 +368,7 @@ int cmd_check(int argc, char **argv)
 		return cmd_usage(argv[0], "%s is no process id", c.options.pid);
 	c.json = c.options.json;
 	if (take_memory(&link))
-		return cmd_fail(OUTCOME_SYSTEM, "the memory budget is too small; raise "
-						"CONFIG_MEMORY_BUDGET_KIB");
+		return cmd_fail(OUTCOME_SYSTEM, CMD_BUDGET_TOO_SMALL);
 	link_catch_signals();
 	if (c.json)
 		printf("{");

@@ -3,6 +3,9 @@
 #ifndef BATON_CMD_H
 #define BATON_CMD_H
 
+/* What every command says that finds no room. */
+#define CMD_BUDGET_TOO_SMALL "the memory budget is too small; raise CONFIG_MEMORY_BUDGET_KIB"
+
 #include "lib/outcome.h"
 #include <stdbool.h>
 #include <stddef.h>

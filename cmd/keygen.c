@@ -63,7 +63,7 @@ int cmd_keygen(int argc, char **argv)
 	if (!err)
 		err = tls_init();
 	if (err)
-		return cmd_fail(OUTCOME_SYSTEM, "the memory budget is too small");
+		return cmd_fail(OUTCOME_SYSTEM, CMD_BUDGET_TOO_SMALL);
 	err = keys_create(dir, name, fingerprint);
 	if (err)
 		return cmd_fail(err == -EINVAL ? OUTCOME_USAGE : OUTCOME_FAILED,

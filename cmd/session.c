@@ -95,10 +95,12 @@ int session_claim(struct session *session, pid_t pid, struct movestate *begun)
 	err = movestate_find_pid(pid, begun);
 	if (!err)
 		return OUTCOME_HELD;
-	if (err != -ENOENT)
+	if (err == -ENOENT)
+		err = movestate_lock_pid(pid);
+	if (err == -EBUSY)
 		return cmd_fail(OUTCOME_REFUSED, "the process is being moved");
-	if (movestate_lock_pid(pid))
-		return cmd_fail(OUTCOME_REFUSED, "the process is being moved");
+	if (err)
+		return cmd_fail(OUTCOME_SYSTEM, "the state folder cannot be used");
 	err = move_probe(pid);
 	if (err)
 		return cmd_fail(move_probe_outcome(err), "the process cannot be moved");
@@ -135,8 +137,8 @@ static int let_run(struct session *session, const struct options *options)
 	move_source_let_run(&session->link, &session->move, &session->resumed);
 	session->give_up_ms = GIVE_UP_MS;
 	if (session->resumed.listen[0]) {
-		int outcome = session_listen(session, options, session->resumed.listen, true,
-					     tell_work);
+		int outcome =
+			session_listen(session, options, session->resumed.listen, true, tell_work);
 
 		/* Also when nobody came: it was for the target's sake alone. */
 		session->resumed.written = true;

@@ -24,7 +24,7 @@ int cmd_trust(int argc, char **argv)
 	if (!err)
 		err = tls_init();
 	if (err)
-		return cmd_fail(OUTCOME_SYSTEM, "the memory budget is too small");
+		return cmd_fail(OUTCOME_SYSTEM, CMD_BUDGET_TOO_SMALL);
 	if (keys_trust(options.keys, options.args[0], name, fingerprint))
 		return cmd_fail(OUTCOME_FAILED, "the certificate cannot be trusted");
 	keys_fingerprint_text(fingerprint, hex);

@@ -113,7 +113,7 @@ int cmd_version(int argc, char **argv)
 	if (IS_ENABLED(CONFIG_FAULT_POINTS) && fault_list_wanted())
 		return print_fault_points();
 	if (arena_init())
-		return cmd_fail(OUTCOME_SYSTEM, "the memory budget cannot hold the fixed parts");
+		return cmd_fail(OUTCOME_SYSTEM, CMD_BUDGET_TOO_SMALL);
 	if (options.json)
 		print_json();
 	else

@@ -30,6 +30,13 @@
 #define SYS_process_madvise 440
 #endif
 
+#ifndef SYS_landlock_create_ruleset
+#define SYS_landlock_create_ruleset 444
+#endif
+#ifndef LANDLOCK_CREATE_RULESET_VERSION
+#define LANDLOCK_CREATE_RULESET_VERSION 1U
+#endif
+
 /* ---- userfaultfd, linux/userfaultfd.h ---- */
 
 #ifndef UFFD_USER_MODE_ONLY
@@ -92,6 +99,21 @@ struct pm_scan_arg {
 #ifndef PR_GET_AUXV /* 6.4 */
 #define PR_GET_AUXV 0x41555856
 #endif
+#ifndef PR_SET_MDWE /* 6.3 */
+#define PR_SET_MDWE 65
+#define PR_GET_MDWE 66
+#endif
+#ifndef PR_SET_MEMORY_MERGE /* 6.4 */
+#define PR_SET_MEMORY_MERGE 67
+#define PR_GET_MEMORY_MERGE 68
+#endif
+#ifndef PR_SPEC_L1D_FLUSH /* 5.15 */
+#define PR_SPEC_L1D_FLUSH 2
+#endif
+#ifndef PR_SCHED_CORE /* 5.14 */
+#define PR_SCHED_CORE 62
+#define PR_SCHED_CORE_GET 0
+#endif
 #ifndef PR_TIMER_CREATE_RESTORE_IDS /* 6.15 */
 #define PR_TIMER_CREATE_RESTORE_IDS 77
 #define PR_TIMER_CREATE_RESTORE_IDS_OFF 0
@@ -99,7 +121,24 @@ struct pm_scan_arg {
 #define PR_TIMER_CREATE_RESTORE_IDS_GET 2
 #endif
 
+/* ---- membarrier, linux/membarrier.h: an enum there ---- */
+
+#define BATON_MEMBARRIER_PRIVATE_EXPEDITED (1 << 3)
+#define BATON_MEMBARRIER_PRIVATE_EXPEDITED_SYNC_CORE (1 << 5)
+#define BATON_MEMBARRIER_PRIVATE_EXPEDITED_RSEQ (1 << 7)
+#define BATON_MEMBARRIER_GET_REGISTRATIONS (1 << 9) /* 6.3 */
+
 /* ---- memory ---- */
+
+#ifndef MCL_ONFAULT /* 4.4 */
+#define MCL_ONFAULT 4
+#endif
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT 1
+#endif
+#ifndef PAGE_IS_GUARD /* 6.15, linux/fs.h */
+#define PAGE_IS_GUARD (1 << 8)
+#endif
 
 #ifndef MFD_NOEXEC_SEAL /* 6.3, linux/memfd.h */
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -116,6 +155,27 @@ struct pm_scan_arg {
 #define MADV_GUARD_REMOVE 103
 #endif
 
+/* ---- sockets, asm-generic/socket.h ---- */
+
+#ifndef SO_BUF_LOCK /* 5.15 */
+#define SO_BUF_LOCK 72
+#endif
+#ifndef SO_TXREHASH /* 5.19 */
+#define SO_TXREHASH 74
+#endif
+#ifndef SO_RCVMARK /* 6.0 */
+#define SO_RCVMARK 75
+#endif
+#ifndef SO_PASSPIDFD /* 6.5 */
+#define SO_PASSPIDFD 76
+#endif
+#ifndef SO_RCVPRIORITY /* 6.14 */
+#define SO_RCVPRIORITY 82
+#endif
+#ifndef SO_PASSRIGHTS /* 6.16 */
+#define SO_PASSRIGHTS 83
+#endif
+
 /* ---- pidfd, linux/pidfd.h ---- */
 
 #ifndef PIDFD_THREAD /* 6.9 */
@@ -127,5 +187,6 @@ struct pm_scan_arg {
 #define BATON_KCMP_FILE 0
 #define BATON_KCMP_FILES 2
 #define BATON_KCMP_FS 3
+#define BATON_KCMP_SYSVSEM 6
 
 #endif

@@ -47,9 +47,18 @@ int move_probe(pid_t pid)
 			probe.nr_refused, probe.nr_refused == 1 ? "" : "s");
 }
 
+/* No right, no kernel feature, no room in the budget: the system. All else: the process. */
 enum outcome move_probe_outcome(int err)
 {
-	return err == -EPERM || err == -EACCES ? OUTCOME_SYSTEM : OUTCOME_REFUSED;
+	switch (-err) {
+	case EPERM:
+	case EACCES:
+	case ENOSYS:
+	case ENOMEM:
+		return OUTCOME_SYSTEM;
+	default:
+		return OUTCOME_REFUSED;
+	}
 }
 
 /* Why the link failed is a failure; why the process or its files do not fit is a refusal. */
@@ -65,6 +74,8 @@ static enum outcome outcome_of(int err)
 	case EINTR:
 	case EIO:
 		return OUTCOME_FAILED;
+	case ENOMEM:
+		return OUTCOME_SYSTEM;
 	default:
 		return OUTCOME_REFUSED;
 	}

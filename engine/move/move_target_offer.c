@@ -21,7 +21,8 @@ static int check_offer(struct target_move *m)
 	struct move *move = &m->move;
 	struct offer_limits limits = {.keys_dir = move->options->keys_dir,
 				      .peer = move->link->name,
-				      .pidns = move->options->pidns};
+				      .pidns = move->options->pidns,
+				      .rights = &m->rights};
 	size_t mark = arena_mark();
 	baton_MoveOffer *offer = arena_alloc(ARENA_SCRATCH, sizeof(*offer), 16);
 	int err;
@@ -66,7 +67,7 @@ static int check_file(struct target_move *m)
 		log_fail(-err, "peer %s: what it says of a file makes no sense",
 			 m->move.link->peer);
 	else
-		err = files_check(file);
+		err = files_check(file, &m->rights);
 	arena_reset(mark);
 	return err;
 }
@@ -126,6 +127,7 @@ enum outcome target_take_offer(struct target_move *m)
 {
 	struct move *move = &m->move;
 	struct link *link = move->link;
+	bool unable;
 	int refused, err;
 
 	move_stage(move, "offer");
@@ -145,8 +147,9 @@ enum outcome target_take_offer(struct target_move *m)
 	refused = check_offer(m);
 	lane_receive_done(&link->fast);
 	text_copy(move->state.mode, sizeof(move->state.mode), move_mode_name(move->mode));
-	if (!refused)
-		refused = movestate_write(&move->state, STAGE_BUILDING);
+	unable = !refused && movestate_write(&move->state, STAGE_BUILDING);
+	if (unable)
+		refused = -EIO;
 	if (refused && m->check_only)
 		refused = compare_tell(link, &m->nr_refused);
 	err = link_receive(link, OFFER_TIMEOUT_MS, true);
@@ -155,7 +158,7 @@ enum outcome target_take_offer(struct target_move *m)
 	if (err)
 		return err == -EACCES ? OUTCOME_REFUSED : OUTCOME_FAILED;
 	if (refused)
-		return OUTCOME_REFUSED;
+		return unable ? OUTCOME_SYSTEM : OUTCOME_REFUSED;
 	if (m->check_only)
 		return OUTCOME_DONE;
 	m->accepted = true;

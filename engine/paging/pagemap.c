@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* 6 KiB as regions. As many pagemap entries are read at once, into the last third of the window. */
@@ -21,13 +22,37 @@
 #define SCAN_MAX_PAGES 4096
 
 /* Bits of a pagemap entry, Documentation/admin-guide/mm/pagemap.rst. */
+#define ENTRY_GUARD (1ull << 58) /* 6.15 */
 #define ENTRY_FILE (1ull << 61)
 #define ENTRY_SWAPPED (1ull << 62)
 #define ENTRY_PRESENT (1ull << 63)
 
+/* Linux 6.13 has guard regions but does not tell; there they look swapped out, to a swap device of the
+ * highest number, and the offset says what it is (include/linux/swapops.h: PTE_MARKER_GUARD). */
+#define ENTRY_SWAP_TYPE 0x1full
+#define ENTRY_MARKER_GUARD (4ull << 5)
+
+static bool is_guard(uint64_t entry)
+{
+	return (entry & ENTRY_GUARD) ||
+	       (!(entry & ENTRY_PRESENT) && (entry & ENTRY_SWAPPED) &&
+		(entry & ENTRY_SWAP_TYPE) == ENTRY_SWAP_TYPE && (entry & ENTRY_MARKER_GUARD));
+}
+
+static bool kernel_has_guards(uint64_t page_bytes)
+{
+	void *page = mmap(NULL, page_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool has = page != MAP_FAILED && !madvise(page, page_bytes, MADV_GUARD_INSTALL);
+
+	if (page != MAP_FAILED)
+		munmap(page, page_bytes);
+	return has;
+}
+
 int pagemap_init(struct pagemap *map)
 {
 	*map = (struct pagemap){.fd = -1, .page_bytes = (uint64_t)1 << arch_page_shift()};
+	map->guards = kernel_has_guards(map->page_bytes);
 	map->window = arena_alloc(ARENA_TABLES, WINDOW_BYTES, 16);
 	if (!map->window)
 		return log_fail(ENOMEM, "the memory budget has no room for the page map's window; "
@@ -38,6 +63,7 @@ int pagemap_init(struct pagemap *map)
 /* Pages of files and pages that are the shared zero page are left out. */
 static int scan(struct pagemap *map, uint64_t start, uint64_t end)
 {
+	uint64_t unwanted = PAGE_IS_FILE | PAGE_IS_PFNZERO | (map->guards ? PAGE_IS_GUARD : 0);
 	struct pm_scan_arg arg = {
 		.size = sizeof(arg),
 		.start = start,
@@ -45,8 +71,8 @@ static int scan(struct pagemap *map, uint64_t start, uint64_t end)
 		.vec = (uintptr_t)map->window,
 		.vec_len = WINDOW_REGIONS,
 		.max_pages = SCAN_MAX_PAGES,
-		.category_inverted = PAGE_IS_FILE | PAGE_IS_PFNZERO,
-		.category_mask = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+		.category_inverted = unwanted,
+		.category_mask = unwanted,
 		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
 		/* Nothing is asked back: neighbours of different categories come as one region. */
 		.return_mask = 0,
@@ -87,7 +113,8 @@ static int read_entries(struct pagemap *map, uint64_t start, uint64_t end)
 		uint64_t addr = start + i * map->page_bytes, entry = entries[i];
 		struct page_region *last = map->nr ? &regions[map->nr - 1] : NULL;
 
-		if (!(entry & (ENTRY_PRESENT | ENTRY_SWAPPED)) || (entry & ENTRY_FILE))
+		if (!(entry & (ENTRY_PRESENT | ENTRY_SWAPPED)) || (entry & ENTRY_FILE) ||
+		    is_guard(entry))
 			continue;
 		if (last && last->end == addr)
 			last->end += map->page_bytes;
@@ -158,10 +185,69 @@ int pagemap_open(struct pagemap *map, pid_t pid)
 		err = errno;
 		return log_fail(err, "pid %d: cannot open %s: %s", (int)pid, path, strerror(err));
 	}
-	/* Asked of one page: a kernel without it says ENOTTY. */
+	/* Asked of one page: a kernel without it says ENOTTY, one that does not tell guards EINVAL. */
 	map->scan = scan(map, map->page_bytes, 2 * map->page_bytes) == 0;
 	map->from = map->upto = 0;
 	return 0;
+}
+
+static int scan_guards(struct pagemap *map, uint64_t start, uint64_t end)
+{
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = start,
+		.end = end,
+		.vec = (uintptr_t)map->window,
+		.vec_len = WINDOW_REGIONS,
+		.category_mask = PAGE_IS_GUARD,
+	};
+	int nr = ioctl(map->fd, PAGEMAP_SCAN, &arg);
+
+	map->nr = nr < 0 ? 0 : (uint32_t)nr;
+	map->upto = arg.walk_end;
+	return nr < 0 ? -errno : 0;
+}
+
+/* One page at a time: few kernels have guards and not this scan. */
+static int read_guards(struct pagemap *map, uint64_t start, uint64_t end)
+{
+	struct page_region *regions = map->window;
+	uint64_t entry;
+
+	map->nr = 0;
+	for (map->upto = start; map->upto < end && !map->nr; map->upto += map->page_bytes) {
+		ssize_t got = pread(map->fd, &entry, sizeof(entry),
+				    (off_t)(map->upto / map->page_bytes * sizeof(entry)));
+
+		if (got != sizeof(entry))
+			return got < 0 ? -errno : -EIO;
+		if (is_guard(entry))
+			regions[map->nr++] = (struct page_region){
+				.start = map->upto, .end = map->upto + map->page_bytes};
+	}
+	return 0;
+}
+
+int pagemap_each_guard(struct pagemap *map, uint64_t start, uint64_t end,
+		       int (*fn)(void *data, uint64_t start, uint64_t end), void *data)
+{
+	const struct page_region *regions = map->window;
+	int err = 0;
+
+	while (map->guards && start < end && !err) {
+		err = map->scan ? scan_guards(map, start, end) : read_guards(map, start, end);
+		if (!err && map->upto <= start)
+			err = -EIO;
+		if (err)
+			log_fail(-err, "cannot tell the guard regions at %#llx: %s",
+				 (unsigned long long)start, strerror(-err));
+		for (uint32_t i = 0; i < map->nr && !err; i++)
+			err = fn(data, regions[i].start, regions[i].end);
+		start = map->upto;
+	}
+	map->from = map->upto = 0;
+	map->nr = map->at = 0;
+	return err;
 }
 
 void pagemap_close(struct pagemap *map)

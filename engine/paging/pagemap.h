@@ -2,6 +2,7 @@
 /*
  * Which pages of a process exist: those of anonymous memory that have content of their own, in
  * memory or in swap. Asked of the kernel's PAGEMAP_SCAN (6.7), else read from /proc/PID/pagemap.
+ * A guard region (madvise MADV_GUARD_INSTALL) has no content: its pages do not exist.
  */
 #ifndef BATON_PAGEMAP_H
 #define BATON_PAGEMAP_H
@@ -13,8 +14,8 @@
 struct page_region; /* lib/kernel.h */
 
 struct pagemap {
-	int fd; /* -1 when closed */
-	bool scan;
+	int fd;            /* -1 when closed */
+	bool scan, guards; /* PAGEMAP_SCAN; the kernel has guard regions */
 	uint64_t page_bytes;
 	void *window;        /* regions of the last scan, or entries of the last read */
 	uint64_t from, upto; /* what the window describes */
@@ -36,5 +37,12 @@ void pagemap_close(struct pagemap *map);
  */
 int pagemap_next(struct pagemap *map, uint64_t start, uint64_t end, uint64_t *run_start,
 		 uint64_t *run_end, uint64_t *upto);
+
+/*
+ * Calls `fn` for each guard region in [start, end), until it returns non-zero, which is passed on.
+ * What pagemap_next learnt is forgotten. 0 or -errno with log_fail.
+ */
+int pagemap_each_guard(struct pagemap *map, uint64_t start, uint64_t end,
+		       int (*fn)(void *data, uint64_t start, uint64_t end), void *data);
 
 #endif

@@ -2,6 +2,7 @@
 /* The source's half: stop a process, describe it as a stream of state messages, let it run again. */
 #include "engine/process/dump.h"
 
+#include "engine/process/landlock.h"
 #include "engine/process/proc.h"
 #include "lib/arena.h"
 #include "lib/fault.h"
@@ -260,6 +261,7 @@ int dump_open(struct dump *d, pid_t pid)
 	int err;
 
 	d->nr_state = d->nr_eager = d->nr_sent = 0;
+	landlock_begin(pid);
 	err = freeze_process(d->freeze, pid);
 	if (!err)
 		err = fault_point(FAULT_DUMP_FREEZE);
@@ -283,6 +285,7 @@ static void close_fd(int *fd)
 
 void dump_close(struct dump *d)
 {
+	landlock_end();
 	close_fd(&d->leader.mem_fd);
 	close_fd(&d->proc_fd);
 	close_fd(&d->pidfd);
@@ -455,6 +458,7 @@ int dump_describe(struct dump *d, struct lane *out)
 	/* The leader last: the target needs it for its own calls until then. */
 	for (i = 1; i <= d->freeze->nr && !err; i++)
 		err = describe_thread(d, &d->freeze->threads[i % d->freeze->nr]);
+	landlock_end();
 	if (!err)
 		err = close_leader(d);
 	if (!err)

@@ -91,6 +91,8 @@ static void status_line(struct proc_status *s, const char *line)
 		s->pgid_inside = last_number(v, &n);
 	else if ((v = text_after(line, "NSsid:")))
 		s->sid_inside = last_number(v, &n);
+	else if ((v = text_after(line, "VmLck:")))
+		text_take_u64(&v, 10, &s->locked_kib);
 	else if ((v = text_after(line, "VmSize:")))
 		s->has_mm = true;
 	else if ((v = text_after(line, "Threads:"))) {
@@ -118,6 +120,8 @@ static void status_line(struct proc_status *s, const char *line)
 		take_hex(v, &s->cap_amb);
 	else if ((v = text_after(line, "NoNewPrivs:")))
 		s->no_new_privs = v[0] == '1';
+	else if ((v = text_after(line, "untag_mask:")))
+		s->tagged_addresses = strcmp(v, "0xffffffffffffffff") != 0;
 	else if ((v = text_after(line, "Seccomp:"))) {
 		take_number(v, &number);
 		s->seccomp = (unsigned int)number;

@@ -25,9 +25,11 @@ struct proc_status {
 	unsigned int nr_groups; /* PROC_GROUPS_MAX + 1: more than that */
 	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
 	uint64_t sig_pending, shared_pending, sig_blocked, sig_ignored, sig_caught;
+	uint64_t locked_kib;
 	unsigned int seccomp, umask;
 	bool no_new_privs;
-	bool has_mm; /* false: a kernel thread or a zombie */
+	bool tagged_addresses; /* bits of addresses are ignored (x86-64: untag_mask) */
+	bool has_mm;           /* false: a kernel thread or a zombie */
 };
 
 /* Reads "status" below `dir_fd` (of a process or a thread). 0, -ESRCH, -errno. */

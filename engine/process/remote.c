@@ -27,6 +27,11 @@
 /* rseq_cs in struct rseq (linux/rseq.h) */
 #define RSEQ_CS_OFFSET 8
 
+#ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+#define PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG 0x4210
+#define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
+#endif
+
 static struct {
 	cpu_set_t own;
 	bool active;
@@ -136,6 +141,25 @@ static int read_rseq(struct remote *r)
 	return remote_read(r, r->rseq + RSEQ_CS_OFFSET, &r->rseq_cs, sizeof(r->rseq_cs));
 }
 
+static int set_dispatch(pid_t tid, const struct user_dispatch *dispatch)
+{
+	return ptrace(PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(*dispatch), dispatch) < 0
+		       ? -errno
+		       : 0;
+}
+
+/* Our calls would be handed to the program, too. A kernel before 6.4 does not tell, and says EIO. */
+static int suspend_dispatch(struct remote *r)
+{
+	const struct user_dispatch off = {0};
+
+	r->dispatch = off;
+	if (ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, r->tid, sizeof(r->dispatch),
+		   &r->dispatch) < 0)
+		r->dispatch.mode = 0;
+	return r->dispatch.mode ? set_dispatch(r->tid, &off) : 0;
+}
+
 int remote_open(struct remote *r, pid_t pid, pid_t tid)
 {
 	char path[40];
@@ -150,7 +174,8 @@ int remote_open(struct remote *r, pid_t pid, pid_t tid)
 		return err;
 	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
 	r->mem_fd = open(path, O_RDWR | O_CLOEXEC);
-	return r->mem_fd < 0 ? -errno : read_rseq(r);
+	err = r->mem_fd < 0 ? -errno : read_rseq(r);
+	return err ? err : suspend_dispatch(r);
 }
 
 int remote_open_sibling(struct remote *r, const struct remote *leader, pid_t tid)
@@ -162,7 +187,9 @@ int remote_open_sibling(struct remote *r, const struct remote *leader, pid_t tid
 	r->dead = false;
 	r->way_at = 0;
 	err = arch_regs_get(tid, &r->saved);
-	return err ? err : read_rseq(r);
+	if (!err)
+		err = read_rseq(r);
+	return err ? err : suspend_dispatch(r);
 }
 
 int remote_set_way_back(struct remote *r, const struct arch_sigreturn *way, uint64_t at,
@@ -215,6 +242,8 @@ int remote_close(struct remote *r)
 		err = arch_regs_set(r->tid, &r->saved);
 	if (!err && r->rseq_cs)
 		err = remote_write(r, r->rseq + RSEQ_CS_OFFSET, &r->rseq_cs, sizeof(r->rseq_cs));
+	if (!err && r->dispatch.mode)
+		err = set_dispatch(r->tid, &r->dispatch);
 	return err;
 }
 

@@ -11,6 +11,11 @@
 #include "arch/arch.h"
 #include <stdbool.h>
 
+/* Dispatch of a thread's system calls to itself, as the kernel has it (linux/ptrace.h, 6.4). */
+struct user_dispatch {
+	uint64_t mode, selector, offset, len; /* mode 0: there is none */
+};
+
 struct remote {
 	pid_t pid;        /* process, as seen from here */
 	pid_t tid;        /* the thread that runs the calls, as seen from here */
@@ -23,17 +28,18 @@ struct remote {
 	uint64_t rseq; /* its restartable sequences area; 0: none registered */
 	uint32_t rseq_len, rseq_signature;
 	uint64_t rseq_cs; /* what the area announced before our first call, which clears it */
-	bool dead;        /* the thread is gone; every call says -ESRCH */
-	struct arch_sigreturn way; /* with `way_at`: how it finds back by itself if we die */
-	uint64_t way_at;           /* frame of the way back; 0: it has none */
+	struct user_dispatch dispatch; /* switched off for our calls, put back */
+	bool dead;                     /* the thread is gone; every call says -ESRCH */
+	struct arch_sigreturn way;     /* with `way_at`: how it finds back by itself if we die */
+	uint64_t way_at;               /* frame of the way back; 0: it has none */
 };
 
 /* Room for arguments: CONFIG_RUN_KIB has no part in it; seccomp filters are the largest. */
 #define REMOTE_SCRATCH_BYTES (64 * 1024)
 
 /*
- * Takes a stopped thread into service: keeps its registers and opens its memory. insn and scratch
- * are the caller's to set. 0 or -errno.
+ * Takes a stopped thread into service: keeps its registers and opens its memory; switches off what
+ * would keep it from our calls. insn and scratch are the caller's to set. 0 or -errno.
  */
 int remote_open(struct remote *r, pid_t pid, pid_t tid);
 

@@ -26,7 +26,8 @@
 /*
  * Calls that answer EINTR for good when a stop wakes them, though no signal handler has run
  * (signal(7), "Interruption of system calls and library functions by stop signals"; with a timeout
- * also the socket calls). All of them may be run again; close(2) and connect(2) may not.
+ * also what reads or writes a socket). All of them may be run again: EINTR says that nothing was done.
+ * close(2) and connect(2) may not.
  */
 static bool may_repeat(long nr)
 {
@@ -47,8 +48,13 @@ static bool may_repeat(long nr)
 	case SYS_accept4:
 	case SYS_sendto:
 	case SYS_sendmsg:
+	case SYS_sendmmsg:
 	case SYS_read:
 	case SYS_readv:
+	case SYS_write:
+	case SYS_writev:
+	case SYS_sendfile:
+	case SYS_splice:
 		return true;
 	default:
 		return false;

@@ -48,6 +48,7 @@ void restore_begin(struct restore *r, const struct restore_options *options)
 	r->on_lazy_data = data;
 	r->stdio = options->stdio;
 	r->pidns = options->pidns;
+	r->rights = options->rights;
 }
 
 void restore_on_lazy(struct restore *r, restore_lazy_fn *fn, void *data)
@@ -63,7 +64,7 @@ static int restore_state(struct restore *r, const struct lane *lane)
 	void *msg;
 	int err;
 
-	if (!kind)
+	if (!kind || !kind->restore)
 		return log_fail(EPROTO, "the peer sent state of a kind (%u) unknown here",
 				lane->rx.space);
 	if (lane->rx.addr != r->nr_state)

@@ -65,9 +65,26 @@ static bool path_is_right(struct fd_look *look)
 	return false;
 }
 
+#ifndef MQUEUE_MAGIC /* ipc/mqueue.c */
+#define MQUEUE_MAGIC 0x19800202
+#endif
+
+static bool is_message_queue(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == MQUEUE_MAGIC;
+}
+
 bool file_check(struct fd_look *look)
 {
 	mode_t mode = look->st.st_mode;
+
+	if (S_ISREG(mode) && is_message_queue(look->copy)) {
+		fd_say(look, "a POSIX message queue (%.80s), which cannot be moved; close it first",
+		       look->link);
+		return false;
+	}
 
 	if (look->link[0] != '/') {
 		fd_say(look, "a file outside of this mount namespace (%.120s); close it first",

@@ -161,6 +161,7 @@ static bool check_groups(struct fd_look *look)
 bool inet_check(struct fd_look *look)
 {
 	struct inet_look inet;
+	const char *unfit;
 
 	if (look_at(look->copy, &inet)) {
 		fd_say(look, "a network socket that cannot be looked at; close it first");
@@ -170,10 +171,9 @@ bool inet_check(struct fd_look *look)
 		fd_say(look, "a raw IP socket (SOCK_RAW), which cannot be moved; close it first");
 		return false;
 	}
-	if (sockopt_has_filter(look->copy)) {
-		fd_say(look, "a network socket with a packet filter (SO_ATTACH_FILTER), which "
-			     "cannot be moved; "
-			     "detach it first");
+	unfit = sockopt_unfit(look->copy);
+	if (unfit) {
+		fd_say(look, "%s", unfit);
 		return false;
 	}
 	if (inet.type == SOCK_STREAM &&

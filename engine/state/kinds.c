@@ -6,6 +6,8 @@
 
 const struct state_kind *const state_kinds[] = {
 	&kind_process,
+	&kind_ipc,
+	&kind_confine,
 	/* descriptors: what can be watched or locked first */
 	&kind_file,
 	&kind_pipe,
@@ -24,11 +26,14 @@ const struct state_kind *const state_kinds[] = {
 	&kind_async,
 	/* memory, which may map descriptors */
 	&kind_vma,
+	&kind_guardpage,
 	&kind_memfd_seal,
 	&kind_mm,
 	&kind_sigaction,
 	/* of each thread */
 	&kind_thread,
+	&kind_setting,
+	&kind_numa,
 	&kind_timer,
 	&kind_signal,
 	&kind_seccomp,

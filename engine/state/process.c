@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The process as a whole: its creation, with an empty address space, and what belongs to no thread. */
-#include "engine/state/process.pb.h"
 #include "engine/process/proc.h"
 #include "engine/process/space.h"
 #include "engine/process/spawn.h"
+#include "engine/state/process.pb.h"
+#include "engine/state/process_probe.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"
 #include "lib/fault.h"
@@ -13,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/keyctl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -91,7 +93,7 @@ static int dump_prctl(struct dump *d, baton_Process *msg)
 	if (remote_read(&d->leader, room, &subreaper, sizeof(subreaper)) || persona < 0)
 		return -EFAULT;
 	msg->dumpable = dumpable > 0 ? (uint32_t)dumpable : 0;
-	msg->thp_disabled = thp == 1;
+	msg->thp_disabled = thp > 0 ? (uint32_t)thp : 0;
 	msg->personality = (uint32_t)persona;
 	msg->child_subreaper = subreaper != 0;
 	if (io_read_file(d->proc_fd, "oom_score_adj", text, sizeof(text)) > 0) {
@@ -225,11 +227,18 @@ static int process_restore(struct restore *r, const void *data)
 	if (err)
 		return err;
 	remote_call(&r->leader, SYS_close_range, 3, ~0U);
-	err = join_groups(r, msg);
+	err = rights_lend(&r->leader, r->rights);
+	if (!err)
+		err = join_groups(r, msg);
 	if (!err && msg->child_subreaper)
 		ret = remote_call(&r->leader, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
+	/* The value is 1 and the flags that it was disabled with (6.18). */
 	if (ret >= 0 && msg->thp_disabled)
-		ret = remote_call(&r->leader, SYS_prctl, PR_SET_THP_DISABLE, 1);
+		ret = remote_call(&r->leader, SYS_prctl, PR_SET_THP_DISABLE, 1,
+				  msg->thp_disabled & ~1U);
+	/* The keys of our own session are none of its business. */
+	if (ret >= 0)
+		remote_call(&r->leader, SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0);
 	if (err || ret < 0)
 		return err ? err : (int)ret;
 	r->process = *msg;
@@ -270,16 +279,16 @@ static int enter_folders(struct restore *r)
 		remote_reset(&r->leader);
 		ret = remote_call(&r->leader, SYS_chroot, remote_push_str(&r->leader, msg->root));
 		if (ret < 0)
-			return log_fail((int)-ret, "its root folder %s: %s", msg->root,
-					strerror((int)-ret));
+			return log_fail(-rights_denied(r->rights, (int)ret, msg->root),
+					"its root folder %s: %s", msg->root, strerror((int)-ret));
 	}
 	/* The kernel tells the working folder from outside of the root: relative to ours. */
 	remote_reset(&r->leader);
 	ret = remote_call(&r->leader, SYS_chdir,
 			  remote_push_str(&r->leader, space_inside_root(msg->cwd, msg->root)));
 	if (ret < 0)
-		return log_fail((int)-ret, "its working folder %s: %s", msg->cwd,
-				strerror((int)-ret));
+		return log_fail(-rights_denied(r->rights, (int)ret, msg->cwd),
+				"its working folder %s: %s", msg->cwd, strerror((int)-ret));
 	return 0;
 }
 
@@ -299,111 +308,6 @@ static int process_finish(struct restore *r)
 		err = set_rlimits(r);
 	remote_call(&r->leader, SYS_umask, msg->umask);
 	return err;
-}
-
-/* ---- probe ---- */
-
-static void probe_status(struct probe *p, const struct proc_status *s)
-{
-	char item[24];
-
-	snprintf(item, sizeof(item), "pid %d", p->pid);
-	if (s->state == 'Z' || s->state == 'X')
-		probe_refused(p, item, "has ended (a zombie); there is nothing to move");
-	else if (!s->has_mm)
-		probe_refused(p, item, "is a kernel thread, which cannot be moved");
-	else if (p->pid == getpid())
-		probe_refused(p, item, "is baton itself");
-	else if (s->pid_inside == 1)
-		probe_refused(p, item, "is the init of its pid namespace, which cannot be moved");
-	else if (s->tracer)
-		probe_refused(p, item,
-			      "is being traced by pid %d (a debugger, strace); detach that first",
-			      s->tracer);
-	if (s->nr_groups > PROC_GROUPS_MAX)
-		probe_refused(p, item, "has more than %d supplementary groups", PROC_GROUPS_MAX);
-	if (s->seccomp == 1)
-		probe_refused(p, item, "is in seccomp strict mode, which allows no restore");
-	if (s->threads > CONFIG_MAX_THREADS)
-		probe_refused(p, item, "has %u threads; this build takes %d (CONFIG_MAX_THREADS)",
-			      s->threads, CONFIG_MAX_THREADS);
-}
-
-static int refuse_child(void *data, pid_t child)
-{
-	struct probe *p = data;
-	char item[24];
-
-	snprintf(item, sizeof(item), "child %d", child);
-	probe_refused(p, item,
-		      "is a child process; trees are not moved yet: end it, or move a process that "
-		      "has none");
-	return 0;
-}
-
-static void probe_namespaces(struct probe *p)
-{
-	static const char *const names[] = {"ns/mnt",  "ns/net",    "ns/ipc", "ns/uts",
-					    "ns/user", "ns/cgroup", "ns/time"};
-	char theirs[64], ours[64], own[32];
-	unsigned int i;
-
-	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		snprintf(own, sizeof(own), "/proc/self/%s", names[i]);
-		if (io_read_link(p->proc_fd, names[i], theirs, sizeof(theirs)) < 0 ||
-		    io_read_link(AT_FDCWD, own, ours, sizeof(ours)) < 0)
-			continue;
-		if (strcmp(theirs, ours) != 0)
-			probe_refused(p, names[i],
-				      "the process is in a namespace of its own (%s); run baton in "
-				      "there, or start the process outside of it",
-				      theirs);
-	}
-}
-
-/* The new process gets our own label: one that confines it would be lost. */
-static void probe_label(struct probe *p)
-{
-	char theirs[256], ours[256];
-	ssize_t len = io_read_file(p->proc_fd, "attr/current", theirs, sizeof(theirs));
-
-	if (len <= 0 || io_read_file(AT_FDCWD, "/proc/self/attr/current", ours, sizeof(ours)) <= 0)
-		return;
-	theirs[strcspn(theirs, "\n")] = ours[strcspn(ours, "\n")] = '\0';
-	if (strcmp(theirs, ours) != 0)
-		probe_refused(p, "attr/current",
-			      "the process is confined by a security module (%s), which is not "
-			      "carried; start it, or baton, with the same label",
-			      theirs);
-}
-
-static void probe_program(struct probe *p)
-{
-	unsigned char head[5] = {0};
-	int fd = openat(p->proc_fd, "exe", O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	if (io_read_full(fd, head, sizeof(head)) == 0 && memcmp(head, "\177ELF", 4) == 0 &&
-	    head[4] == 1)
-		probe_refused(p, "exe", "is a 32-bit program, which is not carried");
-	close(fd);
-}
-
-static int process_probe(struct probe *p)
-{
-	struct proc_status status;
-	int err = proc_status(p->proc_fd, &status);
-
-	if (err)
-		return err;
-	probe_status(p, &status);
-	if (p->nr_refused)
-		return 0;
-	probe_program(p);
-	probe_namespaces(p);
-	probe_label(p);
-	return proc_each_child(p->proc_fd, refuse_child, p);
 }
 
 const struct state_kind kind_process = {

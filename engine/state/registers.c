@@ -132,6 +132,7 @@ static int registers_restore(struct restore *r, const void *data)
 	r->leader_timed = timed;
 	r->leader_rseq_cs = msg->rseq_cs;
 	r->leader.rseq = r->thread.rseq;
+	r->leader.dispatch = r->thread.dispatch;
 	r->leader_done = true;
 	return 0;
 }

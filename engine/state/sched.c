@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* How a thread is scheduled: policy, nice, affinity, I/O priority. All read and set from outside. */
+/* How a thread is scheduled: policy, nice, clamps, affinity, I/O priority. All read and set from outside. */
 #include "engine/state/sched.pb.h"
 #include "engine/state/state.h"
 #include "lib/io.h"
@@ -9,12 +9,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <linux/sched/types.h>
 #include <string.h>
 #include <unistd.h>
 
 #define IOPRIO_WHO_PROCESS 1
 #define SCHED_FLAGS_KNOWN 0x07ULL /* reset on fork, reclaim, deadline overrun */
+#define SCHED_FLAGS_CLAMP 0x60ULL /* the two clamps of utilisation are set */
+#define CLAMP_MAX 1024
 
 /* Number of CPUs of this machine: one more than the last that is online. */
 static unsigned int nr_cpus(void)
@@ -46,6 +49,21 @@ static bool covers_all(const uint8_t *mask, size_t len)
 	return true;
 }
 
+/*
+ * A slice that is the kernel's own is not carried as if it were the thread's: since Linux 6.12 the
+ * runtime of a thread without real-time policy is its slice, and never 0.
+ */
+static uint64_t own_runtime(const struct sched_attr *attr)
+{
+	struct sched_attr ours = {.size = sizeof(ours)};
+
+	if (attr->sched_policy != SCHED_DEADLINE &&
+	    syscall(SYS_sched_getattr, 0, &ours, sizeof(ours), 0) == 0 &&
+	    ours.sched_runtime == attr->sched_runtime)
+		return 0;
+	return attr->sched_runtime;
+}
+
 static int sched_dump_thread(struct dump *d, const struct state_kind *kind,
 			     const struct freeze_thread *thread)
 {
@@ -60,9 +78,14 @@ static int sched_dump_thread(struct dump *d, const struct state_kind *kind,
 	msg.flags = attr.sched_flags & SCHED_FLAGS_KNOWN;
 	msg.nice = attr.sched_nice;
 	msg.priority = attr.sched_priority;
-	msg.runtime_ns = attr.sched_runtime;
+	msg.runtime_ns = own_runtime(&attr);
 	msg.deadline_ns = attr.sched_deadline;
 	msg.period_ns = attr.sched_period;
+	/* Both are 0 on a kernel without CONFIG_UCLAMP_TASK. */
+	msg.clamped =
+		attr.sched_util_max && (attr.sched_util_min || attr.sched_util_max != CLAMP_MAX);
+	msg.clamp_min = attr.sched_util_min;
+	msg.clamp_max = attr.sched_util_max;
 	n = syscall(SYS_sched_getaffinity, thread->tid, sizeof(msg.affinity.bytes),
 		    msg.affinity.bytes);
 	/* One that may run anywhere here may run anywhere there. */
@@ -87,10 +110,17 @@ static int sched_restore(struct restore *r, const void *data)
 		.sched_period = msg->period_ns,
 	};
 
+	if (msg->clamped) {
+		attr.sched_flags |= SCHED_FLAGS_CLAMP;
+		attr.sched_util_min = msg->clamp_min;
+		attr.sched_util_max = msg->clamp_max;
+	}
+
 	if (!r->thread.tid)
 		return -EPROTO;
 	if (syscall(SYS_sched_setattr, r->thread.tid, &attr, 0) < 0)
-		return log_fail(errno, "scheduling policy %u: %s", msg->policy, strerror(errno));
+		return log_fail(errno, "scheduling policy %u%s: %s", msg->policy,
+				msg->clamped ? " with clamps of utilisation" : "", strerror(errno));
 	remote_unpin_thread(r->thread.tid);
 	if (msg->affinity.size && syscall(SYS_sched_setaffinity, r->thread.tid, msg->affinity.size,
 					  msg->affinity.bytes) < 0)

@@ -23,6 +23,20 @@ static long get_filter(pid_t tid, long index, void *program)
 	return n < 0 ? -errno : n;
 }
 
+/* Whoever listens to the filter's notifications stays behind. */
+static bool asks_listener(const baton_Seccomp *msg)
+{
+	struct sock_filter insn;
+
+	for (size_t at = 0; at + sizeof(insn) <= msg->program.size; at += sizeof(insn)) {
+		memcpy(&insn, msg->program.bytes + at, sizeof(insn));
+		if (insn.code == (BPF_RET | BPF_K) &&
+		    (insn.k & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_USER_NOTIF)
+			return true;
+	}
+	return false;
+}
+
 static int emit(struct dump *d, const struct state_kind *kind, pid_t tid, long index,
 		baton_Seccomp *msg)
 {
@@ -35,6 +49,11 @@ static int emit(struct dump *d, const struct state_kind *kind, pid_t tid, long i
 	if (n < 0)
 		return (int)n;
 	msg->program.size = (pb_size_t)((size_t)n * sizeof(struct sock_filter));
+	if (asks_listener(msg))
+		return log_fail(EOPNOTSUPP,
+				"thread %d: its seccomp filter asks another process "
+				"(SECCOMP_RET_USER_NOTIF), which is not carried",
+				tid);
 	if (syscall(SYS_ptrace, PTRACE_SECCOMP_GET_METADATA, tid, sizeof(meta), &meta) >= 0)
 		msg->flags = meta.flags;
 	return dump_emit(d, kind, msg);
@@ -91,7 +110,10 @@ static int seccomp_restore(struct restore *r, const void *data)
 	prog.len = (unsigned short)(msg->program.size / sizeof(struct sock_filter));
 	prog.filter =
 		(void *)(uintptr_t)remote_push(&r->thread, msg->program.bytes, msg->program.size);
-	ret = remote_call(&r->thread, SYS_seccomp, SECCOMP_SET_MODE_FILTER, msg->flags,
+	/* What it allows of speculation is carried by itself (setting.c); the kernel does not tell
+	 * whether the filter was made with this flag. */
+	ret = remote_call(&r->thread, SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+			  msg->flags | SECCOMP_FILTER_FLAG_SPEC_ALLOW,
 			  remote_push(&r->thread, &prog, sizeof(prog)));
 	return ret < 0 ? log_fail((int)-ret, "seccomp filter: %s", strerror((int)-ret)) : 0;
 }

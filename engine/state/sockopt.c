@@ -2,8 +2,10 @@
 /* Options of sockets: those that differ from a new socket's are carried. */
 #include "engine/state/sockopt.h"
 
+#include "lib/kernel.h"
 #include "lib/log.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -25,9 +27,10 @@
 #define ON_ALL (ON_INET | ON_UNIX)
 
 /* How an option is treated. */
-#define SOFT 1    /* the target may not have it: then it goes without, and says so */
-#define DOUBLED 2 /* the kernel reports twice of what was set */
-#define DEVICE 4  /* the index of an interface, which travels as its name */
+#define SOFT 1             /* the target may not have it: then it goes without, and says so */
+#define DOUBLED 2          /* the kernel reports twice of what was set */
+#define DEVICE 4           /* the index of an interface, which travels as its name */
+#define BIG_ENDIAN_INDEX 8 /* that index is in network order */
 
 struct option {
 	int level, name;
@@ -42,49 +45,80 @@ struct option {
 /* Those that have an effect on bind(2) come before it, as all do. Source: socket(7), ip(7), ipv6(7), tcp(7),
  * udp(7), unix(7). */
 static const struct option table[] = {
-	INT(SOL_SOCKET, SO_REUSEADDR, ON_INET),
-	INT(SOL_SOCKET, SO_REUSEPORT, ON_INET),
-	INT(SOL_SOCKET, SO_KEEPALIVE, ON_INET),
-	INT(SOL_SOCKET, SO_BROADCAST, ON_INET),
-	INT(SOL_SOCKET, SO_OOBINLINE, ON_INET),
-	INT(SOL_SOCKET, SO_DONTROUTE, ON_INET),
-	INT(SOL_SOCKET, SO_MARK, ON_INET),
+	INT(SOL_SOCKET, SO_DEBUG, ON_ALL),
+	INT(SOL_SOCKET, SO_REUSEADDR, ON_ALL),
+	INT(SOL_SOCKET, SO_REUSEPORT, ON_ALL),
+	INT(SOL_SOCKET, SO_KEEPALIVE, ON_ALL),
+	INT(SOL_SOCKET, SO_BROADCAST, ON_ALL),
+	INT(SOL_SOCKET, SO_OOBINLINE, ON_ALL),
+	INT(SOL_SOCKET, SO_DONTROUTE, ON_ALL),
+	INT(SOL_SOCKET, SO_MARK, ON_ALL),
 	INT(SOL_SOCKET, SO_RCVLOWAT, ON_ALL),
 	INT(SOL_SOCKET, SO_TIMESTAMP, ON_ALL),
 	INT(SOL_SOCKET, SO_TIMESTAMPNS, ON_ALL),
-	INT(SOL_SOCKET, SO_TIMESTAMPING, ON_INET),
-	INT(SOL_SOCKET, SO_RXQ_OVFL, ON_INET),
-	INT(SOL_SOCKET, SO_NO_CHECK, ON_UDP),
-	INT(SOL_SOCKET, SO_ZEROCOPY, ON_INET),
+	{SOL_SOCKET, SO_TIMESTAMPING, 8, ON_ALL, 0},
+	INT(SOL_SOCKET, SO_RXQ_OVFL, ON_ALL),
+	INT(SOL_SOCKET, SO_NO_CHECK, ON_ALL),
+	INT(SOL_SOCKET, SO_ZEROCOPY, ON_ALL),
 	INT(SOL_SOCKET, SO_PASSCRED, ON_UNIX),
 	INT(SOL_SOCKET, SO_PASSSEC, ON_UNIX),
-	INT(SOL_SOCKET, SO_PEEK_OFF, ON_UNIX | ON_UDP),
+	INT(SOL_SOCKET, SO_PEEK_OFF, ON_ALL),
 	{SOL_SOCKET, SO_SNDBUF, 4, ON_ALL, DOUBLED},
 	{SOL_SOCKET, SO_RCVBUF, 4, ON_ALL, DOUBLED},
-	{SOL_SOCKET, SO_LINGER, 8, ON_INET, 0},
+	{SOL_SOCKET, SO_LINGER, 8, ON_ALL, 0},
 	{SOL_SOCKET, SO_RCVTIMEO, 16, ON_ALL, 0},
 	{SOL_SOCKET, SO_SNDTIMEO, 16, ON_ALL, 0},
-	{SOL_SOCKET, SO_BINDTODEVICE, 16, ON_INET, 0},
+	{SOL_SOCKET, SO_BINDTODEVICE, 16, ON_ALL, 0},
+	/* Behind those of the buffers, which set it, too. */
+	INT(SOL_SOCKET, SO_BUF_LOCK, ON_ALL),
+	/* Rarely used: on sockets of every kind, since the kernel lets them be set there. */
+	INT(SOL_SOCKET, SO_WIFI_STATUS, ON_ALL),
+	INT(SOL_SOCKET, SO_NOFCS, ON_ALL),
+	INT(SOL_SOCKET, SO_LOCK_FILTER, ON_ALL),
+	INT(SOL_SOCKET, SO_SELECT_ERR_QUEUE, ON_ALL),
+	INT(SOL_SOCKET, SO_BUSY_POLL, ON_ALL),
+	INT(SOL_SOCKET, SO_PREFER_BUSY_POLL, ON_ALL),
+	INT(SOL_SOCKET, SO_BUSY_POLL_BUDGET, ON_ALL),
+	{SOL_SOCKET, SO_MAX_PACING_RATE, 8, ON_ALL, 0},
+	{SOL_SOCKET, SO_INCOMING_CPU, 4, ON_ALL, SOFT},
+	{SOL_SOCKET, SO_TXTIME, 8, ON_ALL, 0},
+	INT(SOL_SOCKET, SO_TXREHASH, ON_TCP),
+	INT(SOL_SOCKET, SO_RCVMARK, ON_ALL),
+	INT(SOL_SOCKET, SO_RCVPRIORITY, ON_ALL),
+	INT(SOL_SOCKET, SO_PASSPIDFD, ON_UNIX),
+	INT(SOL_SOCKET, SO_PASSRIGHTS, ON_UNIX),
+	/* The same time stamps in the form for 64-bit seconds of 32-bit programs (linux/socket.h). */
+	INT(SOL_SOCKET, 63 /* SO_TIMESTAMP_NEW */, ON_ALL),
+	INT(SOL_SOCKET, 64 /* SO_TIMESTAMPNS_NEW */, ON_ALL),
+	{SOL_SOCKET, 65 /* SO_TIMESTAMPING_NEW */, 8, ON_ALL, 0},
 
-	INT(IPPROTO_IP, IP_TOS, ON_V4),
-	INT(IPPROTO_IP, IP_TTL, ON_V4),
-	INT(IPPROTO_IP, IP_MTU_DISCOVER, ON_V4),
-	INT(IPPROTO_IP, IP_RECVERR, ON_V4),
-	INT(IPPROTO_IP, IP_FREEBIND, ON_V4),
-	INT(IPPROTO_IP, IP_TRANSPARENT, ON_V4),
-	INT(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, ON_V4),
-	INT(IPPROTO_IP, IP_MINTTL, ON_V4),
-	INT(IPPROTO_IP, IP_PKTINFO, ON_V4),
-	INT(IPPROTO_IP, IP_RECVTTL, ON_V4),
-	INT(IPPROTO_IP, IP_RECVTOS, ON_V4),
-	INT(IPPROTO_IP, IP_RECVORIGDSTADDR, ON_V4),
-	INT(IPPROTO_IP, IP_MULTICAST_TTL, ON_V4),
-	INT(IPPROTO_IP, IP_MULTICAST_LOOP, ON_V4),
+	INT(IPPROTO_IP, IP_TOS, ON_INET),
+	INT(IPPROTO_IP, IP_TTL, ON_INET),
+	INT(IPPROTO_IP, IP_MTU_DISCOVER, ON_INET),
+	INT(IPPROTO_IP, IP_RECVERR, ON_INET),
+	INT(IPPROTO_IP, IP_FREEBIND, ON_INET),
+	INT(IPPROTO_IP, IP_TRANSPARENT, ON_INET),
+	INT(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, ON_INET),
+	INT(IPPROTO_IP, IP_MINTTL, ON_INET),
+	INT(IPPROTO_IP, IP_PKTINFO, ON_INET),
+	INT(IPPROTO_IP, IP_RECVTTL, ON_INET),
+	INT(IPPROTO_IP, IP_RECVTOS, ON_INET),
+	INT(IPPROTO_IP, IP_RECVORIGDSTADDR, ON_INET),
+	INT(IPPROTO_IP, IP_MULTICAST_TTL, ON_INET),
+	INT(IPPROTO_IP, IP_MULTICAST_LOOP, ON_INET),
 	INT(IPPROTO_IP, IP_MULTICAST_IF, ON_V4),
-	INT(IPPROTO_IP, IP_MULTICAST_ALL, ON_V4),
+	INT(IPPROTO_IP, IP_MULTICAST_ALL, ON_INET),
+	{IPPROTO_IP, IP_UNICAST_IF, 4, ON_INET, DEVICE | BIG_ENDIAN_INDEX},
+	INT(IPPROTO_IP, IP_RECVOPTS, ON_INET),
+	INT(IPPROTO_IP, IP_RETOPTS, ON_INET),
+	INT(IPPROTO_IP, IP_PASSSEC, ON_INET),
+	INT(IPPROTO_IP, IP_CHECKSUM, ON_INET),
+	INT(IPPROTO_IP, 25 /* IP_RECVFRAGSIZE */, ON_INET),
+	INT(IPPROTO_IP, 26 /* IP_RECVERR_RFC4884 */, ON_INET),
+	INT(IPPROTO_IP, 51 /* IP_LOCAL_PORT_RANGE */, ON_INET),
 
 	/* Behind IP_TOS, which sets it, too. */
-	INT(SOL_SOCKET, SO_PRIORITY, ON_INET),
+	INT(SOL_SOCKET, SO_PRIORITY, ON_ALL),
 
 	INT(IPPROTO_IPV6, IPV6_V6ONLY, ON_V6),
 	INT(IPPROTO_IPV6, IPV6_UNICAST_HOPS, ON_V6),
@@ -101,6 +135,25 @@ static const struct option table[] = {
 	INT(IPPROTO_IPV6, IPV6_MULTICAST_LOOP, ON_V6),
 	INT(IPPROTO_IPV6, 29 /* IPV6_MULTICAST_ALL */, ON_V6),
 	{IPPROTO_IPV6, IPV6_MULTICAST_IF, 4, ON_V6, DEVICE},
+	{IPPROTO_IPV6, 76 /* IPV6_UNICAST_IF */, 4, ON_V6, DEVICE | BIG_ENDIAN_INDEX},
+	INT(IPPROTO_IPV6, 2 /* IPV6_2292PKTINFO, and so on */, ON_V6),
+	INT(IPPROTO_IPV6, 3, ON_V6),
+	INT(IPPROTO_IPV6, 4, ON_V6),
+	INT(IPPROTO_IPV6, 5, ON_V6),
+	INT(IPPROTO_IPV6, 8, ON_V6),
+	INT(IPPROTO_IPV6, 11 /* IPV6_FLOWINFO */, ON_V6),
+	INT(IPPROTO_IPV6, 30 /* IPV6_ROUTER_ALERT_ISOLATE */, ON_V6),
+	INT(IPPROTO_IPV6, 31 /* IPV6_RECVERR_RFC4884 */, ON_V6),
+	INT(IPPROTO_IPV6, 33 /* IPV6_FLOWINFO_SEND */, ON_V6),
+	INT(IPPROTO_IPV6, IPV6_RECVHOPOPTS, ON_V6),
+	INT(IPPROTO_IPV6, IPV6_RECVRTHDR, ON_V6),
+	INT(IPPROTO_IPV6, IPV6_RECVDSTOPTS, ON_V6),
+	INT(IPPROTO_IPV6, IPV6_RECVPATHMTU, ON_V6),
+	INT(IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, ON_V6),
+	INT(IPPROTO_IPV6, IPV6_ADDR_PREFERENCES, ON_V6),
+	INT(IPPROTO_IPV6, IPV6_MINHOPCOUNT, ON_V6),
+	INT(IPPROTO_IPV6, 74 /* IPV6_RECVORIGDSTADDR */, ON_V6),
+	INT(IPPROTO_IPV6, 77 /* IPV6_RECVFRAGSIZE */, ON_V6),
 
 	INT(IPPROTO_TCP, TCP_NODELAY, ON_TCP),
 	INT(IPPROTO_TCP, TCP_CORK, ON_TCP),
@@ -116,6 +169,14 @@ static const struct option table[] = {
 	INT(IPPROTO_TCP, TCP_NOTSENT_LOWAT, ON_TCP),
 	INT(IPPROTO_TCP, TCP_SAVE_SYN, ON_TCP),
 	INT(IPPROTO_TCP, TCP_FASTOPEN, ON_TCP),
+	INT(IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, ON_TCP),
+	INT(IPPROTO_TCP, TCP_FASTOPEN_CONNECT, ON_TCP),
+	INT(IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, ON_TCP),
+	INT(IPPROTO_TCP, TCP_INQ, ON_TCP),
+	INT(IPPROTO_TCP, TCP_TX_DELAY, ON_TCP),
+	INT(IPPROTO_TCP, 44 /* TCP_RTO_MAX_MS */, ON_TCP),
+	INT(IPPROTO_TCP, 45 /* TCP_RTO_MIN_US */, ON_TCP),
+	INT(IPPROTO_TCP, 46 /* TCP_DELACK_MAX_US */, ON_TCP),
 	{IPPROTO_TCP, TCP_CONGESTION, 16, ON_TCP, SOFT},
 
 	INT(IPPROTO_UDP, UDP_CORK, ON_UDP),
@@ -165,6 +226,8 @@ static void put(const struct option *option, const uint8_t value[static 16], int
 	*out = (baton_SockOption){.level = option->level, .name = option->name};
 	if (option->how & DEVICE) {
 		memcpy(&index, value, sizeof(index));
+		if (option->how & BIG_ENDIAN_INDEX)
+			index = (int)ntohl((uint32_t)index);
 		if_indextoname((unsigned int)index, name);
 		value = (const uint8_t *)name;
 		len = (int)strlen(name);
@@ -231,6 +294,8 @@ static int set(int fd, const struct option *option, const baton_SockOption *msg)
 		value = (int)if_nametoindex(name);
 		if (!value && name[0])
 			return -ENODEV;
+		if (option->how & BIG_ENDIAN_INDEX)
+			value = (int)htonl((uint32_t)value);
 		return setsockopt(fd, option->level, option->name, &value, sizeof(value)) < 0
 			       ? -errno
 			       : 0;
@@ -265,11 +330,18 @@ int sockopt_apply(int fd, const baton_SockOption *options, unsigned int nr)
 	return 0;
 }
 
-bool sockopt_has_filter(int fd)
+const char *sockopt_unfit(int fd)
 {
-	socklen_t len = 0;
+	uint8_t options[64];
+	socklen_t filter_len = 0, options_len = sizeof(options);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &len) < 0)
-		return errno == EACCES; /* a BPF program, which cannot be read back */
-	return len > 0;
+	/* EACCES: a BPF program, which cannot be read back. */
+	if (getsockopt(fd, SOL_SOCKET, SO_GET_FILTER, NULL, &filter_len) < 0 ? errno == EACCES
+									     : filter_len > 0)
+		return "a socket with a packet filter (SO_ATTACH_FILTER), which cannot be moved; "
+		       "detach it first";
+	if (getsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, &options_len) == 0 && options_len)
+		return "a socket with options in its packets (IP_OPTIONS), which cannot be moved; "
+		       "take them out first";
+	return NULL;
 }

@@ -15,8 +15,8 @@ int sockopt_collect(int fd, baton_SockOption *options, unsigned int max, pb_size
 /* Sets them. Options that baton does not know are refused: -EPROTO. -errno with log_fail. */
 int sockopt_apply(int fd, const baton_SockOption *options, unsigned int nr);
 
-/* True when a packet filter is attached, which cannot be moved. */
-bool sockopt_has_filter(int fd);
+/* What cannot be moved of a socket, in words, or NULL. */
+const char *sockopt_unfit(int fd);
 
 /* An option of four bytes; -errno. */
 int sockopt_get_int(int fd, int level, int name, int *value);

@@ -10,9 +10,11 @@
 #include "engine/paging/pagemap.h"
 #include "engine/process/remote.h"
 #include "engine/process/restart.h"
+#include "engine/process/rights.h"
 #include "engine/state/creds.pb.h"
 #include "engine/state/kinds.h"
 #include "engine/state/process.pb.h"
+#include "engine/state/setting.pb.h"
 #include <pb.h>
 #include <sys/stat.h>
 
@@ -51,13 +53,13 @@ struct dump {
 	uint64_t thread_mask;   /* its signal mask */
 	struct arch_sigreturn way; /* how a thread finds back if we die; see dump_prepare */
 	uint64_t room;             /* unused part of its stack that is used meanwhile; 0: none */
-	struct freeze *freeze;  /* the threads */
-	struct lane *out;       /* where STATE and PAGES frames go */
-	uint64_t nr_state;      /* STATE frames so far */
-	uint64_t nr_eager;      /* pages sent before the start */
-	unsigned int nr_sent;   /* pending signals that somebody sent, as they were described */
-	const char *kind;       /* being dumped, for messages */
-	bool fds_known;         /* fd.c: its table is of this process, frozen */
+	struct freeze *freeze;     /* the threads */
+	struct lane *out;          /* where STATE and PAGES frames go */
+	uint64_t nr_state;         /* STATE frames so far */
+	uint64_t nr_eager;         /* pages sent before the start */
+	unsigned int nr_sent;      /* pending signals that somebody sent, as they were described */
+	const char *kind;          /* being dumped, for messages */
+	bool fds_known;            /* fd.c: its table is of this process, frozen */
 };
 
 /* Sends one message of a kind. */
@@ -98,9 +100,11 @@ struct restore {
 	baton_Creds leader_creds; /* in force last: the rights are needed until then */
 	bool leader_done;         /* they have been received */
 	baton_Process process;    /* what it is as a whole */
+	baton_Settings settings;  /* and has switched on */
 	bool in_session;          /* its session could be had */
 	unsigned int nr_threads;
-	pid_t *tids;       /* as seen from here; [0] is the leader */
+	pid_t *tids;                 /* as seen from here; [0] is the leader */
+	const struct rights *rights; /* with which its files are opened */
 	const char *stdio; /* --stdio FILE, or NULL: the receiver's own standard streams */
 	int stdio_fd[3];   /* fds 0..2 in the new process are these until replaced: see fd.c */
 	struct {
@@ -135,7 +139,8 @@ struct state_kind {
 	 * `dump` functions. */
 	int (*dump_thread)(struct dump *d, const struct state_kind *kind,
 			   const struct freeze_thread *thread);
-	/* Rebuilds from one message (already decoded and bounds-checked by nanopb; values are
+	/* NULL: there is no message, the kind only refuses; it has no id then, fields and size neither.
+	 * Else it rebuilds from one message (already decoded and bounds-checked by nanopb; values are
 	 * hostile). 0 or -errno with log_fail. */
 	int (*restore)(struct restore *r, const void *msg);
 	/* All messages of the stream were seen; last step, in reverse table order: the process as a

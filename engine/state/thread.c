@@ -106,41 +106,22 @@ static int check_shared(const struct dump *d, pid_t tid)
 			d->pid, tid);
 }
 
-#ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
-#define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
-#endif
-
-/* As the kernel has it (linux/ptrace.h, 6.4). */
-struct user_dispatch {
-	uint64_t mode, selector, offset, len;
-};
-
-/* An older kernel does not tell, and says EIO. */
-static int check_user_dispatch(const struct dump *d, pid_t tid)
-{
-	struct user_dispatch config = {0};
-
-	if (ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(config), &config) < 0 ||
-	    !config.mode)
-		return 0;
-	return log_fail(EOPNOTSUPP,
-			"pid %d: thread %d has its system calls dispatched to itself "
-			"(PR_SET_SYSCALL_USER_DISPATCH), which is not carried",
-			d->pid, tid);
-}
-
 static int thread_dump(struct dump *d, const struct state_kind *kind,
 		       const struct freeze_thread *thread)
 {
 	baton_Thread msg = {.tid = thread->tid_inside, .leader = thread->tid == d->pid};
 	uint64_t len = 0;
 	void *head = NULL;
+	const struct user_dispatch *dispatch = &d->thread.dispatch;
 	int err = check_shared(d, thread->tid);
 
-	if (!err)
-		err = check_user_dispatch(d, thread->tid);
 	if (err)
 		return err;
+	if (dispatch->mode) {
+		msg.has_dispatch = true;
+		msg.dispatch = (baton_UserDispatch){dispatch->mode, dispatch->selector,
+						    dispatch->offset, dispatch->len};
+	}
 	if (syscall(SYS_get_robust_list, thread->tid, &head, &len) == 0) {
 		msg.robust_list = (uint64_t)(uintptr_t)head;
 		msg.robust_len = len;
@@ -247,6 +228,9 @@ static int thread_restore(struct restore *r, const void *data)
 		return err;
 	r->tid_inside = msg->tid;
 	r->thread_is_leader = msg->leader;
+	/* In force when its registers are its own. */
+	r->thread.dispatch = (struct user_dispatch){msg->dispatch.mode, msg->dispatch.selector,
+						    msg->dispatch.offset, msg->dispatch.len};
 	restore_small(r, msg);
 	err = restore_altstack(r, msg);
 	return err ? err : restore_rseq(r, msg);

@@ -129,6 +129,7 @@ bool unix_check(struct fd_look *look)
 {
 	struct unix_look socket;
 	char text[112];
+	const char *unfit;
 	enum role role;
 	int err = unix_look_at(look->copy, &socket);
 
@@ -140,9 +141,9 @@ bool unix_check(struct fd_look *look)
 			       : "a unix socket that cannot be looked at");
 		return false;
 	}
-	if (sockopt_has_filter(look->copy)) {
-		fd_say(look, "a unix socket with a packet filter, which cannot be moved; detach it "
-			     "first");
+	unfit = sockopt_unfit(look->copy);
+	if (unfit) {
+		fd_say(look, "%s", unfit);
 		return false;
 	}
 	if (socket.name.sun_path[0] == '/' && is_chrooted(look->table)) {

@@ -47,24 +47,14 @@ static bool is_path(const baton_Unix *msg)
 	return msg->name.size && msg->name.bytes[0];
 }
 
-/* Goes to the folder that a relative path starts in. A descriptor of where we were, -1: nowhere else. */
+/* Goes to the folder that a relative path starts in. */
 static int enter_folder(const baton_Unix *msg)
 {
-	int before;
+	int err = msg->folder[0] != '/' ? -EPROTO : chdir(msg->folder) < 0 ? -errno : 0;
 
-	if (!is_path(msg) || msg->name.bytes[0] == '/')
-		return -1;
-	before = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (before < 0)
-		return -errno;
-	if (msg->folder[0] != '/' || chdir(msg->folder) < 0) {
-		int err = msg->folder[0] == '/' ? -errno : -EPROTO;
-
-		close(before);
-		return log_fail(err, "cannot go to %s for a unix socket: %s", msg->folder,
-				strerror(-err));
-	}
-	return before;
+	return err ? log_fail(-err, "cannot go to %s for a unix socket: %s", msg->folder,
+			      strerror(-err))
+		   : 0;
 }
 
 static void leave_folder(int before)
@@ -98,7 +88,7 @@ static int remove_stale(const baton_Unix *msg, const struct sockaddr_un *address
 	return unlink(address->sun_path) < 0 ? -errno : 0;
 }
 
-static int bind_path(const baton_Unix *msg, int fd)
+static int bind_path(const struct restore *r, const baton_Unix *msg, int fd)
 {
 	/* One byte more, so that a path of full length ends. */
 	union {
@@ -113,9 +103,11 @@ static int bind_path(const baton_Unix *msg, int fd)
 	err = remove_stale(msg, &u.address, len);
 	if (err)
 		return err;
-	if (bind(fd, (struct sockaddr *)&u.address, len) < 0)
-		return log_fail(errno, "fd %d: cannot make the socket %s: %s", msg->fd,
-				u.address.sun_path, strerror(errno));
+	if (bind(fd, (struct sockaddr *)&u.address, len) < 0) {
+		err = rights_denied(r->rights, -errno, u.address.sun_path);
+		return log_fail(-err, "fd %d: cannot make the socket %s: %s", msg->fd,
+				u.address.sun_path, strerror(-err));
+	}
 	if (!msg->has_file) /* the program had unlinked it */
 		return unlink(u.address.sun_path) < 0 ? -errno : 0;
 	if (lchown(u.address.sun_path, msg->file_uid, msg->file_gid) < 0 ||
@@ -124,10 +116,11 @@ static int bind_path(const baton_Unix *msg, int fd)
 	return 0;
 }
 
-static int bind_name(const baton_Unix *msg, int fd)
+static int bind_name(const struct restore *r, const baton_Unix *msg, int fd)
 {
 	struct sockaddr_un address;
 	socklen_t len = put_address(msg, &address);
+	bool relative;
 	int err, before;
 
 	if (!msg->name.size)
@@ -140,10 +133,18 @@ static int bind_name(const baton_Unix *msg, int fd)
 				msg->fd, (int)msg->name.size - 1, (const char *)msg->name.bytes + 1,
 				strerror(errno));
 	}
-	before = enter_folder(msg);
-	if (before < -1)
-		return before;
-	err = bind_path(msg, fd);
+	relative = msg->name.bytes[0] != '/';
+	before = relative ? open(".", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (relative && before < 0)
+		return -errno;
+	/* Where we were ourselves, the process need not be able to go. */
+	err = rights_take(r->rights);
+	if (!err) {
+		err = relative ? enter_folder(msg) : 0;
+		if (!err)
+			err = bind_path(r, msg, fd);
+		rights_give_back(r->rights);
+	}
 	leave_folder(before);
 	return err;
 }
@@ -170,7 +171,7 @@ static int make_socket(struct restore *r, const baton_Unix *msg)
 		return copy;
 	err = set_common(msg, copy);
 	if (!err)
-		err = bind_name(msg, copy);
+		err = bind_name(r, msg, copy);
 	close(copy);
 	/* By the process itself: it is the one whose credentials a client sees (SO_PEERCRED). */
 	if (!err && msg->listening)

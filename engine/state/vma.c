@@ -7,6 +7,7 @@
 #include "engine/paging/pagemap.h"
 #include "engine/process/proc.h"
 #include "engine/state/fd.h"
+#include "engine/state/guardpage.h"
 #include "engine/state/state.h"
 #include "engine/state/vma.pb.h"
 #include "engine/state/vma_class.h"
@@ -24,13 +25,6 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#ifndef PR_SET_VMA
-#define PR_SET_VMA 0x53564d41
-#define PR_SET_VMA_ANON_NAME 0
-#endif
-#ifndef MLOCK_ONFAULT
-#define MLOCK_ONFAULT 1
-#endif
 /* Shared objects that can be told apart; each costs 32 bytes while mappings are described. */
 #define MAX_OBJECTS 256
 #define SEND_TIMEOUT_MS 20000
@@ -42,9 +36,18 @@ struct vma_walk {
 	char name[PROC_LINE_MAX];
 	char line[PROC_LINE_MAX];
 	bool has_pages; /* of its own, in memory or swapped out */
+	bool has_key;
 };
 
 typedef int vma_walk_fn(void *data, const struct proc_map *map, uint64_t flags);
+
+/* The kernel itself gives one to memory that may only be executed, and will do so again. */
+static bool take_key(const struct proc_map *map, const char *text)
+{
+	uint64_t key = 0;
+
+	return text_take_u64(&text, 10, &key) && key && (map->read || map->write || !map->exec);
+}
 
 /* Calls `fn` for each mapping with its flags, until it returns non-zero. */
 static int walk_vmas(int proc_fd, struct vma_walk *w, vma_walk_fn *fn, void *data)
@@ -67,13 +70,16 @@ static int walk_vmas(int proc_fd, struct vma_walk *w, vma_walk_fn *fn, void *dat
 			uint64_t kib = 0;
 
 			w->has_pages |= text_take_u64(&flags, 10, &kib) && kib;
+		} else if ((flags = text_after(line, "ProtectionKey:"))) {
+			w->has_key = take_key(&w->map, flags);
 		} else if ((flags = text_after(line, "VmFlags:"))) {
-			err = fn(data, &w->map, vma_flags_parse(flags));
+			err = fn(data, &w->map,
+				 vma_flags_parse(flags) | (w->has_key ? vma_flags_parse("pk") : 0));
 		} else if (proc_map_parse(line, &map)) {
 			w->map = map;
 			text_copy(w->name, sizeof(w->name), map.name);
 			w->map.name = w->name;
-			w->has_pages = false;
+			w->has_pages = w->has_key = false;
 		}
 	}
 	line_reader_close(&reader);
@@ -103,26 +109,10 @@ static void set_flags(baton_Vma *msg, const struct proc_map *map, uint64_t flags
 	msg->shared = map->shared;
 }
 
-/* All of it, not only what has been touched (mlock2's MLOCK_ONFAULT). */
-static bool is_locked(const baton_Vma *msg)
-{
-	return vma_has(msg->flags, "lo") && !vma_has(msg->flags, "lf");
-}
-
 static int any_exists(struct dump *d, uint64_t from, uint64_t upto)
 {
 	(void)d;
 	return from < upto;
-}
-
-/* The very object behind a mapping, as a descriptor of ours. */
-static int open_mapped(int proc_fd, uint64_t start, uint64_t len, int flags)
-{
-	unsigned long long end = start + len;
-	char path[64];
-
-	snprintf(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)start, end);
-	return openat(proc_fd, path, flags | O_CLOEXEC);
 }
 
 /* Content of shared memory: where the object has data, whoever wrote it. */
@@ -181,7 +171,7 @@ static int dump_shared_memory(struct vma_dump *v, const struct proc_map *map)
 	err = find_origin(v, map);
 	if (err)
 		return err;
-	object = open_mapped(d->proc_fd, v->msg.start, v->msg.len, O_RDONLY);
+	object = vma_open_object(d->proc_fd, v->msg.start, v->msg.len, O_RDONLY);
 	if (object < 0 || fstat(object, &st) < 0) {
 		err = log_fail(errno, "pid %d: shared memory at %#llx cannot be opened: %s", d->pid,
 			       (unsigned long long)v->msg.start, strerror(errno));
@@ -206,7 +196,7 @@ static int dump_anonymous(struct vma_dump *v, const struct proc_map *map)
 	    text_copy(v->msg.anon_name, sizeof(v->msg.anon_name), map->name + sizeof(prefix) - 1))
 		v->msg.anon_name[len - sizeof(prefix)] = '\0';
 	/* Locked memory never waits for a page: its pages come before the start. */
-	if (is_locked(&v->msg)) {
+	if (vma_is_locked(v->msg.flags)) {
 		err = dump_emit(v->d, v->kind, &v->msg);
 		return err ? err
 			   : dump_emit_existing(v->d, v->msg.start, v->msg.start + v->msg.len);
@@ -239,11 +229,30 @@ static void memfd_name(baton_Vma *msg, const char *name)
 	memcpy(msg->path, name + sizeof(prefix) - 1, len < 250 ? len : 249);
 }
 
+static int dump_backing(struct vma_dump *v, const struct proc_map *map)
+{
+	int err;
+
+	switch (v->msg.backing) {
+	case baton_VmaBacking_VMA_FILE:
+		return dump_file(v, map);
+	case baton_VmaBacking_VMA_MEMFD:
+		memfd_name(&v->msg, map->name);
+		err = dump_shared_memory(v, map);
+		return err || map->shared ? err : dump_emit_existing(v->d, map->start, map->end);
+	case baton_VmaBacking_VMA_SHARED_ANONYMOUS:
+		return dump_shared_memory(v, map);
+	default:
+		return dump_anonymous(v, map);
+	}
+}
+
 static int dump_one(void *data, const struct proc_map *map, uint64_t flags)
 {
 	struct vma_dump *v = data;
 	const char *why;
 	baton_VmaBacking backing = 0;
+	int err;
 
 	if (!v->d->room && map->start == v->d->leader.scratch)
 		return 0;
@@ -263,22 +272,8 @@ static int dump_one(void *data, const struct proc_map *map, uint64_t flags)
 			     .backing = backing,
 			     .fd = -1};
 	set_flags(&v->msg, map, flags);
-	switch (backing) {
-	case baton_VmaBacking_VMA_FILE:
-		return dump_file(v, map);
-	case baton_VmaBacking_VMA_MEMFD:
-		memfd_name(&v->msg, map->name);
-		if (!map->shared) {
-			int err = dump_shared_memory(v, map);
-
-			return err ? err : dump_emit_existing(v->d, map->start, map->end);
-		}
-		return dump_shared_memory(v, map);
-	case baton_VmaBacking_VMA_SHARED_ANONYMOUS:
-		return dump_shared_memory(v, map);
-	default:
-		return dump_anonymous(v, map);
-	}
+	err = dump_backing(v, map);
+	return err ? err : guardpage_dump(v->d, map->start, map->end);
 }
 
 static int vma_dump(struct dump *d, const struct state_kind *kind)
@@ -294,148 +289,6 @@ static int vma_dump(struct dump *d, const struct state_kind *kind)
 	err = walk_vmas(d->proc_fd, &v->walk, dump_one, v);
 	arena_reset(mark);
 	return err;
-}
-
-/* ---- restore ---- */
-
-static int check(const struct restore *r, const baton_Vma *msg)
-{
-	uint64_t page = 1ULL << arch_page_shift(), top = arch_user_top();
-
-	if (msg->start % page || msg->len % page || msg->offset % page || !msg->len ||
-	    msg->start >= top || msg->len > top - msg->start ||
-	    msg->prot & ~(uint32_t)(PROT_READ | PROT_WRITE | PROT_EXEC) ||
-	    (msg->start < r->scratch + r->scratch_len && msg->start + msg->len > r->scratch))
-		return log_fail(EPROTO, "the peer described a mapping that cannot be");
-	return 0;
-}
-
-/* The descriptor to map, in the new process; -1 for anonymous memory; -errno below that. */
-static int64_t open_backing(struct restore *r, const baton_Vma *msg)
-{
-	bool writes = msg->shared && vma_has(msg->flags, "mw");
-	char path[64];
-	int64_t fd, ret;
-
-	switch (msg->backing) {
-	case baton_VmaBacking_VMA_FILE:
-		fd = fd_remote_open(r, msg->path, writes ? O_RDWR : O_RDONLY);
-		if (fd < 0)
-			log_fail((int)-fd, "mapped file %s: %s", msg->path, strerror((int)-fd));
-		return fd < 0 ? fd - 1 : fd;
-	case baton_VmaBacking_VMA_MEMFD:
-		if (msg->fd >= 0)
-			return fd_is_placed(r, msg->fd) ? msg->fd : -EPROTO - 1;
-		break;
-	case baton_VmaBacking_VMA_SHARED_ANONYMOUS:
-		if (!msg->origin_start && msg->offset == 0 && msg->len == msg->object_len)
-			return -1;
-		break;
-	default:
-		return -1;
-	}
-	if (msg->origin_start) {
-		unsigned long long end = msg->origin_start + msg->origin_len;
-
-		snprintf(path, sizeof(path), "/proc/self/map_files/%llx-%llx",
-			 (unsigned long long)msg->origin_start, end);
-		fd = fd_remote_open(r, path, O_RDWR);
-		return fd < 0 ? fd - 1 : fd;
-	}
-	fd = remote_call(&r->leader, SYS_memfd_create, remote_push_str(&r->leader, msg->path));
-	if (fd < 0)
-		return fd - 1;
-	ret = remote_call(&r->leader, SYS_ftruncate, (uint64_t)fd, msg->object_len);
-	return ret < 0 ? ret - 1 : fd;
-}
-
-static int map(struct restore *r, const baton_Vma *msg, int64_t fd)
-{
-	uint64_t flags = MAP_FIXED_NOREPLACE | (msg->shared ? MAP_SHARED : MAP_PRIVATE);
-	unsigned int i;
-	int64_t ret;
-
-	if (fd < 0)
-		flags |= MAP_ANONYMOUS;
-	for (i = 0; i < vma_nr_flags; i++)
-		if ((msg->flags >> i) & 1)
-			flags |= (uint64_t)vma_flags[i].map_flag;
-	ret = remote_call(&r->leader, SYS_mmap, msg->start, msg->len, msg->prot, flags,
-			  (uint64_t)fd, fd < 0 ? 0 : msg->offset);
-	if (ret == (int64_t)msg->start)
-		return 0;
-	ret = ret < 0 ? ret : -EEXIST;
-	return log_fail((int)-ret, "mapping of %llu bytes at %#llx %s: %s",
-			(unsigned long long)msg->len, (unsigned long long)msg->start, msg->path,
-			strerror((int)-ret));
-}
-
-/* Advice is what a program has asked for; a kernel without that feature is no reason to fail. */
-static void advise(struct restore *r, const baton_Vma *msg)
-{
-	unsigned int i;
-
-	for (i = 0; i < vma_nr_flags; i++)
-		if (((msg->flags >> i) & 1) && vma_flags[i].advice)
-			remote_call(&r->leader, SYS_madvise, msg->start, msg->len,
-				    (uint64_t)vma_flags[i].advice);
-	if (vma_has(msg->flags, "lo"))
-		remote_call(&r->leader, SYS_mlock2, msg->start, msg->len,
-			    is_locked(msg) ? 0 : MLOCK_ONFAULT);
-	if (msg->anon_name[0])
-		remote_call(&r->leader, SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, msg->start,
-			    msg->len, remote_push_str(&r->leader, msg->anon_name));
-}
-
-/* Pages that follow go into the object itself: its mapping may be read-only. */
-static int note_object(struct restore *r, const baton_Vma *msg)
-{
-	if (r->object_fd >= 0)
-		close(r->object_fd);
-	r->object_fd = -1;
-	if (!msg->shared || msg->backing == baton_VmaBacking_VMA_FILE || msg->fd >= 0)
-		return 0;
-	r->object_fd = open_mapped(r->proc_fd, msg->start, msg->len, O_RDWR);
-	if (r->object_fd < 0)
-		return log_fail(errno, "shared memory at %#llx cannot be filled: %s",
-				(unsigned long long)msg->start, strerror(errno));
-	r->object_start = msg->start;
-	r->object_end = msg->start + msg->len;
-	r->object_offset = msg->offset;
-	return 0;
-}
-
-static int vma_restore(struct restore *r, const void *data)
-{
-	const baton_Vma *msg = data;
-	int64_t fd;
-	int err = check(r, msg);
-
-	if (err)
-		return err;
-	fd = open_backing(r, msg);
-	if (fd < -1)
-		return log_fail((int)-(fd + 1), "mapping at %#llx: %s",
-				(unsigned long long)msg->start, strerror((int)-(fd + 1)));
-	err = map(r, msg, fd);
-	if (fd >= 0 && fd != msg->fd)
-		remote_call(&r->leader, SYS_close, (uint64_t)fd);
-	if (err)
-		return err;
-	remote_reset(&r->leader);
-	advise(r, msg);
-	err = note_object(r, msg);
-	if (!err && msg->lazy && msg->backing == baton_VmaBacking_VMA_ANONYMOUS && r->on_lazy)
-		err = r->on_lazy(r->on_lazy_data, msg->start, msg->start + msg->len);
-	return err;
-}
-
-static int vma_finish(struct restore *r)
-{
-	if (r->object_fd >= 0)
-		close(r->object_fd);
-	r->object_fd = -1;
-	return 0;
 }
 
 /* ---- probe ---- */

@@ -4,6 +4,8 @@
 
 #include "arch/arch.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -26,6 +28,7 @@ const struct vma_flag vma_flags[] = {
 	{"rr", MADV_RANDOM, 0},
 	{"wf", MADV_WIPEONFORK, 0},
 	{"mw", 0, 0},
+	{"ac", 0, 0},
 };
 const unsigned int vma_nr_flags = sizeof(vma_flags) / sizeof(vma_flags[0]);
 
@@ -42,6 +45,9 @@ static const struct {
 	{"ss", "a shadow stack, which is not carried; start the program without it"},
 	{"sl", "a sealed mapping (mseal), which is not carried"},
 	{"mt", "memory with tags, which is not carried"},
+	{"sf", "a mapping with MAP_SYNC, which is not carried; map it without"},
+	/* No flag of the kernel's: vma.c makes it of the line "ProtectionKey:". */
+	{"pk", "memory with a protection key (pkey_mprotect), which is not carried"},
 	{"dp", "memory that is dropped under pressure (MAP_DROPPABLE), which is not carried"},
 };
 
@@ -144,4 +150,18 @@ enum vma_class vma_classify(const struct proc_map *map, uint64_t flags, baton_Vm
 	}
 	*backing = baton_VmaBacking_VMA_ANONYMOUS;
 	return VMA_CARRY;
+}
+
+bool vma_is_locked(uint64_t flags)
+{
+	return vma_has(flags, "lo") && !vma_has(flags, "lf");
+}
+
+int vma_open_object(int proc_fd, uint64_t start, uint64_t len, int flags)
+{
+	unsigned long long end = start + len;
+	char path[64];
+
+	snprintf(path, sizeof(path), "map_files/%llx-%llx", (unsigned long long)start, end);
+	return openat(proc_fd, path, flags | O_CLOEXEC);
 }

@@ -22,6 +22,15 @@ extern const unsigned int vma_nr_flags;
 uint64_t vma_flags_parse(const char *text);
 /* True when the flag with this name is in the set. */
 bool vma_has(uint64_t flags, const char *name);
+/* True when all of the mapping is locked, not only what has been touched (mlock2's MLOCK_ONFAULT). */
+bool vma_is_locked(uint64_t flags);
+
+/* The very object behind a mapping, as a descriptor of ours; -1 with errno. */
+int vma_open_object(int proc_fd, uint64_t start, uint64_t len, int flags);
+
+struct restore;
+int vma_restore(struct restore *r, const void *data);
+int vma_finish(struct restore *r);
 
 enum vma_class {
 	VMA_SKIP,   /* vdso and the like */

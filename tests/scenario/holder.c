@@ -10,13 +10,22 @@
  */
 #include "region.h"
 #include <arpa/inet.h>
+#include <grp.h>
+#include <linux/filter.h>
 #include <linux/if_ether.h>
+#include <linux/seccomp.h>
+#include <mqueue.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/msg.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 
 static int need(int ret, const char *what)
 {
@@ -82,8 +91,7 @@ static void hold_child(const char *arg)
 
 static void hold_namespace(const char *arg)
 {
-	(void)arg;
-	need(unshare(CLONE_NEWUTS), "unshare");
+	need(unshare(!strcmp(arg, "children") ? CLONE_NEWPID : CLONE_NEWUTS), "unshare");
 }
 
 static void hold_pidfd(const char *arg)
@@ -126,17 +134,180 @@ static void hold_shm(const char *arg)
 		scenario_fail("shmat");
 }
 
-static void hold_fds(const char *arg)
-{
-	for (int i = atoi(arg); i > 0; i--)
-		need(open("/dev/null", O_RDONLY), "/dev/null");
-}
+static volatile bool left;
 
 static void *sleeper(void *arg)
 {
 	for (;;)
 		pause();
 	return arg;
+}
+
+/* It outlives the program: what ipcrm needs to remove it is in DIR/ipc. */
+static void note_object(const char *option, int id)
+{
+	char text[40];
+
+	snprintf(text, sizeof(text), "%s %d", option, id);
+	scenario_write("ipc", text);
+}
+
+static void hold_semaphore(const char *arg)
+{
+	struct sembuf op = {0, 1, !strcmp(arg, "undo") ? SEM_UNDO : 0};
+	int id = need(semget(IPC_PRIVATE, 1, 0600), "semget");
+
+	note_object("-s", id);
+	need(semop(id, &op, 1), "semop");
+	/* Somebody else was the last: what is left is that there is something to undo. */
+	if (op.sem_flg && !need(fork(), "fork")) {
+		op = (struct sembuf){0, -1, 0};
+		_exit(semop(id, &op, 1) != 0);
+	}
+	while (wait(NULL) > 0)
+		;
+}
+
+static void hold_queue(const char *arg)
+{
+	struct {
+		long type;
+		char text[8];
+	} message = {1, "text"};
+	int id = need(msgget(IPC_PRIVATE, 0600), "msgget");
+
+	(void)arg;
+	note_object("-q", id);
+	need(msgsnd(id, &message, sizeof(message.text), 0), "msgsnd");
+}
+
+/* Of POSIX: a descriptor. Its name is gone at once, so that nothing is left. */
+static void hold_mq(const char *arg)
+{
+	char name[40];
+
+	snprintf(name, sizeof(name), "/baton-test-%d", getpid());
+	need(mq_open(name, O_RDWR | O_CREAT, 0600, NULL), "mq_open");
+	if (strcmp(arg, "named"))
+		mq_unlink(name);
+}
+
+/* It may make no folder any more. */
+static void hold_landlock(const char *arg)
+{
+	const uint64_t make_dir = 1 << 7;
+	int ruleset = need((int)syscall(444, &make_dir, sizeof(make_dir), 0), "Landlock");
+
+	(void)arg;
+	need(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
+	need((int)syscall(446, ruleset, 0), "landlock_restrict_self");
+	close(ruleset);
+}
+
+static void hold_key(const char *arg)
+{
+	int where = !strcmp(arg, "thread") ? -1 : !strcmp(arg, "process") ? -2 : -3;
+
+	if (where == -3) /* KEYCTL_JOIN_SESSION_KEYRING */
+		need((int)syscall(SYS_keyctl, 1, "a session of its own"), "keyctl");
+	need((int)syscall(SYS_add_key, "user", "a key", "x", 1, where), "add_key");
+}
+
+static void hold_mbind(const char *arg)
+{
+	const unsigned long nodes = 1;
+	void *at = mmap(NULL, 8192, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	(void)arg;
+	need((int)syscall(SYS_mbind, at, 8192, 2, &nodes, 64, 0), "mbind");
+}
+
+/* A filter that would ask a listener about uname(2); the listener is not kept. */
+static void hold_listened(const char *arg)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_uname, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+
+	(void)arg;
+	need(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
+	close(need((int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+				SECCOMP_FILTER_FLAG_NEW_LISTENER, &program),
+		   "seccomp"));
+}
+
+static void *leave(void *arg)
+{
+	if (unshare(strcmp(arg, "files") ? CLONE_NEWUTS : CLONE_FILES))
+		scenario_fail("unshare");
+	left = true;
+	return sleeper(NULL);
+}
+
+/* A thread that does not share all with the others. */
+static void hold_apart(const char *arg)
+{
+	pthread_t t;
+
+	if (pthread_create(&t, NULL, leave, (void *)arg))
+		scenario_fail("thread");
+	while (!left)
+		scenario_sleep_ms(1);
+}
+
+/* What a user may not have opened itself: "before" it became one. */
+#define USER 1234
+
+static void hold_thing(const char *thing, const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd;
+
+	if (!strcmp(thing, "socket")) {
+		fd = need(socket(AF_UNIX, SOCK_STREAM, 0), "socket");
+		snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+		need(bind(fd, (struct sockaddr *)&address, sizeof(address)) | listen(fd, 1), path);
+		return;
+	}
+	if (!strcmp(thing, "fifo"))
+		need(mkfifo(path, 0600), path);
+	need(open(path, !strcmp(thing, "read") ? O_RDONLY : O_RDWR), path);
+}
+
+static void become_user(void)
+{
+	char path[320];
+	int null = need(open("/dev/null", O_RDWR), "/dev/null");
+
+	for (int fd = 0; fd < 3; fd++) /* the harness' files are root's */
+		dup2(null, fd);
+	close(null);
+	need(chmod(scenario_dir, 0777), "chmod");
+	need(chmod(scenario_path("beat", path, sizeof(path)), 0666), path);
+	need(chmod(scenario_path("gap", path, sizeof(path)), 0666), path);
+	need(chdir("/"), "chdir");
+	need(setgroups(0, NULL) | setgid(USER) | setuid(USER), "setuid");
+	need(prctl(PR_SET_DUMPABLE, 1), "dumpable");
+}
+
+/* "before read PATH", "after fifo PATH", ... */
+static void hold_user(const char *when)
+{
+	if (!strcmp(when, "before"))
+		hold_thing(scenario_arg(2), scenario_arg(3));
+	become_user();
+	if (!strcmp(when, "after"))
+		hold_thing(scenario_arg(2), scenario_arg(3));
+}
+
+static void hold_fds(const char *arg)
+{
+	for (int i = atoi(arg); i > 0; i--)
+		need(open("/dev/null", O_RDONLY), "/dev/null");
 }
 
 static void hold_threads(const char *arg)
@@ -174,15 +345,32 @@ static const struct {
 	const char *kind;
 	void (*hold)(const char *arg);
 } kinds[] = {
-	{"nothing", hold_nothing}, {"tcp", hold_tcp},
-	{"io_uring", hold_uring},  {"userfaultfd", hold_uffd},
-	{"hugetlb", hold_hugetlb}, {"socket", hold_socket},
-	{"child", hold_child},     {"namespace", hold_namespace},
-	{"pidfd", hold_pidfd},     {"open", hold_open},
-	{"map", hold_map},         {"deleted", hold_deleted},
-	{"shm", hold_shm},         {"fds", hold_fds},
-	{"threads", hold_threads}, {"memory", hold_memory},
+	{"nothing", hold_nothing},
+	{"tcp", hold_tcp},
+	{"io_uring", hold_uring},
+	{"userfaultfd", hold_uffd},
+	{"hugetlb", hold_hugetlb},
+	{"socket", hold_socket},
+	{"child", hold_child},
+	{"namespace", hold_namespace},
+	{"pidfd", hold_pidfd},
+	{"open", hold_open},
+	{"map", hold_map},
+	{"deleted", hold_deleted},
+	{"shm", hold_shm},
+	{"fds", hold_fds},
+	{"threads", hold_threads},
+	{"memory", hold_memory},
+	{"user", hold_user},
 	{"tracee", hold_tracee},
+	{"semaphore", hold_semaphore},
+	{"queue", hold_queue},
+	{"landlock", hold_landlock},
+	{"mq", hold_mq},
+	{"key", hold_key},
+	{"mbind", hold_mbind},
+	{"listened", hold_listened},
+	{"apart", hold_apart},
 };
 
 /* Counts on until DIR/end appears. A gap in CLOCK_BOOTTIME is what the process would notice. */

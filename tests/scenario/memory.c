@@ -10,6 +10,9 @@
 #ifndef MADV_COLD
 #define MADV_COLD 20
 #endif
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT 1
+#endif
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
@@ -19,7 +22,7 @@
 
 #define PAGE 4096ul
 #define PAGES(n) ((size_t)(n)*PAGE)
-#define NR_AREAS 24
+#define NR_AREAS 32
 #define SMAPS_BYTES (1 << 20)
 
 struct area {
@@ -36,6 +39,7 @@ static unsigned int nr_areas;
 static char smaps[SMAPS_BYTES];
 static char *anon, *sparse, *readonly, *guard, *code, *file_private, *file_shared, *shared_anon;
 static char *mem_shared, *mem_private, *mem_nofd, *grows, *heap, *locked, *huge, *none_data, *once;
+static char *onfault, *file_once;
 static int mem_fd;
 static const char text[] = "the first bytes of the file";
 static char file_path[320], shared_path[320];
@@ -49,12 +53,12 @@ static const char *flags_of(const char *line, char *out, size_t len)
 	end = strchr(f, '\n');
 	snprintf(out, len, "%.*s", (int)(end - f), f);
 	/*
-	 * Soft-dirty and commit accounting say nothing about the mapping, and whether a userfaultfd
-	 * is still there is seen from outside. Locked memory that is filled
-	 * lazily is locked on fault (lf): once all is there that is the same.
+	 * Not of the mapping but of its pages and of who looks at them: sd, soft-dirty, is set on every
+	 * new mapping and taken away by whoever writes to clear_refs; um, watched by a userfaultfd, is
+	 * there until all memory has arrived.
 	 */
-	static const char *const ignored[] = {" sd", " ac", " lf", " um"};
-	for (int i = 0; i < 4; i++)
+	static const char *const ignored[] = {" sd", " um"};
+	for (int i = 0; i < 2; i++)
 		for (char *at; (at = strstr(out, ignored[i]));)
 			memmove(at, at + 3, strlen(at + 3) + 1);
 	return out;
@@ -131,6 +135,9 @@ static void prepare_anon(void)
 	readonly = map(PAGES(8), RW, ANON, -1, 0);
 	scenario_fill(readonly, PAGES(8), 2);
 	CHECK(!mprotect(readonly, PAGES(8), PROT_READ));
+	/* Never written, so never counted; and never to be counted (as long as overcommit allows). */
+	add("always read-only", map(PAGES(4), PROT_READ, ANON, -1, 0), PAGES(4));
+	add("NORESERVE", map(PAGES(4), RW, ANON | MAP_NORESERVE, -1, 0), PAGES(4));
 	guard = map(PAGES(4), PROT_NONE, ANON | MAP_NORESERVE, -1, 0);
 	/* Data behind PROT_NONE is still data. */
 	none_data = map(PAGES(4), RW, ANON, -1, 0);
@@ -168,6 +175,13 @@ static void prepare_files(void)
 	file_shared = map(PAGES(8), RW, MAP_SHARED, fd, 0);
 	scenario_fill(file_shared, PAGES(8), 7);
 	close(fd);
+	/* Written, then only to be read: counted as memory of its own, as a program's relocations are. */
+	fd = open(file_path, O_RDONLY);
+	file_once = map(PAGES(4), RW, MAP_PRIVATE, fd, 0);
+	scenario_fill(file_once, PAGE, 16);
+	CHECK(!mprotect(file_once, PAGES(4), PROT_READ));
+	close(fd);
+	add("private file, read-only again", file_once, PAGES(4));
 	add("private file", file_private, PAGES(14));
 	add("shared file", file_shared, PAGES(8));
 }
@@ -200,6 +214,10 @@ static void prepare_flags(void)
 	locked = map(PAGES(4), RW, ANON, -1, 0);
 	scenario_fill(locked, PAGES(4), 12);
 	CHECK(!mlock(locked, PAGES(4)));
+	/* Locked where it is touched, and only there. */
+	onfault = map(PAGES(8), RW, ANON, -1, 0);
+	CHECK(!syscall(SYS_mlock2, onfault, PAGES(8), MLOCK_ONFAULT));
+	scenario_fill(onfault, PAGES(2), 15);
 	huge = map(PAGES(1024), RW, ANON, -1, 0);
 	CHECK(!madvise(huge, PAGES(1024), MADV_HUGEPAGE) || errno == EINVAL);
 	scenario_fill(huge, PAGES(1024), 13);
@@ -210,6 +228,7 @@ static void prepare_flags(void)
 	CHECK(!madvise(once + PAGES(8), PAGES(4), MADV_WIPEONFORK));
 	CHECK(!madvise(once + PAGES(12), PAGES(4), MADV_SEQUENTIAL));
 	add("mlock", locked, PAGES(4));
+	add("mlock on fault", onfault, PAGES(8));
 	add("huge", huge, PAGES(1024));
 	add("DONTDUMP", once, PAGES(4));
 	add("DONTFORK", once + PAGES(4), PAGES(4));
@@ -276,6 +295,7 @@ static void check_files(void)
 	CHECK(scenario_not_zero(file_private, PAGES(3)) < 0 &&
 	      !memcmp(file_private + PAGES(8), "tenth", 5));
 	same("shared file", file_shared, PAGES(8), 7, 0);
+	same("private file, read-only again", file_once, PAGE, 16, 0);
 	/* Shared with the file indeed, and the private one's file unchanged. */
 	memcpy(file_shared + 100, "written after", 13);
 	fd = open(shared_path, O_RDONLY);
@@ -319,6 +339,8 @@ static void check(void)
 	check_files();
 	check_shared();
 	same("mlock", locked, PAGES(4), 12, 0);
+	same("mlock on fault", onfault, PAGES(2), 15, 0);
+	CHECK(scenario_not_zero(onfault + PAGES(2), PAGES(6)) < 0);
 	same("huge", huge, PAGES(1024), 13, 0);
 	same("flags", once, PAGES(16), 14, 0);
 }

@@ -2,9 +2,10 @@
 """What must be refused: the right exit code, a message that names the thing, and no harm done."""
 import os
 import re
+import shutil
 import subprocess
 
-from devices import PORT, Failure, wait_for
+from devices import PORT, Failure, read, wait_for
 from victim import Receiver, Victim, send
 
 # What a process holds that cannot be moved: (name, kind and argument of the holder, words).
@@ -22,28 +23,50 @@ HELD = (
     ("a device", "open /dev/kmsg", r"fd \d+.*/dev/kmsg"),
     ("a deleted file", "deleted", r"fd \d+.*deleted"),
     ("System V shared memory", "shm", r"(SYSV|System V|shm)"),
+    ("a System V semaphore", "semaphore plain", r"semaphore set \d+"),
+    ("what a System V semaphore would undo", "semaphore undo", r"SEM_UNDO"),
+    ("a System V message queue", "queue", r"message queue \d+"),
+    ("a POSIX message queue", "mq named", r"fd \d+.*message queue"),
+    ("a POSIX message queue without a name", "mq unlinked", r"fd \d+.*message queue"),
+    ("a memory policy of a mapping", "mbind", r"[0-9a-f]{6,}.*mbind"),
+    ("a namespace for children", "namespace children", r"pid_for_children"),
+    ("a thread with descriptors of its own", "apart files", r"thread \d+.*descriptors"),
+    ("a thread with a namespace of its own", "apart namespace", r"task/\d+/ns/uts"),
     ("too many descriptors", "fds 1200", r"(descriptor|1024|1200)"),
     ("too many threads", "threads 1200", r"(thread|1024|1200)"),
 )
 
+# The same, but only the process itself can tell: it stands still for that moment.
+HELD_INSIDE = (
+    ("a Landlock domain", "landlock", r"thread \d+.*Landlock"),
+    ("a thread keyring", "key thread", r"thread \d+.*keyring"),
+    ("a process keyring", "key process", r"process keyring"),
+    ("a key of its session", "key session", r"a key.*keyctl unlink"),
+    ("a seccomp listener", "listened", r"USER_NOTIF"),
+)
 
-def expect(out, codes, words):
+
+def expect(out, code, words):
     """One line of what must hold of a refused command."""
-    codes = (codes,) if isinstance(codes, int) else codes
-    if out.code not in codes:
-        raise Failure(f"exit {out.code}, not {' or '.join(map(str, codes))}: {out.tail()}")
+    if out.code != code:
+        raise Failure(f"exit {out.code}, not {code}: {out.tail()}")
     if words and not re.search(words, out.stderr, re.I | re.S):
         raise Failure(f"the message does not say {words!r}: {out.tail()}")
 
 
-def refuse_held(ctx, kind, words):
+def refuse_held(ctx, kind, words, code=3):
     with ctx.pair() as pair:
         victim = Victim(ctx, pair, kind)
-        receiver = Receiver(pair)
-        out = send(pair, victim.pid)
-        expect(out, (3, 6) if kind.startswith(("fds", "threads")) else 3, words)
+        try:
+            receiver = Receiver(pair)
+            out = send(pair, victim.pid)
+        finally:
+            if os.path.exists(f"{victim.folder}/ipc"):
+                subprocess.run(["ipcrm"] + read(f"{victim.folder}/ipc").split(), check=True)
+        expect(out, code, words)
         victim.check_unharmed()
         receiver.check_alive()
+        wait_for(lambda: not pair.a.batons(pair.binary), 3, "nothing of baton is left at the source")
 
 
 def refuse_traced(ctx):
@@ -129,13 +152,13 @@ def untrusted(ctx, forgets):
         receiver.check_alive()
 
 
-def own_keys(ctx, spoil, codes, words):
-    """Something is wrong with the sender's own keys."""
+def own_keys(ctx, spoil, words):
+    """Something is wrong with the sender's own keys: there is no trust without them."""
     with ctx.pair() as pair:
         victim = Victim(ctx, pair)
         Receiver(pair)
         spoil(pair)
-        expect(send(pair, victim.pid), codes, words)
+        expect(send(pair, victim.pid), 5, words)
         victim.check_unharmed()
 
 
@@ -164,31 +187,51 @@ def receiver_readable_key(ctx):
         os.chmod(f"{pair.b.keys}/key.pem", 0o640)
         out = pair.baton(pair.b, "receive", "--listen", f"{pair.b.address}:{PORT}")
         out.wait(10)
-        if out.code in (0, None):
-            raise Failure("receive ran with a key that others can read")
-        expect(out, (3, 5, 6), r"key\.pem.*|chmod")
+        expect(out, 5, r"key\.pem.*chmod")
 
 
-def full_state(ctx, side):
+def fill_state(device):
+    expect(device.run(["mount", "-t", "tmpfs", "-o", "size=4k,mode=700", "tmpfs", device.state]), 0, None)
+    expect(device.run(["dd", "if=/dev/zero", f"of={device.state}/filler", "bs=4k", "count=4"]), 1,
+           r"space")
+
+
+def full_state_pulled(ctx):
+    """Here the target is a command of its own, and its system cannot."""
     with ctx.pair() as pair:
-        device = getattr(pair, side)
-        pair.a.run(["true"])
-        device.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", device.state])
-        device.run(["dd", "if=/dev/zero", f"of={device.state}/filler", "bs=4k", "count=4"])
+        fill_state(pair.b)
         victim = Victim(ctx, pair)
-        # Nothing that says so may have been stopped for long, whichever side found it.
-        try:
-            receiver = Receiver(pair)
-        except Failure as why:
-            if re.search(r"space|state", str(why), re.I):
-                victim.check_unharmed()
-                return
-            raise
-        out = send(pair, victim.pid)
-        expect(out, (1, 3, 6), r"space|full|state")
+        source = pair.baton(pair.a, "dump", "--serve", f"{pair.a.address}:{PORT}", victim.pid)
+        wait_for(lambda: pair.a.listens(PORT), 10, "dump --serve listens")
+        target = pair.baton(pair.b, "restore", "--from", f"{pair.a.address}:{PORT}")
+        target.wait(20)
+        expect(target, 6, r"state folder.*space")
+        wait_for(lambda: re.search(r"refused by.*space", source.stderr), 5, "the source is told")
+        if source.code is not None:
+            raise Failure(f"the source does not wait for another target: exit {source.code}")
+        victim.check_unharmed()
+
+
+def full_state(ctx, side, code):
+    """At the source this system cannot; at the target the source is refused."""
+    with ctx.pair() as pair:
+        fill_state(getattr(pair, side))
+        victim = Victim(ctx, pair)
+        receiver = Receiver(pair)
+        expect(send(pair, victim.pid), code, r"state folder.*space")
         victim.check_unharmed()
         receiver.check_alive()
         leftovers(pair, victim)
+
+
+def shared_state(ctx):
+    """A state folder that others can write to is no system to move anything on."""
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair)
+        Receiver(pair)
+        os.chmod(pair.a.state, 0o777)
+        expect(send(pair, victim.pid), 6, r"state folder.*chmod 700")
+        victim.check_unharmed()
 
 
 def leftovers(pair, victim):
@@ -283,6 +326,63 @@ def policy(ctx, line, words):
         receiver.check_alive()
 
 
+USER = 1234  # of holder.c
+LIMITED = f"allow-uid {USER}\nallow-gid {USER}\n"
+
+
+def limited(ctx, when, thing, mode, code, words, text=LIMITED):
+    """A process of a user, and a policy for this user alone: what it may not open, it does not get."""
+    with ctx.pair() as pair:
+        copy, folder = f"{pair.folder}/holder", f"{pair.folder}/things"
+        shutil.copy(ctx.helpers["holder"], copy)  # where the user finds it
+        os.mkdir(folder)
+        os.chmod(folder, mode["folder"])
+        path = f"{folder}/{'file' if thing in ('read', 'write') else thing}"
+        if thing in ("read", "write"):
+            with open(path, "w") as f:
+                f.write("a file\n" * 100)
+            os.chmod(path, mode["file"])
+        victim = Victim(ctx, pair, f"user {when} {thing}", path, binary=copy)
+        with open(f"{pair.b.keys}/policy", "w") as f:
+            f.write(text)
+        receiver = Receiver(pair, "--stdio", f"{pair.folder}/moved.log")
+        inside = f"/proc/{pair.b.init}/root{path}"
+        if thing in ("fifo", "socket"):
+            pair.b.run(["mount", "-t", "tmpfs", "-o", f"mode={mode['folder']:o}", "tmpfs", folder])
+        out = send(pair, victim.pid)
+        expect(out, code, words)
+        receiver.check_alive()
+        if code:
+            victim.check_unharmed()
+            leftovers(pair, victim)
+            if thing in ("fifo", "socket") and os.path.exists(inside):
+                raise Failure(f"{path} was made all the same")
+            return
+        victim.check_after_move(pair.b)
+        if thing in ("fifo", "socket") and os.stat(inside).st_uid != USER:
+            raise Failure(f"{path} belongs to uid {os.stat(inside).st_uid}")
+
+
+def limited_tests(ctx):
+    everybody, root = {"folder": 0o1777, "file": 0o666}, {"folder": 0o755, "file": 0o600}
+    readable = {"folder": 0o755, "file": 0o644}
+    hidden = {"folder": 0o700, "file": 0o666}
+    denied = rf"{USER}.*may not"
+    cases = [
+        ("its file", "after", "write", everybody, 0, None),
+        ("a file to read", "before", "read", readable, 0, None),
+        ("its FIFO", "after", "fifo", everybody, 0, None),
+        ("its socket", "after", "socket", everybody, 0, None),
+        ("a file of root's", "before", "read", root, 3, rf"/file.*{denied}"),
+        ("a file of root's to write", "before", "write", readable, 3, rf"/file.*{denied}"),
+        ("a file in a folder of root's", "before", "read", hidden, 3, rf"/file.*{denied}"),
+        ("a FIFO in a folder of root's", "before", "fifo", root, 1, rf"/fifo.*{denied}"),
+        ("a socket in a folder of root's", "before", "socket", root, 1, rf"/socket.*{denied}"),
+        ("a group", "after", "read", everybody, 3, r"gid", f"allow-uid {USER}\n"),
+    ]
+    return [(f"policy of one user: {name}", lambda c=case: limited(ctx, *c)) for name, *case in cases]
+
+
 def usage(ctx, args):
     done = subprocess.run([ctx.binary] + args, capture_output=True, text=True, timeout=10,
                           stdin=subprocess.DEVNULL)
@@ -292,17 +392,11 @@ def usage(ctx, args):
 
 
 def refuse_pull(ctx):
-    """The same the other way round: the target dials, the source finds what it cannot move."""
+    """The same the other way round: found by the source, before it listens to anybody."""
     with ctx.pair() as pair:
         victim = Victim(ctx, pair, "socket packet")
         source = pair.baton(pair.a, "dump", "--serve", f"{pair.a.address}:{PORT}", victim.pid)
-        wait_for(lambda: pair.a.listens(PORT) or source.code is not None, 10, "dump --serve listens")
-        if source.code is None:
-            target = pair.baton(pair.b, "restore", "--from", f"{pair.a.address}:{PORT}")
-            expect_code = target.wait(20)
-            if expect_code not in (1, 3, 5):
-                raise Failure(f"restore: exit {expect_code}: {target.tail()}")
-            source.wait(20)
+        source.wait(20)
         expect(source, 3, r"AF_PACKET")
         victim.check_unharmed()
 
@@ -320,6 +414,8 @@ def usage_cases():
 def tests(ctx):
     found = [(f"refuse {name}", lambda k=kind, w=words: refuse_held(ctx, k, w))
              for name, kind, words in HELD]
+    found += [(f"refuse {name}", lambda k=kind, w=words: refuse_held(ctx, k, w, 1))
+              for name, kind, words in HELD_INSIDE]
     found += [
         ("refuse a process with a debugger", lambda: refuse_traced(ctx)),
         ("refuse a process that does not exist", lambda: refuse_no_process(ctx)),
@@ -332,13 +428,15 @@ def tests(ctx):
         ("peer that does not exist", lambda: unreachable(ctx, "10.77.0.99:7117", r"10\.77\.0\.99")),
         ("peer that does not trust us", lambda: untrusted(ctx, "b")),
         ("peer that we do not trust", lambda: untrusted(ctx, "a")),
-        ("key of another certificate", lambda: own_keys(ctx, spoil_mismatch, (3, 5, 6), r"key")),
-        ("key readable by others", lambda: own_keys(ctx, spoil_readable, (3, 5, 6), r"key\.pem")),
-        ("key missing", lambda: own_keys(ctx, spoil_missing, (3, 5, 6), r"key\.pem|keygen")),
-        ("key is garbage", lambda: own_keys(ctx, spoil_garbage, (3, 5, 6), r"key\.pem")),
+        ("key of another certificate", lambda: own_keys(ctx, spoil_mismatch, r"key")),
+        ("key readable by others", lambda: own_keys(ctx, spoil_readable, r"key\.pem")),
+        ("key missing", lambda: own_keys(ctx, spoil_missing, r"key\.pem|keygen")),
+        ("key is garbage", lambda: own_keys(ctx, spoil_garbage, r"key\.pem")),
         ("receiver's key readable by others", lambda: receiver_readable_key(ctx)),
-        ("full state folder at the source", lambda: full_state(ctx, "a")),
-        ("full state folder at the target", lambda: full_state(ctx, "b")),
+        ("full state folder at the source", lambda: full_state(ctx, "a", 6)),
+        ("full state folder at the target", lambda: full_state(ctx, "b", 3)),
+        ("full state folder at a target that pulls", lambda: full_state_pulled(ctx)),
+        ("state folder that others can write to", lambda: shared_state(ctx)),
         ("refuse a taken pid", lambda: taken_pid(ctx, False)),
         ("taken pid with --pidns", lambda: taken_pid(ctx, True)),
         ("refuse a missing mapped file", lambda: other_file(ctx, "map", "missing", "")),
@@ -353,5 +451,6 @@ def tests(ctx):
         ("policy: peer", lambda: policy(ctx, "allow-peer nobody", r"peer|policy")),
         ("policy: not understood", lambda: policy(ctx, "allow everything", r"policy")),
     ]
+    found += limited_tests(ctx)
     found += [(f"usage: {name}", lambda a=args: usage(ctx, a)) for name, args in usage_cases()]
     return found

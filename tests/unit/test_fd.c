@@ -10,7 +10,7 @@
  * needs: engine/state/timerfd.pb.c engine/state/signalfd.pb.c engine/state/inotify.pb.c
  * needs: engine/state/memfd.pb.c engine/state/inet.pb.c engine/state/unix.pb.c engine/state/lock.pb.c
  * needs: engine/state/sockopt.pb.c engine/state/stdio.pb.c nanopb
- * needs: lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c
+ * needs: engine/process/rights.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c
  */
 #include "engine/state/fd.h"
 
@@ -191,7 +191,8 @@ static bool start(void (*hold)(void))
 	close(ready[1]);
 	close(outside[1]);
 	to_outside = outside[0];
-	if (read(ready[0], &byte, 1) != 1)
+	/* The byte says that it holds the thing, the end that it has let go of this pipe, too. */
+	if (read(ready[0], &byte, 1) != 1 || read(ready[0], &byte, 1) != 0)
 		pid = 0;
 	close(ready[0]);
 	if (!pid) {

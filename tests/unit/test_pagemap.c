@@ -6,7 +6,9 @@
 #include "engine/paging/pagemap.h"
 
 #include "lib/arena.h"
+#include "lib/kernel.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -26,6 +28,12 @@ static uint64_t page;
 static bool there[PAGES];
 static pid_t child;
 static struct pagemap map;
+/* Guard regions: two in memory that exists, one where nothing ever was. */
+static const struct {
+	int first, nr;
+} guards[] = {{4100, 3}, {4200, 1}, {5200, 300}};
+#define NR_GUARDS (sizeof(guards) / sizeof(guards[0]))
+static bool has_guards;
 
 /* Runs, single pages, holes; a stretch that is only read, which maps the zero page; file pages. */
 static int setup(void **state)
@@ -51,6 +59,11 @@ static int setup(void **state)
 	for (; i < 4500; i++)
 		there[i] = true;
 	there[5003] = there[5999] = true; /* a written page of a private file mapping; the last */
+	has_guards =
+		!madvise(area, page, MADV_GUARD_INSTALL) && !madvise(area, page, MADV_GUARD_REMOVE);
+	for (size_t g = 0; has_guards && g < NR_GUARDS; g++)
+		for (i = 0; i < guards[g].nr; i++)
+			there[guards[g].first + i] = false;
 	child = fork();
 	if (child == 0) {
 		volatile uint8_t *at = area;
@@ -63,6 +76,9 @@ static int setup(void **state)
 			else if (i >= 5100 && i < 5164)
 				at[(uint64_t)i * page] = 1;
 		}
+		for (size_t g = 0; g < NR_GUARDS; g++)
+			madvise(area + (uint64_t)guards[g].first * page,
+				(uint64_t)guards[g].nr * page, MADV_GUARD_INSTALL);
 		raise(SIGSTOP);
 		_exit(0);
 	}
@@ -137,6 +153,59 @@ static void test_old_kernel(void **state)
 	walk_all();
 }
 
+static int take_guard(void *data, uint64_t start, uint64_t end)
+{
+	int *found = data;
+	int first = (int)((start - (uintptr_t)area) / page), nr = (int)((end - start) / page);
+
+	for (int i = first; i < first + nr; i++) {
+		assert_in_range(i, 0, PAGES - 1);
+		found[i]++;
+	}
+	return 0;
+}
+
+static int stop_at_guard(void *data, uint64_t start, uint64_t end)
+{
+	(void)start;
+	(void)end;
+	++*(int *)data;
+	return -EINTR;
+}
+
+static void check_guards(void)
+{
+	static int found[PAGES];
+	int nr = 0;
+
+	memset(found, 0, sizeof(found));
+	assert_int_equal(pagemap_each_guard(&map, (uintptr_t)area, (uintptr_t)area + PAGES * page,
+					    take_guard, found),
+			 0);
+	for (size_t g = 0; g < NR_GUARDS; g++)
+		for (int i = 0; i < guards[g].nr; i++)
+			assert_int_equal(found[guards[g].first + i]--, 1);
+	for (int i = 0; i < PAGES; i++)
+		assert_int_equal(found[i], 0);
+	assert_int_equal(pagemap_each_guard(&map, (uintptr_t)area, (uintptr_t)area + PAGES * page,
+					    stop_at_guard, &nr),
+			 -EINTR);
+	assert_int_equal(nr, 1);
+	walk_all();
+}
+
+static void test_guards(void **state)
+{
+	(void)state;
+	assert_int_equal(pagemap_open(&map, child), 0);
+	assert_int_equal(map.guards, has_guards);
+	if (!has_guards)
+		skip();
+	check_guards();
+	map.scan = false;
+	check_guards();
+}
+
 static void test_no_such_process(void **state)
 {
 	struct pagemap none = map;
@@ -152,6 +221,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_scan),
 		cmocka_unit_test(test_old_kernel),
+		cmocka_unit_test(test_guards),
 		cmocka_unit_test(test_no_such_process),
 	};
 
