@@ -73,15 +73,15 @@ int pager_ask(struct pager *p, uint64_t source, uint64_t len, bool relief)
 {
 	struct frame frame = {.type = FRAME_FETCH, .len = 8, .addr = source};
 	uint8_t body[8];
+	int err;
 
 	if (p->nr_asks == PAGER_ASKS || !lane_has_room(p->faults, sizeof(body)))
 		return -EBUSY;
 	p->asks[(p->first_ask + p->nr_asks++) % PAGER_ASKS] =
 		(struct pager_ask){.pos = source, .end = source + len, .relief = relief};
 	frame_put_u64(len, body);
-	if (fault_point(FAULT_PAGER_FETCH))
-		return -EIO;
-	return lane_queue(p->faults, &frame, body);
+	err = lane_queue(p->faults, &frame, body);
+	return err ? err : fault_point(FAULT_PAGER_FETCH);
 }
 
 /* The page is listed: its content is at the source. */

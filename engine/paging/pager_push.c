@@ -28,6 +28,7 @@ static int push_send(struct pager *p, uint64_t start, uint64_t end, bool behind)
 			      .len = 8,
 			      .addr = start};
 	uint8_t body[8];
+	int err;
 
 	if (!behind) {
 		for (unsigned int i = 0; i < p->nr_pushes; i++)
@@ -37,9 +38,8 @@ static int push_send(struct pager *p, uint64_t start, uint64_t end, bool behind)
 	*push_at(p, p->nr_pushes++) =
 		(struct pager_push){.pos = start, .end = end, .number = number};
 	frame_put_u64(end, body);
-	if (fault_point(FAULT_PAGER_PUSH))
-		return -EIO;
-	return lane_queue(p->bulk, &frame, body);
+	err = lane_queue(p->bulk, &frame, body);
+	return err ? err : fault_point(FAULT_PAGER_PUSH);
 }
 
 void pager_push_redirect(struct pager *p, uint16_t list, uint64_t target, uint64_t source)
