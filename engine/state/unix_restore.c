@@ -47,6 +47,17 @@ static bool is_path(const baton_Unix *msg)
 	return msg->name.size && msg->name.bytes[0];
 }
 
+/* A descriptor of where we are, to come back to, when the path starts elsewhere. -1: it does not. */
+static int remember_folder(const baton_Unix *msg)
+{
+	int before;
+
+	if (!is_path(msg) || msg->name.bytes[0] == '/')
+		return -1;
+	before = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return before < 0 ? -errno : before;
+}
+
 /* Goes to the folder that a relative path starts in. */
 static int enter_folder(const baton_Unix *msg)
 {
@@ -120,7 +131,6 @@ static int bind_name(const struct restore *r, const baton_Unix *msg, int fd)
 {
 	struct sockaddr_un address;
 	socklen_t len = put_address(msg, &address);
-	bool relative;
 	int err, before;
 
 	if (!msg->name.size)
@@ -133,14 +143,13 @@ static int bind_name(const struct restore *r, const baton_Unix *msg, int fd)
 				msg->fd, (int)msg->name.size - 1, (const char *)msg->name.bytes + 1,
 				strerror(errno));
 	}
-	relative = msg->name.bytes[0] != '/';
-	before = relative ? open(".", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-	if (relative && before < 0)
-		return -errno;
+	before = remember_folder(msg);
+	if (before < -1)
+		return before;
 	/* Where we were ourselves, the process need not be able to go. */
 	err = rights_take(r->rights);
 	if (!err) {
-		err = relative ? enter_folder(msg) : 0;
+		err = before >= 0 ? enter_folder(msg) : 0;
 		if (!err)
 			err = bind_path(r, msg, fd);
 		rights_give_back(r->rights);
@@ -242,10 +251,15 @@ static int connect_name(const baton_Unix *msg, int fd)
 {
 	struct sockaddr_un address;
 	socklen_t len = put_address(msg, &address);
-	int before = enter_folder(msg);
+	int before = remember_folder(msg), err;
 
 	if (before < -1)
 		return before;
+	err = before >= 0 ? enter_folder(msg) : 0;
+	if (err) {
+		leave_folder(before);
+		return err;
+	}
 	if (connect(fd, (struct sockaddr *)&address, len) < 0)
 		log_warn("fd %d: the unix socket it was connected to is not there on this device: "
 			 "%s",
