@@ -8,19 +8,33 @@
 
 #define ALLOWED (OPTION_BIT(OPTION_KEYS) | OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_KILL))
 
-/* Somebody works on it: it is asked to undo what can still be undone. */
-static int ask_worker(const struct movestate *state)
+/* Somebody works on it: it is asked to undo what can still be undone, or to give up what it has. */
+static int ask_worker(const struct movestate *state, bool kill_it)
 {
-	if (!state->source || state->stage != STAGE_OFFERED) {
+	bool undo = state->source && state->stage == STAGE_OFFERED;
+	bool give_up = !state->source && state->stage == STAGE_STARTED;
+
+	if (give_up && !kill_it) {
+		log_error("move %s is started: this would end pid %d (%s) here, which has run since it "
+			  "was moved; if that is meant, run: baton abort --kill %s",
+			  state->id, state->pid, state->comm, state->id);
+		return OUTCOME_REFUSED;
+	}
+	if (!undo && !give_up) {
 		log_error("move %s is %s, and pid %d works on it: it cannot be undone any more",
 			  state->id, movestate_stage_name(state->stage), state->engine);
 		return OUTCOME_REFUSED;
 	}
-	if (kill(state->engine, SIGTERM)) {
-		log_error("move %s: pid %d cannot be told to undo it", state->id, state->engine);
+	if (kill(state->engine, undo ? SIGTERM : SIGUSR2)) {
+		log_error("move %s: pid %d, which works on it, cannot be told", state->id,
+			  state->engine);
 		return OUTCOME_FAILED;
 	}
-	log_info("move %s is being undone; pid %d runs on here", state->id, state->pid);
+	if (undo)
+		log_info("move %s is being undone; pid %d runs on here", state->id, state->pid);
+	else
+		log_info("move %s is given up here; %s has the whole copy of pid %d, held", state->id,
+			 state->peer, state->pid);
 	return OUTCOME_DONE;
 }
 
@@ -69,6 +83,6 @@ int cmd_abort(int argc, char **argv)
 		return outcome;
 	if (movestate_find_id(options.args[0], &state))
 		return cmd_fail(OUTCOME_REFUSED, "there is no such move");
-	return movestate_is_held(movestate_folder(), &state) ? ask_worker(&state)
+	return movestate_is_held(movestate_folder(), &state) ? ask_worker(&state, options.kill)
 							     : end(&session, &state, &options);
 }

@@ -584,6 +584,9 @@ static enum outcome go_on(struct source_move *m)
 		log_reason_clear();
 		return finish_committed(m);
 	}
+	/* A GO would start what can never be filled. */
+	if (err && !move_reconnect(&m->move, GAVE_UP_PATIENCE_MS, true))
+		link_abort(m->move.link, LINK_LOST);
 	return err ? hold(m, err) : serve_to_the_end(m);
 }
 
@@ -674,6 +677,7 @@ enum outcome move_source_resume(struct link *link, const struct move_options *op
 	}
 	undo(m);
 	movestate_remove(&m->move.state);
+	m->move.report.check_only = true; /* nothing was moved: there is nothing to report */
 	return move_end(&m->move, OUTCOME_DONE);
 }
 

@@ -10,6 +10,7 @@
  *     COMPLETE  the source is told, kills its copy and answers DONE
  */
 #include <errno.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "arch/arch.h"
@@ -24,6 +25,7 @@
 #include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
+#include "lib/text.h"
 #include "transport/message.h"
 
 /* Up to the first frame of the description the source may still compare files. */
@@ -57,6 +59,15 @@ int move_target_init(void)
 	if (!err)
 		err = pager_init(&engine->pager);
 	return err ? err : fd_init();
+}
+
+/* An operator's word that what runs here is to be given up, see cmd/abort.c. */
+static volatile sig_atomic_t give_up;
+
+static void on_give_up(int signal)
+{
+	(void)signal;
+	give_up = 1;
 }
 
 /* ---- building ---- */
@@ -134,7 +145,7 @@ static int fill_tick(void *data, const struct pager_counters *pager)
 
 	move_count(&m->move, &counters);
 	guard_check(&m->guard, m->move.state.pid);
-	return 0;
+	return give_up ? log_fail(EOWNERDEAD, "given up here by baton abort") : 0;
 }
 
 static int fill(struct target_move *m)
@@ -240,6 +251,8 @@ static int meet_again(struct target_move *m, int patience_ms)
 	int err;
 
 	for (;;) {
+		if (give_up)
+			return log_fail(EOWNERDEAD, "given up here by baton abort");
 		err = move_reconnect(&m->move, patience_ms < 0 ? LOOK_AGAIN_MS : patience_ms,
 				     false);
 		if (patience_ms < 0 && !m->filled && !pager_is_needed(engine->pager))
@@ -250,6 +263,10 @@ static int meet_again(struct target_move *m, int patience_ms)
 		if (err)
 			return err;
 		err = link_expect(link, FRAME_GO, BUILD_TIMEOUT_MS, false);
+		if (err == -EOWNERDEAD)
+			log_error("pid %d waits for memory that nobody has any more: %s; end it with: "
+				  "baton abort --kill %s",
+				  m->move.state.pid, log_reason(), m->move.state.id);
 		if (!err) {
 			lane_receive_done(&link->fast);
 			err = link_send(link, FRAME_STARTED, 0);
@@ -261,18 +278,38 @@ static int meet_again(struct target_move *m, int patience_ms)
 	}
 }
 
-static void fill_to_the_end(struct target_move *m)
+/*
+ * The process is killed, and not as an end of its own: what is on disk says that it ran here, so the
+ * source will hear that it is lost, and keeps its copy.
+ */
+static enum outcome end_lost(struct target_move *m)
+{
+	guard_end(&m->guard);
+	kill(m->move.state.pid, SIGKILL);
+	m->move.state.decide = true;
+	text_copy(m->move.state.reason, sizeof(m->move.state.reason), log_reason());
+	if (movestate_write(&m->move.state, STAGE_STARTED))
+		log_warn("move %s: %s", m->move.state.id, log_reason());
+	link_abort(m->move.link, LINK_LOST);
+	return OUTCOME_FAILED;
+}
+
+/* -EOWNERDEAD: it was given up. */
+static int fill_to_the_end(struct target_move *m)
 {
 	while (!m->filled) {
 		/* Whatever it is that failed: giving up would end the process' memory. */
 		if (fill(m) && meet_again(m, -1))
 			break;
 	}
+	if (give_up)
+		return -EOWNERDEAD;
 	guard_end(&m->guard);
 	if (movestate_write(&m->move.state, STAGE_COMPLETE))
 		log_warn("move %s: %s", m->move.state.id, log_reason());
 	log_reason_clear();
 	(void)fault_point(FAULT_TARGET_COMPLETE);
+	return 0;
 }
 
 static int say_complete(struct target_move *m)
@@ -380,8 +417,8 @@ static enum outcome run_to_the_end(struct target_move *m)
 	if (m->move.link->fast.fd < 0 || link_send(m->move.link, FRAME_STARTED, 0))
 		meet_again(m, m->filled ? DONE_PATIENCE_MS : -1);
 	(void)fault_point(FAULT_TARGET_TOLD);
-	if (m->move.state.stage != STAGE_COMPLETE)
-		fill_to_the_end(m);
+	if (m->move.state.stage != STAGE_COMPLETE && fill_to_the_end(m))
+		return end_lost(m);
 	end_move(m);
 	return OUTCOME_DONE;
 }
@@ -413,6 +450,9 @@ static enum outcome go_on(struct target_move *m)
 		log_fail(EIO, "the process that worked on the move was killed");
 		return discard(m);
 	}
+	/* For whoever looks for us: baton abort, status. */
+	if (movestate_write(&m->move.state, m->move.state.stage))
+		log_warn("move %s: %s", m->move.state.id, log_reason());
 	err = restore_go_on(&engine->restore, &m->start);
 	if (!err)
 		err = pager_take_over(engine->pager);
@@ -427,6 +467,7 @@ static enum outcome run(void *data, bool again)
 	struct target_move *m = &engine->m;
 
 	(void)data;
+	signal(SIGUSR2, on_give_up);
 	if (!again)
 		return take_process(m);
 	link_take_over(m->move.link);
