@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""An operator's decisions: what abort and resume do in each state, and what they refuse."""
+from devices import Failure
+from moving import Arenas, Moving, STAGES, moves_in
+
+
+def command(moving, device, *args):
+    out = moving.arena.pair.baton(device, *args, keys=False)
+    out.wait(30)
+    return out
+
+
+def expect(out, code, *words):
+    text = out.stdout + out.stderr
+    missing = [w for w in words if w not in text]
+    if out.code != code or missing:
+        raise Failure(f"{out.name}: exit {out.code}, not {code}, or without {missing}: {text.strip()}")
+
+
+def begun(arena):
+    """A move that is filling slowly: its id, the move, the process."""
+    verifier = arena.verifier(arena.pair.a, mib=16)
+    moving = Moving(arena, arena.pair.a, arena.pair.b, verifier.pid, rate=4)
+    moving.operator = False
+    moving.begin()
+    moving.wait(lambda: moving.stage("target") == STAGES["target"].index("started"), "it runs there", 15)
+    return next(iter(moves_in(moving.target, "target"))).split("-")[0], moving, verifier
+
+
+def give_up_on_the_target(arenas):
+    with arenas.use() as arena:
+        ident, moving, verifier = begun(arena)
+        source, target, send = moving.source, moving.target, moving.commands[0]
+        try:
+            expect(command(moving, target, "abort", ident), 3, "abort --kill", str(moving.pid))
+            expect(command(moving, source, "abort", ident), 3, "cannot be undone")
+            expect(command(moving, target, "resume", ident), 3, "is its target")
+            if not verifier.exists(target):
+                raise Failure("what was refused ended the process")
+            expect(command(moving, target, "abort", "--kill", ident), 0, "given up")
+            moving.wait(lambda: send.code is not None, "send ends", 30)
+            expect(send, 4, "--peer-is-dead")
+            expect(command(moving, source, "status"), 0, ident, "held")
+            if verifier.exists(target):
+                raise Failure("the process is still on the target")
+            expect(command(moving, source, "abort", ident), 3, "the only whole copy")
+            expect(command(moving, source, "resume", "--peer-is-dead", ident), 0, "runs on here")
+            expect(command(moving, target, "abort", ident), 0)
+            verifier.expect_beating()
+            verifier.check_all()
+            moving.expect_tidy("source")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
+        verifier.end(source, target)
+
+
+def give_up_on_the_source(arenas):
+    with arenas.use() as arena:
+        ident, moving, verifier = begun(arena)
+        source, target = moving.source, moving.target
+        try:
+            expect(command(moving, target, "abort", "--kill", ident), 0)
+            moving.wait(lambda: moving.commands[0].code is not None, "send ends", 30)
+            expect(command(moving, source, "abort", "--kill", ident), 0)
+            expect(command(moving, target, "abort", ident), 0)
+            moving.wait(lambda: not verifier.exists(source), "the copy is gone", 10)
+            for device in (source, target):
+                expect(command(moving, device, "status"), 0, "no move is under way")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
+
+
+def no_such_move(arenas):
+    with arenas.use() as arena:
+        for word in ("resume", "abort"):
+            out = arena.pair.baton(arena.pair.a, word, "0123", keys=False)
+            out.wait(10)
+            expect(out, 3, "there is no move 0123")
+            out = arena.pair.baton(arena.pair.a, word, keys=False)
+            out.wait(10)
+            expect(out, 2, "usage")
+
+
+def tests(ctx):
+    arenas = Arenas(ctx)
+    ctx.at_end.append(arenas.close)
+    return [("an operator gives up what is on the target", lambda: give_up_on_the_target(arenas)),
+            ("an operator gives up what is on the source", lambda: give_up_on_the_source(arenas)),
+            ("resume and abort of no move", lambda: no_such_move(arenas))]
