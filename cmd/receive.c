@@ -14,8 +14,9 @@
 	 OPTION_BIT(OPTION_LISTEN) | OPTION_BIT(OPTION_ONCE) | OPTION_BIT(OPTION_PIDNS) |          \
 	 OPTION_BIT(OPTION_PORT_FILE) | OPTION_BIT(OPTION_STDIO))
 
-/* A move that could not be gone on with is tried again after so long. */
+/* A move that could not be gone on with is tried again after so long, doubled up to the longest. */
 #define AGAIN_MS 10000
+#define AGAIN_LONGEST_MS 600000
 #define REMEMBERED 16
 
 static const struct options *given;
@@ -26,6 +27,7 @@ static bool is_due(const char *id)
 	static struct {
 		char id[MOVESTATE_ID_TEXT];
 		int64_t next_ms;
+		int wait_ms;
 	} tried[REMEMBERED];
 	static unsigned int oldest;
 	int64_t now_ms = clock_now_ms();
@@ -35,10 +37,14 @@ static bool is_due(const char *id)
 			continue;
 		if (now_ms < tried[i].next_ms)
 			return false;
-		tried[i].next_ms = now_ms + AGAIN_MS;
+		tried[i].wait_ms *= 2;
+		if (tried[i].wait_ms > AGAIN_LONGEST_MS)
+			tried[i].wait_ms = AGAIN_LONGEST_MS;
+		tried[i].next_ms = now_ms + tried[i].wait_ms;
 		return true;
 	}
 	text_copy(tried[oldest].id, sizeof(tried[oldest].id), id);
+	tried[oldest].wait_ms = AGAIN_MS;
 	tried[oldest].next_ms = now_ms + AGAIN_MS;
 	oldest = (oldest + 1) % REMEMBERED;
 	return true;

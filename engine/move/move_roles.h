@@ -13,7 +13,7 @@ struct source_move {
 	int64_t frozen_us;
 	bool described; /* the target may be ready */
 	bool committed; /* GO may have been sent */
-	bool again;     /* in place of a worker that died, or of a command that ended */
+	bool untraced;  /* we are not its tracer: another process was, which died or ended */
 	bool held;      /* a SIGSTOP of ours keeps it from running when we die */
 	bool started;   /* the target's STARTED was seen */
 	int64_t cut_ms; /* when the committed move lost its link; 0: it has one that works */

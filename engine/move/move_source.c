@@ -76,6 +76,19 @@ int move_source_init(void)
 
 /* ---- serving ---- */
 
+/* Without a freezer: a SIGCONT would end the stop that outlives us, and wakes a copy that nobody traces. */
+static void watch_stop(const struct source_move *m)
+{
+	const struct movestate *state = &m->move.state;
+
+	if (!m->held || state->stopped || state->freezer[0] ||
+	    !freeze_signal_deliverable(state->pid, ~(1ULL << (SIGCONT - 1))))
+		return;
+	log_warn("pid %d: somebody sent a SIGCONT to the copy that stands still here; it stays so",
+		 state->pid);
+	kill(state->pid, SIGSTOP);
+}
+
 static int serve_tick(void *data, const struct serve_counters *serve)
 {
 	struct source_move *m = data;
@@ -86,6 +99,7 @@ static int serve_tick(void *data, const struct serve_counters *serve)
 	if (m->pages_resident > counters.pages_done)
 		counters.pages_left = m->pages_resident - counters.pages_done;
 	move_count(&m->move, &counters);
+	watch_stop(m);
 	if (!m->committed && link_stopping())
 		return log_fail(EINTR, "ended by a signal");
 	return 0;
@@ -226,12 +240,12 @@ static void undo(struct source_move *m)
 	m->committed = false;
 	if (m->move.state.freezer[0])
 		freezer_thaw(m->move.state.freezer);
-	if (m->again && m->held && dump_take_over(&engine->dump))
+	if (m->untraced && m->held && dump_take_over(&engine->dump))
 		log_error("pid %d stays stopped here: %s; run: kill -CONT %d", m->move.state.pid,
 			  log_reason(), m->move.state.pid);
 	(void)fault_point(FAULT_DUMP_THAW);
 	/* What a dead worker had begun has let itself go. */
-	if (m->again && !m->held)
+	if (m->untraced && !m->held)
 		dump_close(&engine->dump);
 	else
 		dump_release(&engine->dump);
@@ -395,27 +409,33 @@ static bool say_done(struct source_move *m)
 	return err == -ENODATA;
 }
 
-/* Says GO anew, for a target that has all, or has forgotten the move. True: it knows that it is over. */
-static bool say_done_again(struct source_move *m)
+/* Says GO over a new link, to a target that has all, or has forgotten the move. 1: it knows that it is over. */
+static int ask_done(struct source_move *m)
 {
 	struct link *link = m->move.link;
-	int err;
+	int err = link_send(link, FRAME_GO, 0);
 
-	if (move_reconnect(&m->move, DONE_PATIENCE_MS, true))
-		return false;
-	err = link_send(link, FRAME_GO, 0);
-	do {
-		if (!err)
-			err = link_receive(link, DONE_TIMEOUT_MS, false);
-		if (!err && link->fast.rx.type != FRAME_COMPLETE)
-			lane_receive_done(&link->fast);
-	} while (!err && link->fast.rx.type != FRAME_COMPLETE);
-	if (err == -ENODATA)
-		return true;
+	while (!err) {
+		err = link_receive(link, DONE_TIMEOUT_MS, false);
+		if (err || link->fast.rx.type == FRAME_COMPLETE)
+			break;
+		lane_receive_done(&link->fast);
+	}
 	if (err)
-		return false;
+		return err == -ENODATA;
 	lane_receive_done(&link->fast);
 	return say_done(m);
+}
+
+static bool say_done_again(struct source_move *m)
+{
+	int64_t deadline = clock_deadline_ms(DONE_PATIENCE_MS);
+	int left_ms;
+
+	while ((left_ms = clock_left_ms(deadline)) > 0)
+		if (!move_reconnect(&m->move, left_ms, true) && ask_done(m))
+			return true;
+	return false;
 }
 
 /* The target has everything. Its file goes when the target has heard that this is over. */
@@ -454,7 +474,7 @@ static enum outcome hold(struct source_move *m, int err)
 	struct movestate *state = &m->move.state;
 
 	/* What the target has said will not change by asking again. */
-	state->decide = err == -EOWNERDEAD || err == -ENODATA || !is_alive(state->pid);
+	state->decide = err == -EOWNERDEAD || err == -ENODATA || err == -ESTALE || !is_alive(state->pid);
 	text_copy(state->reason, sizeof(state->reason), log_reason());
 	if (!is_alive(state->pid))
 		log_error("move %s cannot be completed: the copy here (pid %d), which has the rest "
@@ -555,23 +575,47 @@ static enum outcome hand_over(struct source_move *m)
 
 /* ---- after another worker ---- */
 
-/* The copy is as it was left; it is only read. -ESRCH: it is not there any more. */
+static bool is_stopped(pid_t pid)
+{
+	struct proc_status status;
+	int fd = proc_open(pid);
+	bool stopped = fd >= 0 && !proc_status(fd, &status) && status.state == 'T';
+
+	if (fd >= 0)
+		close(fd);
+	return stopped;
+}
+
+/*
+ * The copy is as it was left; it is only read. Without a freezer it is traced again, so that nobody wakes
+ * it. -ESRCH: it is not there any more; -ESTALE: it has run meanwhile.
+ */
 static int find_copy(struct source_move *m)
 {
+	const struct movestate *state = &m->move.state;
 	int err;
 
 	dump_close(&engine->dump);
-	if (!movestate_process_lives(&m->move.state))
-		return log_fail(ESRCH, "the copy here (pid %d) is gone", m->move.state.pid);
-	err = dump_find(&engine->dump, m->move.state.pid);
-	return err ? err : serve_attach(engine->serve, m->move.state.pid);
+	if (!movestate_process_lives(state))
+		return log_fail(ESRCH, "the copy here (pid %d) is gone", state->pid);
+	if (!state->freezer[0] && !is_stopped(state->pid)) {
+		kill(state->pid, SIGSTOP);
+		return log_fail(ESTALE,
+				"the copy here (pid %d) was woken by a SIGCONT while no baton held it, "
+				"and is not what it was; it is stopped again",
+				state->pid);
+	}
+	err = state->freezer[0] ? dump_find(&engine->dump, state->pid)
+				: dump_take_over(&engine->dump);
+	m->untraced = state->freezer[0];
+	return err ? err : serve_attach(engine->serve, state->pid);
 }
 
 static enum outcome go_on(struct source_move *m)
 {
 	int err;
 
-	m->again = true;
+	m->untraced = true;
 	m->cut_ms = 0;
 	if (!m->committed) {
 		log_fail(EIO, "the process that worked on the move was killed");
@@ -635,17 +679,6 @@ enum outcome move_source(struct link *link, const struct move_options *options)
 	return move_end(&m->move, outcome);
 }
 
-static bool is_stopped(pid_t pid)
-{
-	struct proc_status status;
-	int fd = proc_open(pid);
-	bool stopped = fd >= 0 && !proc_status(fd, &status) && status.state == 'T';
-
-	if (fd >= 0)
-		close(fd);
-	return stopped;
-}
-
 /* What a state file says becomes what a worker that died would have left. */
 static void adopt(struct source_move *m, struct link *link, const struct move_options *options,
 		  const struct movestate *state)
@@ -656,7 +689,7 @@ static void adopt(struct source_move *m, struct link *link, const struct move_op
 	m->committed = state->stage != STAGE_OFFERED;
 	m->held = !state->stopped && (m->committed || is_stopped(state->pid));
 	m->started = state->stage == STAGE_SERVING || state->stage == STAGE_DRAINED;
-	m->again = true;
+	m->untraced = true;
 	engine->dump.pid = state->pid;
 	move_stage(&m->move, "resume");
 }
