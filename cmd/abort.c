@@ -15,7 +15,8 @@ static int ask_worker(const struct movestate *state, bool kill_it)
 	bool give_up = !state->source && state->stage == STAGE_STARTED;
 
 	if (give_up && !kill_it) {
-		log_error("move %s is started: this would end pid %d (%s) here, which has run since it "
+		log_error("move %s is started: this would end pid %d (%s) here, which has run "
+			  "since it "
 			  "was moved; if that is meant, run: baton abort --kill %s",
 			  state->id, state->pid, state->comm, state->id);
 		return OUTCOME_REFUSED;
@@ -33,8 +34,8 @@ static int ask_worker(const struct movestate *state, bool kill_it)
 	if (undo)
 		log_info("move %s is being undone; pid %d runs on here", state->id, state->pid);
 	else
-		log_info("move %s is given up here; %s has the whole copy of pid %d, held", state->id,
-			 state->peer, state->pid);
+		log_info("move %s is given up here; %s has the whole copy of pid %d, held",
+			 state->id, state->peer, state->pid);
 	return OUTCOME_DONE;
 }
 

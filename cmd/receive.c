@@ -25,9 +25,9 @@ static const struct options *given;
 static bool is_due(const char *id)
 {
 	static struct {
-		char id[MOVESTATE_ID_TEXT];
 		int64_t next_ms;
 		int wait_ms;
+		char id[MOVESTATE_ID_TEXT];
 	} tried[REMEMBERED];
 	static unsigned int oldest;
 	int64_t now_ms = clock_now_ms();

@@ -190,7 +190,7 @@ volatile sig_atomic_t io_quiet_signal;
 int io_poll(struct pollfd *fds, unsigned int nr, int timeout_ms)
 {
 	int64_t deadline = clock_deadline_ms(timeout_ms);
-	int ready;
+	int ready = -1;
 
 	do {
 		int left_ms = clock_left_ms(deadline);

@@ -474,7 +474,8 @@ static enum outcome hold(struct source_move *m, int err)
 	struct movestate *state = &m->move.state;
 
 	/* What the target has said will not change by asking again. */
-	state->decide = err == -EOWNERDEAD || err == -ENODATA || err == -ESTALE || !is_alive(state->pid);
+	state->decide =
+		err == -EOWNERDEAD || err == -ENODATA || err == -ESTALE || !is_alive(state->pid);
 	text_copy(state->reason, sizeof(state->reason), log_reason());
 	if (!is_alive(state->pid))
 		log_error("move %s cannot be completed: the copy here (pid %d), which has the rest "
@@ -600,10 +601,11 @@ static int find_copy(struct source_move *m)
 		return log_fail(ESRCH, "the copy here (pid %d) is gone", state->pid);
 	if (!state->freezer[0] && !is_stopped(state->pid)) {
 		kill(state->pid, SIGSTOP);
-		return log_fail(ESTALE,
-				"the copy here (pid %d) was woken by a SIGCONT while no baton held it, "
-				"and is not what it was; it is stopped again",
-				state->pid);
+		return log_fail(
+			ESTALE,
+			"the copy here (pid %d) was woken by a SIGCONT while no baton held it, "
+			"and is not what it was; it is stopped again",
+			state->pid);
 	}
 	err = state->freezer[0] ? dump_find(&engine->dump, state->pid)
 				: dump_take_over(&engine->dump);

@@ -264,7 +264,8 @@ static int meet_again(struct target_move *m, int patience_ms)
 			return err;
 		err = link_expect(link, FRAME_GO, BUILD_TIMEOUT_MS, false);
 		if (err == -EOWNERDEAD)
-			log_error("pid %d waits for memory that nobody has any more: %s; end it with: "
+			log_error("pid %d waits for memory that nobody has any more: %s; end it "
+				  "with: "
 				  "baton abort --kill %s",
 				  m->move.state.pid, log_reason(), m->move.state.id);
 		if (!err) {
@@ -382,6 +383,7 @@ static void end_move(struct target_move *m)
 		log_warn("move %s: complete here, but %s has not said that its copy is gone: %s",
 			 m->move.state.id, m->move.link->peer, log_reason());
 	} else {
+		m->over = true;
 		movestate_remove(&m->move.state);
 		(void)fault_point(FAULT_TARGET_REMOVED);
 		link_abort(m->move.link, LINK_UNKNOWN);
@@ -445,6 +447,10 @@ static enum outcome go_on(struct target_move *m)
 {
 	int err;
 
+	if (m->over) {
+		movestate_remove(&m->move.state);
+		return OUTCOME_DONE;
+	}
 	if (!m->start.released) {
 		/* Its tracer was the worker, and took it along. */
 		log_fail(EIO, "the process that worked on the move was killed");

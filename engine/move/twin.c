@@ -174,9 +174,10 @@ static int await_worker(pid_t pid, bool is_child)
 			;
 		return status;
 	}
-	while (poll(&watch, 1, -1) < 0 && errno == EINTR)
+	while (watch.fd >= 0 && poll(&watch, 1, -1) < 0 && errno == EINTR)
 		;
-	close(twins->watch_fd);
+	if (watch.fd >= 0)
+		close(watch.fd);
 	twins->watch_fd = -1;
 	return -1;
 }
@@ -217,6 +218,7 @@ static _Noreturn void be_new_keeper(void)
 	set_signals(false);
 	if (twins->watch_fd >= 0)
 		close(twins->watch_fd);
+	/* Without one it is dead and reaped already. */
 	twins->watch_fd = (int)syscall(SYS_pidfd_open, worker, 0);
 	_exit((int)keep(worker, false));
 }

@@ -25,7 +25,7 @@ class Strike:
         self.seen = {}         # (side, stage index): when it was first seen
         self.ends = []         # (when, kind): cuts to be healed
         self.done = []         # (kind, realtime ns)
-        self.killed_on = {}    # side: (when, how many engines there were)
+        self.killed_on, self.killed = {}, set()    # side: (when, how many engines there were)
 
     def now(self):
         return time.monotonic() - self.moving.began
@@ -83,7 +83,8 @@ class Strike:
         sides = ["source", "target"] if "both" in fault.kind else [fault.kind.split()[1]]
         victims = []
         for side in sides:
-            there = self.moving.engines(side)
+            # Who was killed a moment ago may still be seen.
+            there = [e for e in self.moving.engines(side) if (side, e.pid) not in self.killed]
             when, nr = self.killed_on.get(side, (-9, 0))
             if len(there) < min(nr, 2) and self.now() - when < TWIN_S:
                 return None
@@ -91,6 +92,7 @@ class Strike:
                 return None
             chosen = there if "twins" in fault.kind else [there[int(fault.which * len(there))]]
             victims += [(self.moving.devices[side], e.pid) for e in chosen]
+            self.killed |= {(side, e.pid) for e in chosen}
             self.killed_on[side] = (self.now(), len(there))
         return victims
 
