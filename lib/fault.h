@@ -29,7 +29,7 @@
 	X(SOURCE_COMMITTED, source) /* `committed` is on disk, GO not sent */                      \
 	X(SOURCE_GO, source)        /* GO sent */                                                  \
 	X(SOURCE_STARTED, source)   /* STARTED got, `serving` not written */                       \
-	X(SOURCE_SERVING, source)   /* `serving` is on disk; N: requests served */                 \
+	X(SOURCE_SERVING, source)   /* `serving` is on disk */                                     \
 	X(SOURCE_COMPLETE, source)  /* COMPLETE got, nothing written */                            \
 	X(SOURCE_DRAINED, source)   /* `drained` is on disk, the copy alive */                     \
 	X(SOURCE_KILLED, source)    /* the copy is gone, its file is not */                        \
