@@ -246,6 +246,8 @@ class Moving:
     def expect_words(self, side):
         """What the commands said of the end is true."""
         for c in self.commands:
+            if c.word == "restore" and c is not self.restore:
+                continue  # another one took its place
             if c.code == 0 and c.word in ("send", "restore", "dump") and side != "target":
                 raise Failure(f"{c.word} ended with 0, but the process is on the source")
             if c.code in (1, 3, 5, 6) and c.word in ("send", "restore") and side != "source":
