@@ -32,7 +32,8 @@ static int end(struct session *session, struct movestate *state, const struct op
 			state->stage == STAGE_COMPLETE || !movestate_process_lives(state);
 
 	if (!harmless && !options->kill) {
-		log_error("move %s is %s: this would end pid %d (%s) here, %s; if that is meant, run: "
+		log_error("move %s is %s: this would end pid %d (%s) here, %s; if that is meant, "
+			  "run: "
 			  "baton abort --kill %s",
 			  state->id, movestate_stage_name(state->stage), state->pid, state->comm,
 			  state->source ? "the only whole copy of it"

@@ -54,8 +54,8 @@ static int pick_up(void *data, struct movestate *state)
 	    state->stage == STAGE_BUILDING || movestate_is_held(movestate_folder(), state) ||
 	    !is_due(state->id))
 		return 0;
-	log_warn("move %s (%s, pid %d) is %s and nobody works on it: resume", state->id, state->comm,
-		 state->pid, movestate_stage_name(state->stage));
+	log_warn("move %s (%s, pid %d) is %s and nobody works on it: resume", state->id,
+		 state->comm, state->pid, movestate_stage_name(state->stage));
 	if (fork() == 0) {
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);

@@ -50,8 +50,7 @@ int cmd_resume(int argc, char **argv)
 	if (!outcome)
 		outcome = check(&state, options.peer_is_dead);
 	if (!outcome)
-		outcome = session_begin(&session, &options,
-					state.source ? MOVE_SOURCE : MOVE_TARGET);
-	return outcome ? outcome
-		       : session_resume(&session, &options, &state, options.peer_is_dead);
+		outcome =
+			session_begin(&session, &options, state.source ? MOVE_SOURCE : MOVE_TARGET);
+	return outcome ? outcome : session_resume(&session, &options, &state, options.peer_is_dead);
 }

@@ -22,13 +22,16 @@
 
 /* What the process may do to a file. */
 enum file_use { USE_READ, USE_WRITE, USE_MAP_SHARED };
+#define ACCESS_READ 1u
+#define ACCESS_WRITE 2u
 
 /* What was told of one file. Beyond the table's end files are told each time they are met. */
 struct told {
 	uint64_t dev, ino, size;
 	int64_t mtime_ns, ctime_ns;
-	bool unsteady; /* its time stamps do not tell whether it changed */
-	bool again;    /* an unsteady one, told in this round */
+	bool unsteady;  /* its time stamps do not tell whether it changed */
+	bool again;     /* an unsteady one, told in this round */
+	uint8_t access; /* that was told */
 };
 
 static struct {
@@ -74,7 +77,7 @@ static bool is_unsteady(const struct stat *st, enum file_use use)
 }
 
 /* True when this file was told as it is now. Else the table says from here on that it is told. */
-static bool already_told(const struct stat *st, enum file_use use)
+static bool already_told(const struct stat *st, enum file_use use, unsigned int access)
 {
 	struct told now = {.dev = st->st_dev,
 			   .ino = st->st_ino,
@@ -82,15 +85,18 @@ static bool already_told(const struct stat *st, enum file_use use)
 			   .mtime_ns = time_ns(&st->st_mtim),
 			   .ctime_ns = time_ns(&st->st_ctim),
 			   .unsteady = is_unsteady(st, use),
-			   .again = true};
+			   .again = true,
+			   .access = (uint8_t)access};
 	struct told *old = NULL;
 
 	for (unsigned int i = 0; i < table.nr && !old; i++)
 		if (table.files[i].dev == now.dev && table.files[i].ino == now.ino)
 			old = &table.files[i];
 	if (old && old->size == now.size && old->mtime_ns == now.mtime_ns &&
-	    old->ctime_ns == now.ctime_ns && (!old->unsteady || old->again))
+	    old->ctime_ns == now.ctime_ns && (!old->unsteady || old->again) &&
+	    !(now.access & ~old->access))
 		return true;
+	now.access |= old ? old->access : 0;
 	if (!old && table.nr < CONFIG_MAX_FILES)
 		old = &table.files[table.nr++];
 	if (old)
@@ -99,8 +105,11 @@ static bool already_told(const struct stat *st, enum file_use use)
 }
 
 static int send_identity(struct round *round, int fd, const struct stat *st, const char *path,
-			 bool steady)
+			 enum file_use use, unsigned int access)
 {
+	/* What is being written as we read it would never be equal on both sides. */
+	bool steady = round->frozen || use == USE_READ || !is_unsteady(st, use);
+
 	struct frame frame = {.type = FRAME_FILE};
 	struct fileid id = {.kind = FILEID_PRESENT};
 	baton_MoveFile *msg;
@@ -119,6 +128,7 @@ static int send_identity(struct round *round, int fd, const struct stat *st, con
 		arena_reset(mark);
 		return log_fail(ENAMETOOLONG, "file %s: the name is too long", path);
 	}
+	msg->access = access;
 	msg->size = id.size;
 	msg->kind = id.kind;
 	msg->value.size = id.len;
@@ -131,11 +141,12 @@ static int send_identity(struct round *round, int fd, const struct stat *st, con
 }
 
 /* Tells the file that `fd` is, unless it is told or none. `path` must still lead to it. */
-static int tell_file(struct round *round, int fd, const char *path, enum file_use use)
+static int tell_file(struct round *round, int fd, const char *path, enum file_use use,
+		     unsigned int access)
 {
 	struct stat st, there;
 
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || already_told(&st, use))
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || already_told(&st, use, access))
 		return 0;
 	if (stat(path, &there))
 		return log_fail(errno, "file %s: %s, though pid %d uses it", path, strerror(errno),
@@ -146,9 +157,7 @@ static int tell_file(struct round *round, int fd, const char *path, enum file_us
 			"file %s was replaced since pid %d opened it, and the old one cannot be "
 			"found by its name; restart the program",
 			path, round->pid);
-	/* What is being written as we read it would never be equal on both sides. */
-	return send_identity(round, fd, &st, path,
-			     round->frozen || use == USE_READ || !is_unsteady(&st, use));
+	return send_identity(round, fd, &st, path, use, access);
 }
 
 static int tell_mapping(struct round *round, const struct proc_map *map)
@@ -182,7 +191,8 @@ static int tell_mapping(struct round *round, const struct proc_map *map)
 	if (fd < 0)
 		return log_fail(errno, "file %s (mapped by pid %d): %s", map->name, round->pid,
 				strerror(errno));
-	err = tell_file(round, fd, map->name, use);
+	err = tell_file(round, fd, map->name, use,
+			ACCESS_READ | (use == USE_READ ? 0 : ACCESS_WRITE));
 	close(fd);
 	return err;
 }
@@ -223,8 +233,10 @@ static int tell_opened(void *data, const char *path, unsigned int open_flags)
 	if (fd < 0)
 		return log_fail(errno, "file %s (opened by pid %d): %s", path, round->pid,
 				strerror(errno));
+	/* O_RDONLY, O_WRONLY and O_RDWR are 0, 1 and 2. */
 	err = tell_file(round, fd, path,
-			(open_flags & O_ACCMODE) == O_RDONLY ? USE_READ : USE_WRITE);
+			(open_flags & O_ACCMODE) == O_RDONLY ? USE_READ : USE_WRITE,
+			(open_flags & O_ACCMODE) + 1);
 	close(fd);
 	return err;
 }
@@ -266,27 +278,60 @@ static int check_identity(const baton_MoveFile *file, const struct fileid *here)
 			file->path, there_text, here_text);
 }
 
-int files_check(const baton_MoveFile *file)
+/* Whether the process may do what it does there. Tried, since access(2) asks for other ids than those that
+ * count for opening. */
+static int check_access(const baton_MoveFile *file, const struct rights *rights)
 {
-	struct fileid here;
-	struct stat st;
+	static const int flags[] = {O_RDONLY, O_WRONLY};
+	int fd, err = rights_take(rights);
+
+	for (unsigned int i = 0; !err && i < 2; i++) {
+		if (!((file->access >> i) & 1))
+			continue;
+		fd = open(file->path, flags[i] | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		if (fd < 0)
+			err = rights_denied(rights, -errno, file->path);
+		else
+			close(fd);
+	}
+	rights_give_back(rights);
+	return err ? log_fail(-err, "file %s: %s at the target", file->path, strerror(-err)) : 0;
+}
+
+/* Not before it is known to be a regular file: opening a device may act on it. The descriptor, or -errno
+ * with log_fail. */
+static int open_here(const baton_MoveFile *file, struct stat *st, const struct rights *rights)
+{
 	int fd, err;
 
 	if (file->path[0] != '/' || file->value.size > FILEID_VALUE_MAX)
 		return log_fail(EPROTO, "the peer names a file without a full path");
-	/* Not opened before it is known to be a regular file: opening a device may act on it. */
-	if (stat(file->path, &st)) {
+	if (stat(file->path, st)) {
 		err = errno;
 		return log_fail(err, "file %s is missing at the target (%s); copy it there first",
 				file->path, strerror(err));
 	}
-	if (!S_ISREG(st.st_mode))
+	if (!S_ISREG(st->st_mode))
 		return log_fail(ESTALE, "file %s is no regular file at the target", file->path);
+	err = rights->limited ? check_access(file, rights) : 0;
+	if (err)
+		return err;
 	fd = open(file->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0) {
 		err = errno;
 		return log_fail(err, "file %s: %s at the target", file->path, strerror(err));
 	}
+	return fd;
+}
+
+int files_check(const baton_MoveFile *file, const struct rights *rights)
+{
+	struct fileid here;
+	struct stat st = {0};
+	int fd = open_here(file, &st, rights), err;
+
+	if (fd < 0)
+		return fd;
 	if (file->kind == FILEID_PRESENT) {
 		close(fd);
 		return 0;

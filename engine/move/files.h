@@ -4,6 +4,7 @@
 #define BATON_FILES_H
 
 #include "engine/move/move.pb.h"
+#include "engine/process/rights.h"
 #include "transport/lane.h"
 #include <stdbool.h>
 #include <sys/types.h>
@@ -22,7 +23,8 @@ void files_begin(void);
  */
 int files_send(struct lane *lane, pid_t pid, bool frozen, int timeout_ms);
 
-/* Target: 0 when the same file is here; -ENOENT, -ESTALE (it differs), ... with the reason. */
-int files_check(const baton_MoveFile *file);
+/* Target: 0 when the same file is here, and may be opened with these rights; -ENOENT, -EACCES, -ESTALE (it
+ * differs), ... with the reason. */
+int files_check(const baton_MoveFile *file, const struct rights *rights);
 
 #endif

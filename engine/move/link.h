@@ -45,9 +45,10 @@ struct link {
 
 	const char *address; /* dialing side: HOST[:PORT]; NULL on the listening side */
 	int supervisor_fd;   /* listening side: where lanes come from; -1 */
-	const char *door;    /* socket in the state folder where a new supervisor is found; NULL: none */
+	const char
+		*door; /* socket in the state folder where a new supervisor is found; NULL: none */
 	int door_folder;
-	int first_fd;        /* listening side: lane 0's connection, not yet used; -1 */
+	int first_fd; /* listening side: lane 0's connection, not yet used; -1 */
 };
 
 /* Takes the buffers of both lanes from the arena; before arena_seal. -ENOMEM. */

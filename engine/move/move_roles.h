@@ -5,6 +5,7 @@
 
 #include "engine/move/guard.h"
 #include "engine/move/move.h"
+#include "engine/process/rights.h"
 #include "engine/process/restore.h"
 
 struct source_move {
@@ -27,17 +28,18 @@ int source_check_again(struct source_move *m);
 
 struct target_move {
 	struct move move;
-	bool accepted;           /* the answer was yes */
-	bool built;              /* there is something to discard */
-	bool said_ready;         /* the source may have committed */
-	bool forgotten;          /* the source has said that it gave up */
+	bool accepted;              /* the answer was yes */
+	bool built;                 /* there is something to discard */
+	bool said_ready;            /* the source may have committed */
+	bool forgotten;             /* the source has said that it gave up */
 	struct guard guard;
 	struct restore_start start; /* how far the threads were let go */
-	bool answered;           /* the source asked about a move that no worker here has */
-	bool filled;             /* all pages are there */
-	bool check_only;         /* the source only wants to know */
-	unsigned int nr_refused; /* of a check: reasons against the move */
-	uint64_t nr_eager;       /* pages that came with the description */
+	bool answered;              /* the source asked about a move that no worker here has */
+	bool filled;                /* all pages are there */
+	bool check_only;            /* the source only wants to know */
+	unsigned int nr_refused;    /* of a check: reasons against the move */
+	struct rights rights;       /* with which files are looked at and opened */
+	uint64_t nr_eager;          /* pages that came with the description */
 	uint64_t lazy_bytes;
 };
 

@@ -52,7 +52,7 @@ static struct source_engine {
 	struct dump dump;
 	struct serve *serve;
 	struct pagemap count; /* to count what exists */
-} *engine;
+} * engine;
 
 int move_source_init(void)
 {
@@ -95,8 +95,8 @@ static int serve_tick(void *data, const struct serve_counters *serve)
 static int serve_until(struct source_move *m, uint8_t type)
 {
 	struct link *link = m->move.link;
-	int got = serve_run(engine->serve, &link->fast, &link->bulk, m->move.options->max_rate_mib_s,
-			    serve_tick, m);
+	int got = serve_run(engine->serve, &link->fast, &link->bulk,
+			    m->move.options->max_rate_mib_s, serve_tick, m);
 
 	if (got != 1)
 		return got < 0 ? got : -EPROTO;

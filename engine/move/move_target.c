@@ -43,7 +43,7 @@ static struct target_engine {
 	struct target_move m;
 	struct restore restore;
 	struct pager *pager;
-} *engine;
+} * engine;
 
 int move_target_init(void)
 {
@@ -100,7 +100,8 @@ static int build_frame(struct target_move *m)
 static int read_description(struct target_move *m)
 {
 	struct restore_options options = {.stdio = m->move.options->stdio,
-					  .pidns = m->move.options->pidns};
+					  .pidns = m->move.options->pidns,
+					  .rights = &m->rights};
 	int err;
 
 	/* The wait for the first frame is the source's freeze. */

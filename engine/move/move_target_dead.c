@@ -31,8 +31,9 @@ static int find(const struct target_move *m, struct movestate *found)
 	/* The token is no secret: the certificate must be the same, too. */
 	if (err || strcmp(found->token, m->move.state.token) != 0 ||
 	    strcmp(found->fingerprint, m->move.state.fingerprint) != 0)
-		return log_fail(ENOENT, "nothing is known here of move %s: this device was "
-					"rebooted, or it was forgotten",
+		return log_fail(ENOENT,
+				"nothing is known here of move %s: this device was "
+				"rebooted, or it was forgotten",
 				m->move.state.id);
 	found->lock_fd = 0;
 	err = movestate_lock(found);

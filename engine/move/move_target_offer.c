@@ -21,7 +21,8 @@ static int check_offer(struct target_move *m)
 	struct move *move = &m->move;
 	struct offer_limits limits = {.keys_dir = move->options->keys_dir,
 				      .peer = move->link->name,
-				      .pidns = move->options->pidns};
+				      .pidns = move->options->pidns,
+				      .rights = &m->rights};
 	size_t mark = arena_mark();
 	baton_MoveOffer *offer = arena_alloc(ARENA_SCRATCH, sizeof(*offer), 16);
 	int err;
@@ -66,7 +67,7 @@ static int check_file(struct target_move *m)
 		log_fail(-err, "peer %s: what it says of a file makes no sense",
 			 m->move.link->peer);
 	else
-		err = files_check(file);
+		err = files_check(file, &m->rights);
 	arena_reset(mark);
 	return err;
 }

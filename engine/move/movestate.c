@@ -84,8 +84,8 @@ static int put_text(const struct movestate *state, char *text, size_t cap)
 		state->id, state->source ? "source" : "target", movestate_stage_name(state->stage),
 		state->pid, (unsigned long long)state->pid_start, state->comm, state->peer,
 		state->token, state->dial, state->listen, state->boot, state->freezer,
-		state->reason, state->keys, state->decide, state->stopped, state->fingerprint, state->mode, state->engine,
-		(long long)state->begun_s, (long long)state->changed_s);
+		state->reason, state->keys, state->decide, state->stopped, state->fingerprint,
+		state->mode, state->engine, (long long)state->begun_s, (long long)state->changed_s);
 }
 
 int movestate_write(struct movestate *state, enum move_stage stage)

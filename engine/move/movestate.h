@@ -40,17 +40,18 @@ struct movestate {
 	uint64_t
 		pid_start; /* start time in clock ticks (/proc/PID/stat), against a pid used again */
 	char comm[20];
-	char peer[64];        /* address */
-	char token[33];       /* of the link, hexadecimal */
-	char dial[80];        /* the peer's HOST:PORT when we dial; "" when we listen */
-	char listen[64];      /* source of dump --serve: where; else "" */
-	char boot[MOVESTATE_BOOT_TEXT]; /* of the system that wrote it: pids mean nothing in another */
-	char freezer[256];              /* source: control group that holds it still; "" */
-	char reason[200];               /* why it does not go on; "" */
-	char keys[128];                 /* keys folder, for whoever goes on */
-	bool decide;                    /* only an operator can say how it goes on */
-	bool stopped;                   /* source: it was in group-stop before the move */
-	char fingerprint[65]; /* of the peer's certificate, hexadecimal */
+	char peer[64];   /* address */
+	char token[33];  /* of the link, hexadecimal */
+	char dial[80];   /* the peer's HOST:PORT when we dial; "" when we listen */
+	char listen[64]; /* source of dump --serve: where; else "" */
+	char boot
+		[MOVESTATE_BOOT_TEXT]; /* of the system that wrote it: pids mean nothing in another */
+	char freezer[256];             /* source: control group that holds it still; "" */
+	char reason[200];              /* why it does not go on; "" */
+	char keys[128];                /* keys folder, for whoever goes on */
+	bool decide;                   /* only an operator can say how it goes on */
+	bool stopped;                  /* source: it was in group-stop before the move */
+	char fingerprint[65];          /* of the peer's certificate, hexadecimal */
 	char mode[12];
 	enum move_stage stage;
 	pid_t engine;               /* the baton process that works on it */

@@ -10,9 +10,9 @@
 #include "lib/text.h"
 
 static const char *const stage_names[STAGE_NR] = {
-	[STAGE_OFFERED] = "offered", [STAGE_COMMITTED] = "committed",
-	[STAGE_SERVING] = "serving", [STAGE_DRAINED] = "drained", [STAGE_BUILDING] = "building",
-	[STAGE_READY] = "ready",     [STAGE_STARTED] = "started", [STAGE_COMPLETE] = "complete",
+	[STAGE_OFFERED] = "offered", [STAGE_COMMITTED] = "committed", [STAGE_SERVING] = "serving",
+	[STAGE_DRAINED] = "drained", [STAGE_BUILDING] = "building",   [STAGE_READY] = "ready",
+	[STAGE_STARTED] = "started", [STAGE_COMPLETE] = "complete",
 };
 
 const char *movestate_stage_name(enum move_stage stage)

@@ -177,9 +177,13 @@ static int collect(int proc_fd, baton_MoveOffer *offer)
 	if (err)
 		return err;
 	text_copy(offer->comm, sizeof(offer->comm), status.name);
-	for (unsigned int i = 0; i < 3; i++)
-		offer->uids[i] = status.uid[i];
-	offer->uids_count = 3;
+	if (status.nr_groups > PROC_GROUPS_MAX)
+		return -E2BIG;
+	memcpy(offer->uids, status.uid, sizeof(status.uid));
+	memcpy(offer->gids, status.gid, sizeof(status.gid));
+	memcpy(offer->gids + 4, status.groups, status.nr_groups * sizeof(status.groups[0]));
+	offer->uids_count = 4;
+	offer->gids_count = (pb_size_t)(4 + status.nr_groups);
 	len = io_read_link(proc_fd, "exe", offer->exe, sizeof(offer->exe));
 	if (len < 0)
 		return (int)len;
@@ -281,12 +285,25 @@ static int check_pids(const baton_MoveOffer *offer)
 
 static int check_policy(const baton_MoveOffer *offer, const struct offer_limits *limits)
 {
+	struct rights *rights = limits->rights;
 	struct policy_subject subject = {.peer = limits->peer,
 					 .exe = offer->exe,
 					 .uids = offer->uids,
-					 .nr_uids = offer->uids_count};
+					 .nr_uids = offer->uids_count,
+					 .gids = offer->gids,
+					 .nr_gids = offer->gids_count};
+	int err = policy_check(limits->keys_dir, &subject);
 
-	return policy_check(limits->keys_dir, &subject);
+	*rights = (struct rights){.limited = subject.limited};
+	if (err || !subject.limited)
+		return err;
+	if (offer->uids_count != 4 || offer->gids_count < 4)
+		return log_fail(EPROTO, "the offer does not say who the process is");
+	rights->uid = offer->uids[3];
+	rights->gid = offer->gids[3];
+	rights->nr_groups = offer->gids_count - 4;
+	memcpy(rights->groups, offer->gids + 4, rights->nr_groups * sizeof(rights->groups[0]));
+	return 0;
 }
 
 int offer_check_step(unsigned int step, const baton_MoveOffer *offer,

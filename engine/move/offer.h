@@ -4,6 +4,7 @@
 #define BATON_OFFER_H
 
 #include "engine/move/move.pb.h"
+#include "engine/process/rights.h"
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -17,9 +18,10 @@ int offer_check_pid(pid_t pid);
 int offer_collect(pid_t pid, baton_MoveOffer *offer);
 
 struct offer_limits {
-	const char *keys_dir; /* of the policy */
-	const char *peer;     /* name of the peer */
-	bool pidns;           /* pids need not be free */
+	const char *keys_dir;  /* of the policy */
+	const char *peer;      /* name of the peer */
+	bool pidns;            /* pids need not be free */
+	struct rights *rights; /* answer: with which its files are to be opened */
 };
 
 /* 0 when this device can run what is offered; else -errno and the reason, which names the thing. */

@@ -13,26 +13,40 @@
 #include "lib/log.h"
 #include "lib/text.h"
 
-#define NR_UIDS 3
+#define NR_UIDS 4
+#define NR_GIDS (4 + PROC_GROUPS_MAX)
 
 /* What the lines seen so far say of one subject. */
 struct verdict {
-	bool has_uid, has_exe, has_peer;    /* there is a line of this sort */
-	bool uid[NR_UIDS], root, exe, peer; /* one matched */
+	bool has_uid, has_gid, has_exe, has_peer;         /* there is a line of this sort */
+	bool uid[NR_UIDS], gid[NR_GIDS], root, exe, peer; /* one matched */
 };
+
+/* Marks those ids that a line allows. */
+static int take_id(const char *value, const uint32_t *ids, size_t nr, size_t max, bool *matched,
+		   uint64_t *id)
+{
+	if (text_parse_u64(value, 10, id) || *id > UINT32_MAX)
+		return -EINVAL;
+	for (size_t i = 0; i < nr && i < max; i++)
+		matched[i] |= ids[i] == *id;
+	return 0;
+}
 
 static int verdict_add(struct verdict *v, const struct policy_subject *subject, const char *line)
 {
 	const char *value;
-	uint64_t uid;
+	uint64_t id;
 
 	if ((value = text_after(line, "allow-uid "))) {
-		if (text_parse_u64(value, 10, &uid) || uid > UINT32_MAX)
+		if (take_id(value, subject->uids, subject->nr_uids, NR_UIDS, v->uid, &id))
 			return -EINVAL;
 		v->has_uid = true;
-		v->root |= !uid;
-		for (size_t i = 0; i < subject->nr_uids && i < NR_UIDS; i++)
-			v->uid[i] |= subject->uids[i] == uid;
+		v->root |= !id;
+	} else if ((value = text_after(line, "allow-gid "))) {
+		if (take_id(value, subject->gids, subject->nr_gids, NR_GIDS, v->gid, &id))
+			return -EINVAL;
+		v->has_gid = true;
 	} else if ((value = text_after(line, "allow-exe "))) {
 		v->has_exe = true;
 		v->exe |= !strcmp(value, subject->exe);
@@ -45,28 +59,38 @@ static int verdict_add(struct verdict *v, const struct policy_subject *subject, 
 	return 0;
 }
 
-static int verdict_check(const struct verdict *v, const struct policy_subject *subject)
+static int check_ids(const char *what, const uint32_t *ids, size_t nr, size_t max,
+		     const bool *matched)
 {
+	for (size_t i = 0; i < nr; i++)
+		if (i >= max || !matched[i])
+			return log_fail(EPERM, "policy: %s %u is not among allow-%s", what, ids[i],
+					what);
+	return nr ? 0 : log_fail(EPERM, "policy: the offer names no %s", what);
+}
+
+static int verdict_check(const struct verdict *v, struct policy_subject *subject)
+{
+	int err = 0;
+
+	subject->limited = v->has_uid && !v->root;
 	if (v->has_peer && !v->peer)
 		return log_fail(EPERM, "policy: peer %s is not among allow-peer", subject->peer);
 	if (v->has_exe && !v->exe)
 		return log_fail(EPERM, "policy: program %s is not among allow-exe", subject->exe);
-	if (!v->has_uid)
-		return 0;
-	for (size_t i = 0; i < subject->nr_uids; i++)
-		if (i >= NR_UIDS || !v->uid[i])
-			return log_fail(EPERM, "policy: uid %u is not among allow-uid",
-					subject->uids[i]);
-	if (!subject->nr_uids)
-		return log_fail(EPERM, "policy: the offer names no uid");
-	if (subject->privileged && !v->root)
-		return log_fail(EPERM,
-				"policy: program %s holds capabilities, which needs allow-uid 0",
-				subject->exe);
-	return 0;
+	if (v->has_uid)
+		err = check_ids("uid", subject->uids, subject->nr_uids, NR_UIDS, v->uid);
+	/* A group can be worth as much as a user: of disks, of the shadow file. */
+	if (!err && (v->has_gid || subject->limited))
+		err = check_ids("gid", subject->gids, subject->nr_gids, NR_GIDS, v->gid);
+	if (!err && subject->limited && subject->privileged)
+		err = log_fail(EPERM,
+			       "policy: program %s holds capabilities, which needs allow-uid 0",
+			       subject->exe);
+	return err;
 }
 
-int policy_check(const char *keys_dir, const struct policy_subject *subject)
+int policy_check(const char *keys_dir, struct policy_subject *subject)
 {
 	char path[PATH_MAX], buf[PROC_LINE_MAX], *line;
 	struct line_reader reader;
@@ -74,6 +98,7 @@ int policy_check(const char *keys_dir, const struct policy_subject *subject)
 	unsigned int number = 0;
 	int got, err;
 
+	subject->limited = false;
 	if (snprintf(path, sizeof(path), "%s/policy", keys_dir) >= (int)sizeof(path))
 		return log_fail(ENAMETOOLONG, "keys folder %s: the name is too long", keys_dir);
 	err = line_reader_open(&reader, AT_FDCWD, path, buf, sizeof(buf));
@@ -89,11 +114,11 @@ int policy_check(const char *keys_dir, const struct policy_subject *subject)
 	}
 	line_reader_close(&reader);
 	if (got < 0)
-		return log_fail(
-			-got,
-			"%s, line %u: neither allow-uid N, allow-exe PATH nor allow-peer NAME; "
-			"nothing is accepted until it is mended",
-			path, number);
+		return log_fail(-got,
+				"%s, line %u: neither allow-uid N, allow-gid N, allow-exe PATH nor "
+				"allow-peer NAME; "
+				"nothing is accepted until it is mended",
+				path, number);
 	return verdict_check(&verdict, subject);
 }
 
@@ -107,6 +132,7 @@ struct built {
 static int check_thread(void *data, pid_t tid)
 {
 	struct built *b = data;
+	uint32_t gids[NR_GIDS];
 	struct proc_status status;
 	char path[48];
 	int fd, err;
@@ -121,6 +147,12 @@ static int check_thread(void *data, pid_t tid)
 	if (err)
 		return log_fail(-err, "pid %d: thread %d that was built cannot be read", b->pid,
 				tid);
+	if (status.nr_groups > PROC_GROUPS_MAX)
+		return log_fail(E2BIG, "pid %d: thread %d has too many groups", b->pid, tid);
+	memcpy(gids, status.gid, sizeof(status.gid));
+	memcpy(gids + 4, status.groups, status.nr_groups * sizeof(gids[0]));
+	b->subject.gids = gids;
+	b->subject.nr_gids = 4 + status.nr_groups;
 	b->subject.uids = status.uid;
 	b->subject.privileged = status.cap_prm || status.cap_inh || status.cap_amb;
 	return policy_check(b->keys_dir, &b->subject);

@@ -12,20 +12,24 @@
  * Lines of the file; empty lines and lines that begin with # count for nothing. Where there is a
  * line of a sort, one of that sort has to match. No file: everything of trusted peers is accepted.
  *
- *     allow-uid N       real, effective and saved uid; without "allow-uid 0" no capabilities either
+ *     allow-uid N       real, effective, saved and file system uid; without "allow-uid 0" the process may
+ *                       hold no capabilities, its groups are asked for as well, and it gets only those
+ *                       files that it may open itself
+ *     allow-gid N       the same of groups, supplementary ones included
  *     allow-exe PATH    the program's file
  *     allow-peer NAME   the name in the sender's certificate
  */
 struct policy_subject {
 	const char *peer, *exe;
-	const uint32_t *uids;
-	size_t nr_uids;
+	const uint32_t *uids, *gids;
+	size_t nr_uids, nr_gids;
 	bool privileged; /* holds capabilities */
+	bool limited;    /* answer: users are restricted, and root is not among them */
 };
 
 /* 0; -EPERM when the policy does not allow it; -EINVAL when the file cannot be understood, which
  * allows nothing. The reason is said. */
-int policy_check(const char *keys_dir, const struct policy_subject *subject);
+int policy_check(const char *keys_dir, struct policy_subject *subject);
 
 /* The same for a process that was built here, from /proc: an offer can say anything. */
 int policy_check_process(const char *keys_dir, const char *peer, pid_t pid);

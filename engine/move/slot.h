@@ -25,7 +25,7 @@ enum slot_kind { SLOT_FREE, SLOT_CALLER, SLOT_STRANGER, SLOT_MOVE };
 
 struct slot {
 	enum slot_kind kind;
-	int fd; /* CALLER: the connection; else the channel to the worker */
+	int fd;        /* CALLER: the connection; else the channel to the worker */
 	pid_t worker;  /* our child; 0: it is somebody else's, or dead and another goes on */
 	bool accepted; /* the move counts for --once */
 	bool closed;   /* the channel's other end */

@@ -18,7 +18,7 @@ struct supervise_options {
 	int give_up_ms;        /* ends when no move was accepted in that time; 0: never */
 	bool pass_signals;     /* SIGTERM and SIGINT go to the workers, which may undo their move */
 	void (*tend)(void *data); /* called about every second; NULL: nothing */
-	struct link *link;     /* initialised; the worker's, ready for link_open */
+	struct link *link;        /* initialised; the worker's, ready for link_open */
 	/* One move, in a process of its own. Its result becomes that process' exit status. */
 	enum outcome (*work)(struct link *link, void *data);
 	void *data;

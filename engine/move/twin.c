@@ -41,7 +41,7 @@ static struct twins {
 	int watch_fd;         /* the keeper's pidfd of a worker that is not its child; -1 */
 	bool ended;
 	enum outcome outcome;
-} *twins;
+} * twins;
 
 static const struct twin_work *work;
 

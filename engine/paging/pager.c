@@ -41,8 +41,9 @@ int pager_init(struct pager **pager)
 	if (p->unreadable == MAP_FAILED)
 		return log_fail(errno, "cannot map a page: %s", strerror(errno));
 	if (pager_ledger_init(p))
-		return log_fail(ENOMEM, "the memory budget has no room for the pager's ledger; raise "
-					"CONFIG_MEMORY_BUDGET_KIB or lower CONFIG_TODO_NODES");
+		return log_fail(ENOMEM,
+				"the memory budget has no room for the pager's ledger; raise "
+				"CONFIG_MEMORY_BUDGET_KIB or lower CONFIG_TODO_NODES");
 	todo_pool_init(&p->pool, nodes, CONFIG_TODO_NODES);
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		todo_init(&p->lists[i].todo, &p->pool);

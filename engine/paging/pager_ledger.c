@@ -64,7 +64,8 @@ void pager_ledger_checkpoint(struct pager *p)
 	ledger->copying = false;
 }
 
-struct pager_entry *pager_ledger_begin(struct pager *p, enum pager_change change, unsigned int index)
+struct pager_entry *pager_ledger_begin(struct pager *p, enum pager_change change,
+				       unsigned int index)
 {
 	struct pager_ledger *ledger = p->ledger;
 	struct pager_entry *entry;

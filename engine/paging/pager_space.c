@@ -234,8 +234,7 @@ int pager_space_read(struct pager *p, unsigned int space)
 	if (err == 0)
 		return 0;
 	if (entry->msg.event == UFFD_EVENT_PAGEFAULT) {
-		pager_fault_add(p, space,
-				entry->msg.arg.pagefault.address & ~(p->page_bytes - 1));
+		pager_fault_add(p, space, entry->msg.arg.pagefault.address & ~(p->page_bytes - 1));
 		return 1;
 	}
 	err = on_event(p, space, &entry->msg, pager_apply(p, entry));

@@ -48,6 +48,7 @@ void restore_begin(struct restore *r, const struct restore_options *options)
 	r->on_lazy_data = data;
 	r->stdio = options->stdio;
 	r->pidns = options->pidns;
+	r->rights = options->rights;
 }
 
 void restore_on_lazy(struct restore *r, restore_lazy_fn *fn, void *data)

@@ -8,7 +8,8 @@
 struct restore_options {
 	const char
 		*stdio; /* file for standard streams that led outside; NULL: the receiver's own */
-	bool pidns;     /* a pid namespace of its own, with a small init */
+	const struct rights *rights; /* of its files */
+	bool pidns;                  /* a pid namespace of its own, with a small init */
 };
 
 /* Once, before arena_seal. */

@@ -181,7 +181,7 @@ int64_t fd_remote_open(struct restore *r, const char *path, uint32_t flags)
 		return -EFAULT;
 	fd = remote_call(&r->leader, SYS_openat, (uint64_t)AT_FDCWD, addr, flags, 0);
 	remote_reset(&r->leader);
-	return fd;
+	return fd < 0 ? rights_denied(r->rights, (int)fd, path) : fd;
 }
 
 int fd_place_finish(struct restore *r)

@@ -305,7 +305,11 @@ static int inotify_restore(struct restore *r, const void *data)
 	copy = fd_restore_take(r, msg->fd);
 	if (copy < 0)
 		return copy;
-	err = add_watch(copy, msg);
+	err = rights_take(r->rights);
+	if (!err) {
+		err = rights_denied(r->rights, add_watch(copy, msg), msg->path);
+		rights_give_back(r->rights);
+	}
 	close(copy);
 	return err ? log_fail(err, "cannot watch %s for fd %d (inotify): %s", msg->path, msg->fd,
 			      strerror(-err))

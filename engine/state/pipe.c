@@ -302,9 +302,10 @@ static int create_pipe(struct restore *r, const baton_Pipe *msg)
 }
 
 /* The FIFO itself is made when it is not there. */
-static int create_fifo(const baton_Pipe *msg)
+static int make_fifo(const struct restore *r, const baton_Pipe *msg)
 {
 	struct stat st;
+	int err;
 
 	if (msg->path[0] != '/')
 		return -EPROTO;
@@ -313,9 +314,35 @@ static int create_fifo(const baton_Pipe *msg)
 			       ? 0
 			       : log_fail(EEXIST, "%s is no FIFO on this device", msg->path);
 	if (mkfifo(msg->path, msg->mode & 07777) < 0 || chmod(msg->path, msg->mode & 07777) < 0 ||
-	    lchown(msg->path, msg->uid, msg->gid) < 0)
-		return log_fail(errno, "cannot make the FIFO %s: %s", msg->path, strerror(errno));
+	    lchown(msg->path, msg->uid, msg->gid) < 0) {
+		err = rights_denied(r->rights, -errno, msg->path);
+		return log_fail(-err, "cannot make the FIFO %s: %s", msg->path, strerror(-err));
+	}
 	return 0;
+}
+
+static int create_fifo(const struct restore *r, const baton_Pipe *msg)
+{
+	int err = rights_take(r->rights);
+
+	if (err)
+		return err;
+	err = make_fifo(r, msg);
+	rights_give_back(r->rights);
+	return err;
+}
+
+/* An end of ours, which is the process' as far as rights go. */
+static int hold_end(const struct restore *r, const baton_Pipe *msg, int flags, int *end)
+{
+	int err = rights_take(r->rights);
+
+	if (err)
+		return err;
+	*end = open(msg->path, flags | O_NONBLOCK | O_CLOEXEC);
+	err = *end < 0 ? rights_denied(r->rights, -errno, msg->path) : 0;
+	rights_give_back(r->rights);
+	return err;
 }
 
 /*
@@ -324,14 +351,12 @@ static int create_fifo(const baton_Pipe *msg)
  */
 static int open_fifo(struct restore *r, const baton_Pipe *msg)
 {
-	int err = create_fifo(msg);
+	int err = create_fifo(r, msg);
 	int readers = 0;
 
 	for (int side = 0; side < 2 && !err; side++) {
-		if (side == 1 && !readers) {
-			held_read = open(msg->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-			err = held_read < 0 ? -errno : 0;
-		}
+		if (side == 1 && !readers)
+			err = hold_end(r, msg, O_RDONLY, &held_read);
 		for (pb_size_t i = 0; i < msg->ends_count && !err; i++) {
 			bool writer = (msg->ends[i].flags & O_ACCMODE) == O_WRONLY;
 
@@ -341,10 +366,8 @@ static int open_fifo(struct restore *r, const baton_Pipe *msg)
 			readers += side == 0;
 		}
 	}
-	if (!err && msg->data.size) {
-		held_write = open(msg->path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-		err = held_write < 0 ? -errno : 0;
-	}
+	if (!err && msg->data.size)
+		err = hold_end(r, msg, O_WRONLY, &held_write);
 	return err;
 }
 

@@ -227,7 +227,9 @@ static int process_restore(struct restore *r, const void *data)
 	if (err)
 		return err;
 	remote_call(&r->leader, SYS_close_range, 3, ~0U);
-	err = join_groups(r, msg);
+	err = rights_lend(&r->leader, r->rights);
+	if (!err)
+		err = join_groups(r, msg);
 	if (!err && msg->child_subreaper)
 		ret = remote_call(&r->leader, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
 	/* The value is 1 and the flags that it was disabled with (6.18). */
@@ -277,16 +279,16 @@ static int enter_folders(struct restore *r)
 		remote_reset(&r->leader);
 		ret = remote_call(&r->leader, SYS_chroot, remote_push_str(&r->leader, msg->root));
 		if (ret < 0)
-			return log_fail((int)-ret, "its root folder %s: %s", msg->root,
-					strerror((int)-ret));
+			return log_fail(-rights_denied(r->rights, (int)ret, msg->root),
+					"its root folder %s: %s", msg->root, strerror((int)-ret));
 	}
 	/* The kernel tells the working folder from outside of the root: relative to ours. */
 	remote_reset(&r->leader);
 	ret = remote_call(&r->leader, SYS_chdir,
 			  remote_push_str(&r->leader, space_inside_root(msg->cwd, msg->root)));
 	if (ret < 0)
-		return log_fail((int)-ret, "its working folder %s: %s", msg->cwd,
-				strerror((int)-ret));
+		return log_fail(-rights_denied(r->rights, (int)ret, msg->cwd),
+				"its working folder %s: %s", msg->cwd, strerror((int)-ret));
 	return 0;
 }
 

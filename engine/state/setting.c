@@ -195,10 +195,11 @@ static int read_lock_future(struct dump *d, uint32_t *flags)
 
 	*flags = 0;
 	if (at < 0 && at > -4096)
-		return log_fail((int)-at,
-				"pid %d: whether it has called mlockall(MCL_FUTURE) cannot be told: no "
-				"memory can be mapped: %s",
-				d->pid, strerror((int)-at));
+		return log_fail(
+			(int)-at,
+			"pid %d: whether it has called mlockall(MCL_FUTURE) cannot be told: no "
+			"memory can be mapped: %s",
+			d->pid, strerror((int)-at));
 	if (locked_kib(d) > before) {
 		remote_call(&d->leader, SYS_mincore, (uint64_t)at, page, vec);
 		err = remote_read(&d->leader, vec, &there, sizeof(there));

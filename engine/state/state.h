@@ -10,6 +10,7 @@
 #include "engine/paging/pagemap.h"
 #include "engine/process/remote.h"
 #include "engine/process/restart.h"
+#include "engine/process/rights.h"
 #include "engine/state/creds.pb.h"
 #include "engine/state/kinds.h"
 #include "engine/state/process.pb.h"
@@ -52,13 +53,13 @@ struct dump {
 	uint64_t thread_mask;   /* its signal mask */
 	struct arch_sigreturn way; /* how a thread finds back if we die; see dump_prepare */
 	uint64_t room;             /* unused part of its stack that is used meanwhile; 0: none */
-	struct freeze *freeze;  /* the threads */
-	struct lane *out;       /* where STATE and PAGES frames go */
-	uint64_t nr_state;      /* STATE frames so far */
-	uint64_t nr_eager;      /* pages sent before the start */
-	unsigned int nr_sent;   /* pending signals that somebody sent, as they were described */
-	const char *kind;       /* being dumped, for messages */
-	bool fds_known;         /* fd.c: its table is of this process, frozen */
+	struct freeze *freeze;     /* the threads */
+	struct lane *out;          /* where STATE and PAGES frames go */
+	uint64_t nr_state;         /* STATE frames so far */
+	uint64_t nr_eager;         /* pages sent before the start */
+	unsigned int nr_sent;      /* pending signals that somebody sent, as they were described */
+	const char *kind;          /* being dumped, for messages */
+	bool fds_known;            /* fd.c: its table is of this process, frozen */
 };
 
 /* Sends one message of a kind. */
@@ -102,7 +103,8 @@ struct restore {
 	baton_Settings settings;  /* and has switched on */
 	bool in_session;          /* its session could be had */
 	unsigned int nr_threads;
-	pid_t *tids;       /* as seen from here; [0] is the leader */
+	pid_t *tids;                 /* as seen from here; [0] is the leader */
+	const struct rights *rights; /* with which its files are opened */
 	const char *stdio; /* --stdio FILE, or NULL: the receiver's own standard streams */
 	int stdio_fd[3];   /* fds 0..2 in the new process are these until replaced: see fd.c */
 	struct {

@@ -100,6 +100,19 @@ static int64_t take_receivers(struct restore *r, const baton_Stdio *msg)
 	return remote_call(&r->leader, SYS_fcntl, (uint64_t)stream, F_DUPFD, 0);
 }
 
+/* What the operator of the receiver has chosen, the process need not be able to open. */
+static int64_t open_stream(struct restore *r, const baton_Stdio *msg)
+{
+	int64_t fd = r->rights->limited ? rights_lend(&r->leader, NULL) : 0;
+	int err;
+
+	if (fd < 0)
+		return fd;
+	fd = r->stdio ? open_file(r, msg) : take_receivers(r, msg);
+	err = rights_lend(&r->leader, r->rights);
+	return err ? err : fd;
+}
+
 static int stdio_restore(struct restore *r, const void *data)
 {
 	const baton_Stdio *msg = data;
@@ -110,7 +123,7 @@ static int stdio_restore(struct restore *r, const void *data)
 		return log_fail(EPROTO, "fd %d cannot be a standard stream", msg->fd);
 	err = fd_place_begin(r);
 	if (!err)
-		err = fd_place(r, r->stdio ? open_file(r, msg) : take_receivers(r, msg), msg->fd);
+		err = fd_place(r, open_stream(r, msg), msg->fd);
 	if (err)
 		return log_fail(err, "cannot give the process its standard stream %d (%s): %s",
 				msg->fd, r->stdio ? r->stdio : "the receiver's own",

@@ -18,6 +18,9 @@
 #define SHUT_RECEIVE 1u
 #define SHUT_SEND 2u
 
+/* Something that is done to a socket through a descriptor of ours. */
+typedef int socket_fn(const struct restore *r, const baton_Unix *msg, int fd);
+
 /* The other end of the pair that is being filled, while the program has it closed. */
 static int held = -1;
 
@@ -47,24 +50,14 @@ static bool is_path(const baton_Unix *msg)
 	return msg->name.size && msg->name.bytes[0];
 }
 
-/* Goes to the folder that a relative path starts in. A descriptor of where we were, -1: nowhere else. */
+/* Goes to the folder that a relative path starts in. */
 static int enter_folder(const baton_Unix *msg)
 {
-	int before;
+	int err = msg->folder[0] != '/' ? -EPROTO : chdir(msg->folder) < 0 ? -errno : 0;
 
-	if (!is_path(msg) || msg->name.bytes[0] == '/')
-		return -1;
-	before = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (before < 0)
-		return -errno;
-	if (msg->folder[0] != '/' || chdir(msg->folder) < 0) {
-		int err = msg->folder[0] == '/' ? -errno : -EPROTO;
-
-		close(before);
-		return log_fail(err, "cannot go to %s for a unix socket: %s", msg->folder,
-				strerror(-err));
-	}
-	return before;
+	return err ? log_fail(-err, "cannot go to %s for a unix socket: %s", msg->folder,
+			      strerror(-err))
+		   : 0;
 }
 
 static void leave_folder(int before)
@@ -98,7 +91,7 @@ static int remove_stale(const baton_Unix *msg, const struct sockaddr_un *address
 	return unlink(address->sun_path) < 0 ? -errno : 0;
 }
 
-static int bind_path(const baton_Unix *msg, int fd)
+static int bind_path(const struct restore *r, const baton_Unix *msg, int fd)
 {
 	/* One byte more, so that a path of full length ends. */
 	union {
@@ -113,9 +106,11 @@ static int bind_path(const baton_Unix *msg, int fd)
 	err = remove_stale(msg, &u.address, len);
 	if (err)
 		return err;
-	if (bind(fd, (struct sockaddr *)&u.address, len) < 0)
-		return log_fail(errno, "fd %d: cannot make the socket %s: %s", msg->fd,
-				u.address.sun_path, strerror(errno));
+	if (bind(fd, (struct sockaddr *)&u.address, len) < 0) {
+		err = rights_denied(r->rights, -errno, u.address.sun_path);
+		return log_fail(-err, "fd %d: cannot make the socket %s: %s", msg->fd,
+				u.address.sun_path, strerror(-err));
+	}
 	if (!msg->has_file) /* the program had unlinked it */
 		return unlink(u.address.sun_path) < 0 ? -errno : 0;
 	if (lchown(u.address.sun_path, msg->file_uid, msg->file_gid) < 0 ||
@@ -124,11 +119,30 @@ static int bind_path(const baton_Unix *msg, int fd)
 	return 0;
 }
 
-static int bind_name(const baton_Unix *msg, int fd)
+/* Does something to a socket where its name is looked up from, and with the rights of the process. */
+static int at_name(const struct restore *r, const baton_Unix *msg, int fd, socket_fn *fn)
+{
+	bool relative = is_path(msg) && msg->name.bytes[0] != '/';
+	int before = relative ? open(".", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1, err;
+
+	if (relative && before < 0)
+		return -errno;
+	/* Where we were ourselves, the process need not be able to go. */
+	err = rights_take(r->rights);
+	if (!err) {
+		err = relative ? enter_folder(msg) : 0;
+		if (!err)
+			err = fn(r, msg, fd);
+		rights_give_back(r->rights);
+	}
+	leave_folder(before);
+	return err;
+}
+
+static int bind_name(const struct restore *r, const baton_Unix *msg, int fd)
 {
 	struct sockaddr_un address;
 	socklen_t len = put_address(msg, &address);
-	int err, before;
 
 	if (!msg->name.size)
 		return 0;
@@ -140,16 +154,12 @@ static int bind_name(const baton_Unix *msg, int fd)
 				msg->fd, (int)msg->name.size - 1, (const char *)msg->name.bytes + 1,
 				strerror(errno));
 	}
-	before = enter_folder(msg);
-	if (before < -1)
-		return before;
-	err = bind_path(msg, fd);
-	leave_folder(before);
-	return err;
+	return at_name(r, msg, fd, bind_path);
 }
 
-static int set_common(const baton_Unix *msg, int fd)
+static int set_common(const struct restore *r, const baton_Unix *msg, int fd)
 {
+	(void)r;
 	if (fchown(fd, msg->uid, msg->gid) < 0)
 		return -errno;
 	return sockopt_apply(fd, msg->options, msg->options_count);
@@ -168,9 +178,9 @@ static int make_socket(struct restore *r, const baton_Unix *msg)
 	copy = fd_restore_take(r, msg->fd);
 	if (copy < 0)
 		return copy;
-	err = set_common(msg, copy);
+	err = set_common(r, msg, copy);
 	if (!err)
-		err = bind_name(msg, copy);
+		err = bind_name(r, msg, copy);
 	close(copy);
 	/* By the process itself: it is the one whose credentials a client sees (SO_PEERCRED). */
 	if (!err && msg->listening)
@@ -226,8 +236,9 @@ static int send_data(struct restore *r, const baton_Unix *msg)
 	return err;
 }
 
-static int end_socket(const baton_Unix *msg, int fd)
+static int end_socket(const struct restore *r, const baton_Unix *msg, int fd)
 {
+	(void)r;
 	let_go();
 	if ((msg->shutdown & SHUT_RECEIVE) && shutdown(fd, SHUT_RD) < 0 && errno != ENOTCONN)
 		return -errno;
@@ -237,29 +248,31 @@ static int end_socket(const baton_Unix *msg, int fd)
 }
 
 /* The peer of a datagram socket may start later here: the program connects again, as after a restart of it. */
-static int connect_name(const baton_Unix *msg, int fd)
+static int connect_peer(const struct restore *r, const baton_Unix *msg, int fd)
 {
 	struct sockaddr_un address;
 	socklen_t len = put_address(msg, &address);
-	int before = enter_folder(msg);
 
-	if (before < -1)
-		return before;
+	(void)r;
 	if (connect(fd, (struct sockaddr *)&address, len) < 0)
 		log_warn("fd %d: the unix socket it was connected to is not there on this device: "
 			 "%s",
 			 msg->fd, strerror(errno));
-	leave_folder(before);
 	return 0;
 }
 
-static int on_copy(struct restore *r, const baton_Unix *msg, int (*fn)(const baton_Unix *, int))
+static int connect_name(const struct restore *r, const baton_Unix *msg, int fd)
+{
+	return at_name(r, msg, fd, connect_peer);
+}
+
+static int on_copy(struct restore *r, const baton_Unix *msg, socket_fn *fn)
 {
 	int copy = fd_restore_take(r, msg->fd), err;
 
 	if (copy < 0)
 		return copy;
-	err = fn(msg, copy);
+	err = fn(r, msg, copy);
 	close(copy);
 	return err;
 }

@@ -10,6 +10,7 @@
  */
 #include "region.h"
 #include <arpa/inet.h>
+#include <grp.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/seccomp.h>
@@ -23,6 +24,7 @@
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 static int need(int ret, const char *what)
@@ -257,6 +259,51 @@ static void hold_apart(const char *arg)
 		scenario_sleep_ms(1);
 }
 
+/* What a user may not have opened itself: "before" it became one. */
+#define USER 1234
+
+static void hold_thing(const char *thing, const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd;
+
+	if (!strcmp(thing, "socket")) {
+		fd = need(socket(AF_UNIX, SOCK_STREAM, 0), "socket");
+		snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+		need(bind(fd, (struct sockaddr *)&address, sizeof(address)) | listen(fd, 1), path);
+		return;
+	}
+	if (!strcmp(thing, "fifo"))
+		need(mkfifo(path, 0600), path);
+	need(open(path, !strcmp(thing, "read") ? O_RDONLY : O_RDWR), path);
+}
+
+static void become_user(void)
+{
+	char path[320];
+	int null = need(open("/dev/null", O_RDWR), "/dev/null");
+
+	for (int fd = 0; fd < 3; fd++) /* the harness' files are root's */
+		dup2(null, fd);
+	close(null);
+	need(chmod(scenario_dir, 0777), "chmod");
+	need(chmod(scenario_path("beat", path, sizeof(path)), 0666), path);
+	need(chmod(scenario_path("gap", path, sizeof(path)), 0666), path);
+	need(chdir("/"), "chdir");
+	need(setgroups(0, NULL) | setgid(USER) | setuid(USER), "setuid");
+	need(prctl(PR_SET_DUMPABLE, 1), "dumpable");
+}
+
+/* "before read PATH", "after fifo PATH", ... */
+static void hold_user(const char *when)
+{
+	if (!strcmp(when, "before"))
+		hold_thing(scenario_arg(2), scenario_arg(3));
+	become_user();
+	if (!strcmp(when, "after"))
+		hold_thing(scenario_arg(2), scenario_arg(3));
+}
+
 static void hold_fds(const char *arg)
 {
 	for (int i = atoi(arg); i > 0; i--)
@@ -298,18 +345,31 @@ static const struct {
 	const char *kind;
 	void (*hold)(const char *arg);
 } kinds[] = {
-	{"nothing", hold_nothing}, {"tcp", hold_tcp},
-	{"io_uring", hold_uring},  {"userfaultfd", hold_uffd},
-	{"hugetlb", hold_hugetlb}, {"socket", hold_socket},
-	{"child", hold_child},     {"namespace", hold_namespace},
-	{"pidfd", hold_pidfd},     {"open", hold_open},
-	{"map", hold_map},         {"deleted", hold_deleted},
-	{"shm", hold_shm},         {"fds", hold_fds},
-	{"threads", hold_threads}, {"memory", hold_memory},
-	{"tracee", hold_tracee},   {"semaphore", hold_semaphore},
-	{"queue", hold_queue},     {"landlock", hold_landlock},
-	{"mq", hold_mq},           {"key", hold_key},
-	{"mbind", hold_mbind},     {"listened", hold_listened},
+	{"nothing", hold_nothing},
+	{"tcp", hold_tcp},
+	{"io_uring", hold_uring},
+	{"userfaultfd", hold_uffd},
+	{"hugetlb", hold_hugetlb},
+	{"socket", hold_socket},
+	{"child", hold_child},
+	{"namespace", hold_namespace},
+	{"pidfd", hold_pidfd},
+	{"open", hold_open},
+	{"map", hold_map},
+	{"deleted", hold_deleted},
+	{"shm", hold_shm},
+	{"fds", hold_fds},
+	{"threads", hold_threads},
+	{"memory", hold_memory},
+	{"user", hold_user},
+	{"tracee", hold_tracee},
+	{"semaphore", hold_semaphore},
+	{"queue", hold_queue},
+	{"landlock", hold_landlock},
+	{"mq", hold_mq},
+	{"key", hold_key},
+	{"mbind", hold_mbind},
+	{"listened", hold_listened},
 	{"apart", hold_apart},
 };
 

@@ -2,6 +2,7 @@
 """What must be refused: the right exit code, a message that names the thing, and no harm done."""
 import os
 import re
+import shutil
 import subprocess
 
 from devices import PORT, Failure, read, wait_for
@@ -325,6 +326,63 @@ def policy(ctx, line, words):
         receiver.check_alive()
 
 
+USER = 1234  # of holder.c
+LIMITED = f"allow-uid {USER}\nallow-gid {USER}\n"
+
+
+def limited(ctx, when, thing, mode, code, words, text=LIMITED):
+    """A process of a user, and a policy for this user alone: what it may not open, it does not get."""
+    with ctx.pair() as pair:
+        copy, folder = f"{pair.folder}/holder", f"{pair.folder}/things"
+        shutil.copy(ctx.helpers["holder"], copy)  # where the user finds it
+        os.mkdir(folder)
+        os.chmod(folder, mode["folder"])
+        path = f"{folder}/{'file' if thing in ('read', 'write') else thing}"
+        if thing in ("read", "write"):
+            with open(path, "w") as f:
+                f.write("a file\n" * 100)
+            os.chmod(path, mode["file"])
+        victim = Victim(ctx, pair, f"user {when} {thing}", path, binary=copy)
+        with open(f"{pair.b.keys}/policy", "w") as f:
+            f.write(text)
+        receiver = Receiver(pair, "--stdio", f"{pair.folder}/moved.log")
+        inside = f"/proc/{pair.b.init}/root{path}"
+        if thing in ("fifo", "socket"):
+            pair.b.run(["mount", "-t", "tmpfs", "-o", f"mode={mode['folder']:o}", "tmpfs", folder])
+        out = send(pair, victim.pid)
+        expect(out, code, words)
+        receiver.check_alive()
+        if code:
+            victim.check_unharmed()
+            leftovers(pair, victim)
+            if thing in ("fifo", "socket") and os.path.exists(inside):
+                raise Failure(f"{path} was made all the same")
+            return
+        victim.check_after_move(pair.b)
+        if thing in ("fifo", "socket") and os.stat(inside).st_uid != USER:
+            raise Failure(f"{path} belongs to uid {os.stat(inside).st_uid}")
+
+
+def limited_tests(ctx):
+    everybody, root = {"folder": 0o1777, "file": 0o666}, {"folder": 0o755, "file": 0o600}
+    readable = {"folder": 0o755, "file": 0o644}
+    hidden = {"folder": 0o700, "file": 0o666}
+    denied = rf"{USER}.*may not"
+    cases = [
+        ("its file", "after", "write", everybody, 0, None),
+        ("a file to read", "before", "read", readable, 0, None),
+        ("its FIFO", "after", "fifo", everybody, 0, None),
+        ("its socket", "after", "socket", everybody, 0, None),
+        ("a file of root's", "before", "read", root, 3, rf"/file.*{denied}"),
+        ("a file of root's to write", "before", "write", readable, 3, rf"/file.*{denied}"),
+        ("a file in a folder of root's", "before", "read", hidden, 3, rf"/file.*{denied}"),
+        ("a FIFO in a folder of root's", "before", "fifo", root, 1, rf"/fifo.*{denied}"),
+        ("a socket in a folder of root's", "before", "socket", root, 1, rf"/socket.*{denied}"),
+        ("a group", "after", "read", everybody, 3, r"gid", f"allow-uid {USER}\n"),
+    ]
+    return [(f"policy of one user: {name}", lambda c=case: limited(ctx, *c)) for name, *case in cases]
+
+
 def usage(ctx, args):
     done = subprocess.run([ctx.binary] + args, capture_output=True, text=True, timeout=10,
                           stdin=subprocess.DEVNULL)
@@ -393,5 +451,6 @@ def tests(ctx):
         ("policy: peer", lambda: policy(ctx, "allow-peer nobody", r"peer|policy")),
         ("policy: not understood", lambda: policy(ctx, "allow everything", r"policy")),
     ]
+    found += limited_tests(ctx)
     found += [(f"usage: {name}", lambda a=args: usage(ctx, a)) for name, args in usage_cases()]
     return found

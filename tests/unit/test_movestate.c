@@ -163,8 +163,10 @@ static bool there(const char *name)
 
 static void test_sweep(void **unused)
 {
-	static const char *const proofs[][2] = {{"source", "committed"}, {"target", "ready"},
-						{"target", "started"},   {"target", "complete"}};
+	static const char *const proofs[][2] = {{"source", "committed"},
+						{"target", "ready"},
+						{"target", "started"},
+						{"target", "complete"}};
 	struct movestate held = {.id = "00000000000000aa"};
 	char name[64];
 

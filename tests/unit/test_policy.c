@@ -9,6 +9,7 @@
 #include "lib/log.h"
 #include "tests/unit/unit.h"
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,21 +34,38 @@ static int teardown(void **state)
 	return rmdir(folder);
 }
 
-static int check(const char *text, uint32_t uid, uint32_t saved, bool privileged)
+static bool limited;
+
+static int check_groups(const char *text, const uint32_t *uids, const uint32_t *gids,
+			size_t nr_gids, bool privileged)
 {
-	const uint32_t uids[3] = {uid, uid, saved};
 	struct policy_subject subject = {.peer = "gate-1",
 					 .exe = "/usr/bin/redis-server",
 					 .uids = uids,
-					 .nr_uids = 3,
+					 .nr_uids = 4,
+					 .gids = gids,
+					 .nr_gids = nr_gids,
 					 .privileged = privileged};
 	FILE *file = fopen(path, "w");
+	int err;
 
 	assert_non_null(file);
 	fputs(text, file);
 	fclose(file);
 	log_reason_clear();
-	return policy_check(folder, &subject);
+	err = policy_check(folder, &subject);
+	limited = subject.limited;
+	return err;
+}
+
+/* Of group 50, which every policy here allows. */
+static int check(const char *text, uint32_t uid, uint32_t saved, bool privileged)
+{
+	const uint32_t uids[4] = {uid, uid, saved, uid}, gids[4] = {50, 50, 50, 50};
+	char all[200];
+
+	snprintf(all, sizeof(all), "%sallow-gid 50\n", text);
+	return check_groups(all, uids, gids, 4, privileged);
 }
 
 static void test_no_file(void **unused)
@@ -82,6 +100,41 @@ static void test_set_uid(void **unused)
 	assert_int_equal(check("allow-uid 1000\nallow-uid 0\n", 1000, 0, true), 0);
 }
 
+static void test_limited(void **unused)
+{
+	UNUSED(unused);
+	assert_int_equal(check("allow-uid 1000\n", 1000, 1000, false), 0);
+	assert_true(limited);
+	assert_int_equal(check("allow-uid 1000\nallow-uid 0\n", 1000, 1000, false), 0);
+	assert_false(limited);
+	assert_int_equal(check("allow-peer gate-1\n", 1000, 1000, false), 0);
+	assert_false(limited);
+}
+
+static void test_groups(void **unused)
+{
+	static const uint32_t user[4] = {7, 7, 7, 7}, other_files[4] = {7, 7, 7, 0};
+	static const uint32_t groups[6] = {50, 50, 50, 50, 60, 6};
+
+	UNUSED(unused);
+	/* Where users are limited so are groups, the supplementary ones, too. */
+	assert_int_equal(check_groups("allow-uid 7\n", user, groups, 4, false), -EPERM);
+	assert_non_null(strstr(log_reason(), "gid 50"));
+	assert_int_equal(check_groups("allow-uid 7\nallow-gid 50\n", user, groups, 4, false), 0);
+	assert_int_equal(check_groups("allow-uid 7\nallow-gid 50\n", user, groups, 6, false),
+			 -EPERM);
+	assert_int_equal(check_groups("allow-gid 6\nallow-gid 60\nallow-gid 50\nallow-uid 7\n",
+				      user, groups, 6, false),
+			 0);
+	/* And the user that counts for files. */
+	assert_int_equal(check_groups("allow-uid 7\nallow-gid 50\n", other_files, groups, 4, false),
+			 -EPERM);
+	/* Elsewhere only when they are asked for. */
+	assert_int_equal(check_groups("allow-peer gate-1\n", user, groups, 6, false), 0);
+	assert_int_equal(check_groups("allow-gid 50\n", user, groups, 6, false), -EPERM);
+	assert_int_equal(check_groups("allow-uid 0\nallow-uid 7\n", user, groups, 6, false), 0);
+}
+
 static void test_not_understood(void **unused)
 {
 	UNUSED(unused);
@@ -109,6 +162,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_file), cmocka_unit_test(test_sorts),
 		cmocka_unit_test(test_set_uid), cmocka_unit_test(test_not_understood),
+		cmocka_unit_test(test_limited), cmocka_unit_test(test_groups),
 		cmocka_unit_test(test_process),
 	};
 
