@@ -137,8 +137,8 @@ static int let_run(struct session *session, const struct options *options)
 	move_source_let_run(&session->link, &session->move, &session->resumed);
 	session->give_up_ms = GIVE_UP_MS;
 	if (session->resumed.listen[0]) {
-		int outcome = session_listen(session, options, session->resumed.listen, true,
-					     tell_work);
+		int outcome =
+			session_listen(session, options, session->resumed.listen, true, tell_work);
 
 		/* Also when nobody came: it was for the target's sake alone. */
 		session->resumed.written = true;

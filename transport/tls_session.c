@@ -114,8 +114,8 @@ static int explain(struct tls_session *session, int err, bool handshaking)
 
 	/* Whatever it was, the link is gone. ECONNABORTED (SOCK_DESTROY) would be a peer's ABORT. */
 	if (session->sys_errno)
-		return log_fail(ECONNRESET, "the connection with %s broke%s: %s",
-				session->peer, when, strerror(session->sys_errno));
+		return log_fail(ECONNRESET, "the connection with %s broke%s: %s", session->peer,
+				when, strerror(session->sys_errno));
 	switch (err) {
 	case 0:
 	case MBEDTLS_ERR_SSL_CONN_EOF:

@@ -44,10 +44,12 @@ static void stop_all(pid_t pid)
 		return;
 	(void)proc_each_child(proc_fd, stop_child, NULL);
 	close(proc_fd);
-	log_error("pid %d was stopped: all processes that filled its memory were killed at once, and "
-		  "what is missing of it cannot be brought any more; the device that it came from has "
-		  "its whole copy; see: baton status",
-		  pid);
+	log_error(
+		"pid %d was stopped: all processes that filled its memory were killed at once, and "
+		"what is missing of it cannot be brought any more; the device that it came from "
+		"has "
+		"its whole copy; see: baton status",
+		pid);
 }
 
 static _Noreturn void be_guard(pid_t pid, const int ends[2])

@@ -28,10 +28,10 @@ int source_check_again(struct source_move *m);
 
 struct target_move {
 	struct move move;
-	bool accepted;              /* the answer was yes */
-	bool built;                 /* there is something to discard */
-	bool said_ready;            /* the source may have committed */
-	bool forgotten;             /* the source has said that it gave up */
+	bool accepted;   /* the answer was yes */
+	bool built;      /* there is something to discard */
+	bool said_ready; /* the source may have committed */
+	bool forgotten;  /* the source has said that it gave up */
 	struct guard guard;
 	struct restore_start start; /* how far the threads were let go */
 	bool answered;              /* the source asked about a move that no worker here has */

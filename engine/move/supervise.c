@@ -27,9 +27,9 @@
 struct supervisor {
 	const struct supervise_options *options;
 	int listen_fd;
-	int door_fd; /* -1: none */
+	int door_fd;                 /* -1: none */
 	int64_t tend_ms, give_up_ms; /* when; INT64_MAX: never */
-	bool leaving; /* no new moves */
+	bool leaving;                /* no new moves */
 	bool once_ended;
 	enum outcome once_outcome;
 };

@@ -26,7 +26,7 @@ const struct state_kind *const state_kinds[] = {
 	&kind_async,
 	/* memory, which may map descriptors */
 	&kind_vma,
-	&kind_guard,
+	&kind_guardpage,
 	&kind_memfd_seal,
 	&kind_mm,
 	&kind_sigaction,

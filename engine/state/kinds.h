@@ -36,7 +36,7 @@ enum {
 	KIND_SCHED,
 	KIND_REGISTERS,
 	KIND_SETTING,
-	KIND_GUARD,
+	KIND_GUARDPAGE,
 	KIND_NUMA,
 };
 
@@ -46,7 +46,7 @@ extern const struct state_kind kind_fd, kind_file, kind_pipe, kind_eventfd, kind
 	kind_inet, kind_unix, kind_stdio, kind_lock, kind_async;
 extern const struct state_kind kind_process, kind_vma, kind_mm, kind_sigaction, kind_timer,
 	kind_signal, kind_thread, kind_seccomp, kind_creds, kind_sched, kind_registers,
-	kind_setting, kind_guard, kind_numa;
+	kind_setting, kind_guardpage, kind_numa;
 /* These have no message: they only refuse. */
 extern const struct state_kind kind_ipc, kind_confine;
 

@@ -7,7 +7,7 @@
 #include "engine/paging/pagemap.h"
 #include "engine/process/proc.h"
 #include "engine/state/fd.h"
-#include "engine/state/guard.h"
+#include "engine/state/guardpage.h"
 #include "engine/state/state.h"
 #include "engine/state/vma.pb.h"
 #include "engine/state/vma_class.h"
@@ -273,7 +273,7 @@ static int dump_one(void *data, const struct proc_map *map, uint64_t flags)
 			     .fd = -1};
 	set_flags(&v->msg, map, flags);
 	err = dump_backing(v, map);
-	return err ? err : guard_dump(v->d, map->start, map->end);
+	return err ? err : guardpage_dump(v->d, map->start, map->end);
 }
 
 static int vma_dump(struct dump *d, const struct state_kind *kind)

@@ -3,9 +3,9 @@
  * Guard regions inside of mappings (MADV_GUARD_INSTALL, Linux 6.13): a touch of theirs is a fault. They
  * are marks in the page table, so only the page map tells of them. Source: madvise(2).
  */
-#include "engine/state/guard.h"
+#include "engine/state/guardpage.h"
 #include "engine/paging/pagemap.h"
-#include "engine/state/guard.pb.h"
+#include "engine/state/guardpage.pb.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 
@@ -13,20 +13,20 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static int emit_guard(void *data, uint64_t start, uint64_t end)
+static int emit_pages(void *data, uint64_t start, uint64_t end)
 {
-	const baton_Guard msg = {.start = start, .len = end - start};
+	const baton_GuardPages msg = {.start = start, .len = end - start};
 
-	return dump_emit(data, &kind_guard, &msg);
+	return dump_emit(data, &kind_guardpage, &msg);
 }
 
-int guard_dump(struct dump *d, uint64_t start, uint64_t end)
+int guardpage_dump(struct dump *d, uint64_t start, uint64_t end)
 {
-	return pagemap_each_guard(&d->pagemap, start, end, emit_guard, d);
+	return pagemap_each_guard(&d->pagemap, start, end, emit_pages, d);
 }
 
 /* Where memory is locked no guard can be installed, though one that is there can be locked. */
-static int64_t install_locked(struct restore *r, const baton_Guard *msg)
+static int64_t install_locked(struct restore *r, const baton_GuardPages *msg)
 {
 	int64_t ret = remote_call(&r->leader, SYS_munlock, msg->start, msg->len);
 
@@ -38,9 +38,9 @@ static int64_t install_locked(struct restore *r, const baton_Guard *msg)
 	return ret;
 }
 
-static int guard_restore(struct restore *r, const void *data)
+static int guardpage_restore(struct restore *r, const void *data)
 {
-	const baton_Guard *msg = data;
+	const baton_GuardPages *msg = data;
 	int64_t ret;
 
 	if (msg->start >= arch_user_top() || msg->len > arch_user_top() - msg->start ||
@@ -56,10 +56,10 @@ static int guard_restore(struct restore *r, const void *data)
 		       : 0;
 }
 
-const struct state_kind kind_guard = {
-	.id = KIND_GUARD,
+const struct state_kind kind_guardpage = {
+	.id = KIND_GUARDPAGE,
 	.name = "guard region",
-	.fields = baton_Guard_fields,
-	.size = sizeof(baton_Guard),
-	.restore = guard_restore,
+	.fields = baton_GuardPages_fields,
+	.size = sizeof(baton_GuardPages),
+	.restore = guardpage_restore,
 };
