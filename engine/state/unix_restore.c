@@ -18,6 +18,9 @@
 #define SHUT_RECEIVE 1u
 #define SHUT_SEND 2u
 
+/* Something that is done to a socket through a descriptor of ours. */
+typedef int socket_fn(const struct restore *r, const baton_Unix *msg, int fd);
+
 /* The other end of the pair that is being filled, while the program has it closed. */
 static int held = -1;
 
@@ -45,17 +48,6 @@ static socklen_t put_address(const baton_Unix *msg, struct sockaddr_un *address)
 static bool is_path(const baton_Unix *msg)
 {
 	return msg->name.size && msg->name.bytes[0];
-}
-
-/* A descriptor of where we are, to come back to, when the path starts elsewhere. -1: it does not. */
-static int remember_folder(const baton_Unix *msg)
-{
-	int before;
-
-	if (!is_path(msg) || msg->name.bytes[0] == '/')
-		return -1;
-	before = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return before < 0 ? -errno : before;
 }
 
 /* Goes to the folder that a relative path starts in. */
@@ -127,11 +119,30 @@ static int bind_path(const struct restore *r, const baton_Unix *msg, int fd)
 	return 0;
 }
 
+/* Does something to a socket where its name is looked up from, and with the rights of the process. */
+static int at_name(const struct restore *r, const baton_Unix *msg, int fd, socket_fn *fn)
+{
+	bool relative = is_path(msg) && msg->name.bytes[0] != '/';
+	int before = relative ? open(".", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1, err;
+
+	if (relative && before < 0)
+		return -errno;
+	/* Where we were ourselves, the process need not be able to go. */
+	err = rights_take(r->rights);
+	if (!err) {
+		err = relative ? enter_folder(msg) : 0;
+		if (!err)
+			err = fn(r, msg, fd);
+		rights_give_back(r->rights);
+	}
+	leave_folder(before);
+	return err;
+}
+
 static int bind_name(const struct restore *r, const baton_Unix *msg, int fd)
 {
 	struct sockaddr_un address;
 	socklen_t len = put_address(msg, &address);
-	int err, before;
 
 	if (!msg->name.size)
 		return 0;
@@ -143,23 +154,12 @@ static int bind_name(const struct restore *r, const baton_Unix *msg, int fd)
 				msg->fd, (int)msg->name.size - 1, (const char *)msg->name.bytes + 1,
 				strerror(errno));
 	}
-	before = remember_folder(msg);
-	if (before < -1)
-		return before;
-	/* Where we were ourselves, the process need not be able to go. */
-	err = rights_take(r->rights);
-	if (!err) {
-		err = before >= 0 ? enter_folder(msg) : 0;
-		if (!err)
-			err = bind_path(r, msg, fd);
-		rights_give_back(r->rights);
-	}
-	leave_folder(before);
-	return err;
+	return at_name(r, msg, fd, bind_path);
 }
 
-static int set_common(const baton_Unix *msg, int fd)
+static int set_common(const struct restore *r, const baton_Unix *msg, int fd)
 {
+	(void)r;
 	if (fchown(fd, msg->uid, msg->gid) < 0)
 		return -errno;
 	return sockopt_apply(fd, msg->options, msg->options_count);
@@ -178,7 +178,7 @@ static int make_socket(struct restore *r, const baton_Unix *msg)
 	copy = fd_restore_take(r, msg->fd);
 	if (copy < 0)
 		return copy;
-	err = set_common(msg, copy);
+	err = set_common(r, msg, copy);
 	if (!err)
 		err = bind_name(r, msg, copy);
 	close(copy);
@@ -236,8 +236,9 @@ static int send_data(struct restore *r, const baton_Unix *msg)
 	return err;
 }
 
-static int end_socket(const baton_Unix *msg, int fd)
+static int end_socket(const struct restore *r, const baton_Unix *msg, int fd)
 {
+	(void)r;
 	let_go();
 	if ((msg->shutdown & SHUT_RECEIVE) && shutdown(fd, SHUT_RD) < 0 && errno != ENOTCONN)
 		return -errno;
@@ -247,34 +248,31 @@ static int end_socket(const baton_Unix *msg, int fd)
 }
 
 /* The peer of a datagram socket may start later here: the program connects again, as after a restart of it. */
-static int connect_name(const baton_Unix *msg, int fd)
+static int connect_peer(const struct restore *r, const baton_Unix *msg, int fd)
 {
 	struct sockaddr_un address;
 	socklen_t len = put_address(msg, &address);
-	int before = remember_folder(msg), err;
 
-	if (before < -1)
-		return before;
-	err = before >= 0 ? enter_folder(msg) : 0;
-	if (err) {
-		leave_folder(before);
-		return err;
-	}
+	(void)r;
 	if (connect(fd, (struct sockaddr *)&address, len) < 0)
 		log_warn("fd %d: the unix socket it was connected to is not there on this device: "
 			 "%s",
 			 msg->fd, strerror(errno));
-	leave_folder(before);
 	return 0;
 }
 
-static int on_copy(struct restore *r, const baton_Unix *msg, int (*fn)(const baton_Unix *, int))
+static int connect_name(const struct restore *r, const baton_Unix *msg, int fd)
+{
+	return at_name(r, msg, fd, connect_peer);
+}
+
+static int on_copy(struct restore *r, const baton_Unix *msg, socket_fn *fn)
 {
 	int copy = fd_restore_take(r, msg->fd), err;
 
 	if (copy < 0)
 		return copy;
-	err = fn(msg, copy);
+	err = fn(r, msg, copy);
 	close(copy);
 	return err;
 }
