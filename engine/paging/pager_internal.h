@@ -26,27 +26,30 @@
 #include "engine/paging/pager.h"
 #include "engine/paging/serve.h"
 #include "engine/paging/todo.h"
+#include "engine/process/halt.h"
 
 #define PAGER_SPACES CONFIG_MAX_SPACES
 /* Faults known at a time; more wait in the kernel. */
 #define PAGER_FAULTS 64
 /* FETCH under way. */
 #define PAGER_ASKS 64
-/* Gaps released lately, see pager_relief.c. */
-#define PAGER_RELEASES 64
 /* A fault brings the pages behind it along, up to this. */
 #define PAGER_FETCH_BYTES 16384
-/* Nodes kept free for events, beside a copy of the largest list. */
-#define PAGER_LAST_NODES 16
-/* With so many more left, small intervals begin to be fetched whole. */
+/*
+ * Nodes kept free beside a copy of the largest list, for what is still announced while the program is
+ * being halted: one for each thread that discards at that moment, two for one that moves.
+ */
+#define PAGER_LAST_NODES (CONFIG_TODO_NODES / 16 + 16)
+/* So many more must be free, or what was filled stays listed where taking it off would split. */
 #define PAGER_SPARE_NODES 32
-/* The most one event takes: a move, and a cut at its destination. */
-#define PAGER_CHANGE_NODES (TODO_NODES_PER_CHANGE + 1)
+/* The most one event takes. */
+#define PAGER_CHANGE_NODES TODO_NODES_PER_CHANGE
 
 struct pager_list {
 	struct todo_list todo;
 	uint16_t refs;        /* spaces; 0: free */
 	int64_t postponed_ms; /* when it last could not be filled: an event waits that cannot be read */
+	uint64_t closed_bytes; /* gaps that were closed: listed, but nobody waits for them */
 };
 
 struct pager_space {
@@ -61,11 +64,18 @@ struct pager_fault {
 	bool asked; /* the source was; else it has not been looked at */
 };
 
-/* A gap that the kernel fills, though it is listed. */
-struct pager_release {
-	uint64_t start, end; /* equal: none */
-	int64_t at_ms;
-	uint16_t space;
+/* See pager_relief.c. */
+struct pager_relief {
+	struct halt halt;
+	bool halted;          /* the program is, or is about to be */
+	int64_t since_us;     /* since when */
+	int64_t again_ms;     /* the program could not be halted: not tried before */
+	int64_t failing_ms;   /* since when; 0: it is not failing */
+	bool warned;
+	unsigned int nr_gaps; /* closed since it is halted */
+	uint64_t most;        /* the largest intervals that are fetched at present */
+	uint16_t list;        /* where the next one is looked for: list and target address */
+	uint64_t cursor;
 };
 
 /* Source addresses asked for and not yet answered. */
@@ -88,10 +98,8 @@ struct pager {
 	struct pager_list lists[PAGER_SPACES];
 	struct pager_space spaces[PAGER_SPACES];
 	unsigned int nr_spaces;
-	uint16_t gap_list; /* where the next gap is looked for */
-	uint64_t gap_cursor;
-	struct pager_release released[PAGER_RELEASES]; /* the last ones */
-	uint64_t nr_released;
+	uint64_t nr_events; /* read; faults are none */
+	struct pager_relief relief;
 
 	struct pager_fault fault[PAGER_FAULTS];
 	unsigned int nr_faults;
@@ -124,8 +132,14 @@ struct pager {
 int pager_space_add(struct pager *p, int uffd, uint16_t list);
 /* That memory is gone, or complete. Wakes who waits. */
 void pager_space_drop(struct pager *p, unsigned int space);
-/* True when there is room for whatever the next message may be. */
+/* The same for all whose process has ended or runs another program, which is only noticed by asking. */
+void pager_space_drop_dead(struct pager *p);
+/* True when there is room for whatever the next message may be: then it may be read. */
 bool pager_space_readable(const struct pager *p, unsigned int space);
+/* True when that may become true by a message. */
+bool pager_space_promises(const struct pager *p, unsigned int space);
+/* True when a change is announced: until that was read, every fill says EAGAIN. */
+bool pager_space_is_changing(const struct pager *p, unsigned int space);
 /* Reads one message and acts on it. 1, 0 when there is none, -errno with log_fail. */
 int pager_space_read(struct pager *p, unsigned int space);
 /*
@@ -156,15 +170,11 @@ int pager_fault_frame(struct pager *p);
 
 /* ---- pager_relief.c ---- */
 
-/* Releases gaps or asks for an interval when nodes or spaces run short. */
+/* Halts the program or asks for intervals when nodes or spaces run short. 1: again, soon; 0; -errno. */
 int pager_relieve(struct pager *p);
-/* A child was forked: what was released just now is released there, too. */
-void pager_release_forked(struct pager *p, unsigned int space, unsigned int child);
-/* A range has moved, in the list as well: what was released of it just now is cut there. */
-int pager_release_moved(struct pager *p, unsigned int space, struct todo_list *list, uint64_t from,
-			uint64_t to, uint64_t len);
-/* Other memory is at this place now, or none. */
-void pager_release_forget(struct pager *p, unsigned int space, uint64_t start, uint64_t end);
+/* The program runs on. */
+void pager_relief_end(struct pager *p);
+
 /* ---- pager_fill.c ---- */
 
 enum pager_content {

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
 #include <sched.h>
 #include <string.h>
 #include <time.h>
@@ -14,6 +15,8 @@
 
 /* A program leaves the call whose event was read as soon as it gets a CPU: first give it ours. */
 #define YIELDS 50
+/* Page-aligned, whatever the size of a page. */
+#define ANY_ADDR 0x10000
 
 int pager_space_add(struct pager *p, int uffd, uint16_t list)
 {
@@ -22,7 +25,7 @@ int pager_space_add(struct pager *p, int uffd, uint16_t list)
 			continue;
 		p->spaces[i] = (struct pager_space){.uffd = uffd, .list = list};
 		if (!p->lists[list].refs++)
-			p->lists[list].postponed_ms = 0;
+			p->lists[list].postponed_ms = p->lists[list].closed_bytes = 0;
 		p->nr_spaces++;
 		return (int)i;
 	}
@@ -36,12 +39,28 @@ void pager_space_drop(struct pager *p, unsigned int space)
 	if (p->spaces[space].uffd < 0)
 		return;
 	pager_fault_clear(p, space, 0, UINT64_MAX, false);
-	pager_release_forget(p, space, 0, UINT64_MAX);
 	close(p->spaces[space].uffd);
 	p->spaces[space].uffd = -1;
 	p->nr_spaces--;
 	if (--list->refs == 0)
 		todo_clear(&list->todo);
+}
+
+void pager_space_drop_dead(struct pager *p)
+{
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		struct todo_piece piece;
+
+		if (p->spaces[i].uffd >= 0 && todo_next(pager_todo(p, i), 0, &piece) &&
+		    !uffd_is_alive(p->spaces[i].uffd, piece.start, p->unreadable, p->page_bytes))
+			pager_space_drop(p, i);
+	}
+}
+
+bool pager_space_is_changing(const struct pager *p, unsigned int space)
+{
+	/* The kernel looks at that before it looks at the address (fs/userfaultfd.c). */
+	return uffd_is_changing(p->spaces[space].uffd, ANY_ADDR, p->unreadable, p->page_bytes);
 }
 
 unsigned int pager_reserve(const struct pager *p)
@@ -56,13 +75,35 @@ unsigned int pager_reserve(const struct pager *p)
 	return largest + PAGER_CHANGE_NODES + PAGER_LAST_NODES;
 }
 
-/* A list for every space: there are as many of both, so one is always free for a space to own. */
-bool pager_space_readable(const struct pager *p, unsigned int space)
+/*
+ * Room for a change: a list for every space, there are as many of both, so one is always free for a
+ * space to own. And nodes. With less than the reserve a fork could leave two memories with changes
+ * announced in both, and no room for a second list; so that much is only used while the program is
+ * being halted.
+ */
+static bool has_room(const struct pager *p, unsigned int space)
 {
 	const struct pager_list *list = &p->lists[p->spaces[space].list];
 	unsigned int need = PAGER_CHANGE_NODES + 1 + (list->refs > 1 ? list->todo.nr : 0);
 
-	return p->nr_spaces < PAGER_SPACES && p->pool.nr_free >= need;
+	return p->pool.nr_free >= (p->relief.halted ? need : pager_reserve(p));
+}
+
+bool pager_space_promises(const struct pager *p, unsigned int space)
+{
+	return p->nr_spaces < PAGER_SPACES &&
+	       (has_room(p, space) || !pager_space_is_changing(p, space));
+}
+
+bool pager_space_readable(const struct pager *p, unsigned int space)
+{
+	struct pollfd pfd = {.fd = p->spaces[space].uffd, .events = POLLIN};
+
+	if (p->nr_spaces == PAGER_SPACES)
+		return false;
+	/* When no change is announced, what waits to be read is a fault; faults are read first. */
+	return has_room(p, space) ||
+	       (poll(&pfd, 1, 0) == 1 && !pager_space_is_changing(p, space));
 }
 
 /* The list of this space alone, about to change. There is room: pager_space_readable was asked. */
@@ -78,6 +119,7 @@ static struct todo_list *list_own(struct pager *p, unsigned int space)
 		shared->refs--;
 		p->lists[i].refs = 1;
 		p->lists[i].postponed_ms = 0;
+		p->lists[i].closed_bytes = shared->closed_bytes;
 		p->spaces[space].list = i;
 		return &p->lists[i].todo;
 	}
@@ -90,10 +132,8 @@ static int on_fork(struct pager *p, unsigned int space, int uffd)
 
 	if (!err)
 		err = pager_space_add(p, uffd, p->spaces[space].list);
-	if (err >= 0) {
-		pager_release_forked(p, space, (unsigned int)err);
+	if (err >= 0)
 		return 0;
-	}
 	close(uffd);
 	return log_fail(-err, "cannot watch a child that the process forked: %s", strerror(-err));
 }
@@ -104,7 +144,6 @@ static int on_remove(struct pager *p, unsigned int space, uint64_t start, uint64
 	struct todo_list *list = list_own(p, space);
 	int err = list ? todo_cut(list, start, end) : -ENOSPC;
 
-	pager_release_forget(p, space, start, end);
 	/* Who waits there gets zeros, or the signal that belongs there. */
 	pager_fault_clear(p, space, start, end, false);
 	uffd_wake(p->spaces[space].uffd, start, end - start);
@@ -114,17 +153,8 @@ static int on_remove(struct pager *p, unsigned int space, uint64_t start, uint64
 static int on_remap(struct pager *p, unsigned int space, uint64_t from, uint64_t to, uint64_t len)
 {
 	struct todo_list *list = list_own(p, space);
-	int err = list ? 0 : -ENOSPC;
+	int err = list ? todo_remap(list, from, to, len) : -ENOSPC;
 
-	/* Where a range was released, what is listed at the destination means nothing. */
-	if (!err && p->nr_released)
-		err = todo_cut(list, to, to + len);
-	if (!err)
-		err = todo_remap(list, from, to, len);
-	if (!err && p->nr_released)
-		err = pager_release_moved(p, space, list, from, to, len);
-	pager_release_forget(p, space, to, to + len);
-	pager_release_forget(p, space, from, from + len);
 	pager_fault_clear(p, space, from, from + len, false);
 	uffd_wake(p->spaces[space].uffd, from, len);
 	return err;
@@ -141,6 +171,7 @@ int pager_space_read(struct pager *p, unsigned int space)
 				strerror(-err));
 	if (err == 0)
 		return 0;
+	p->nr_events += msg.event != UFFD_EVENT_PAGEFAULT;
 	switch (msg.event) {
 	case UFFD_EVENT_PAGEFAULT:
 		pager_fault_add(p, space, msg.arg.pagefault.address & ~(p->page_bytes - 1));

@@ -4,13 +4,17 @@
  * memory while it is being filled reads every byte right.
  * needs: engine/paging/pager*.c engine/paging/todo.c engine/paging/uffd.c engine/paging/histogram.c engine/paging/serve.c
  * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/frame.c
- * needs: arch/x86/pagetable.c tests/unit/fake_tls.c tests/unit/pager_world.c
+ * needs: engine/process/family.c engine/process/halt.c engine/process/proc.c engine/process/restart.c
+ * needs: engine/process/remote.c engine/process/freeze.c arch/x86/regs.c arch/x86/inject.c
+ * needs: arch/x86/sigreturn.c arch/x86/pagetable.c lib/io.c lib/readers.c lib/text.c
+ * needs: tests/unit/fake_tls.c tests/unit/pager_world.c
  * libs: -lpthread
  */
 #include "tests/unit/pager_world.h"
 
 #include "lib/clock.h"
 #include "lib/kernel.h"
+#include "lib/log.h"
 
 #include <errno.h>
 #include <linux/mman.h>
@@ -621,8 +625,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_on_demand_while_changing),
 	};
 
-	/* One test alone: its name. */
+	/* One test alone: its name; a second argument: every detail. */
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
+	if (argc > 2)
+		log_level_set(LOG_DEBUG);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
