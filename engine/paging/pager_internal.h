@@ -36,10 +36,11 @@
 /* A fault brings the pages behind it along, up to this. */
 #define PAGER_FETCH_BYTES 16384
 /*
- * Nodes kept free beside a copy of the largest list, for what is still announced while the program is
- * being halted: one for each thread that discards at that moment, two for one that moves.
+ * Nodes kept free, beside a copy of the largest list, for what is still announced while the program is
+ * being halted. Half of them are left when the list was copied: one for each thread that discards at that
+ * moment, two for one that moves.
  */
-#define PAGER_LAST_NODES (CONFIG_TODO_NODES / 16 + 16)
+#define PAGER_LAST_NODES (CONFIG_TODO_NODES / 8 + 16)
 /* So many more must be free, or what was filled stays listed where taking it off would split. */
 #define PAGER_SPARE_NODES 32
 /* The most one event takes. */
@@ -67,10 +68,10 @@ struct pager_fault {
 /* See pager_relief.c. */
 struct pager_relief {
 	struct halt halt;
-	bool halted;          /* the program is, or is about to be */
-	int64_t since_us;     /* since when */
-	int64_t again_ms;     /* the program could not be halted: not tried before */
-	int64_t failing_ms;   /* since when; 0: it is not failing */
+	bool halted;        /* the program is, or is about to be */
+	int64_t since_us;   /* since when */
+	int64_t again_ms;   /* the program could not be halted: not tried before */
+	int64_t failing_ms; /* since when; 0: it is not failing */
 	bool warned;
 	unsigned int nr_gaps; /* closed since it is halted */
 	uint64_t most;        /* the largest intervals that are fetched at present */

@@ -225,7 +225,8 @@ static void give_up(struct pager *p, int why)
 	if (r->warned || now_ms < r->failing_ms + PATIENCE_MS)
 		return;
 	r->warned = true;
-	log_warn("the process has its memory in very many pieces, and cannot be halted to join them%s; "
+	log_warn("the process has its memory in very many pieces, and cannot be halted to join "
+		 "them%s; "
 		 "it waits until that is possible",
 		 why == -EPERM ? ", since a debugger is attached to it" : "");
 }

@@ -79,14 +79,19 @@ unsigned int pager_reserve(const struct pager *p)
  * Room for a change: a list for every space, there are as many of both, so one is always free for a
  * space to own. And nodes. With less than the reserve a fork could leave two memories with changes
  * announced in both, and no room for a second list; so that much is only used while the program is
- * being halted.
+ * being halted. Then a copy of a list leaves some for what other memories announce: those that are alone
+ * on their lists can be halted, and relieved, even if those that share one have to wait.
  */
 static bool has_room(const struct pager *p, unsigned int space)
 {
 	const struct pager_list *list = &p->lists[p->spaces[space].list];
-	unsigned int need = PAGER_CHANGE_NODES + 1 + (list->refs > 1 ? list->todo.nr : 0);
+	unsigned int need = PAGER_CHANGE_NODES + 1;
 
-	return p->pool.nr_free >= (p->relief.halted ? need : pager_reserve(p));
+	if (!p->relief.halted)
+		need = pager_reserve(p);
+	else if (list->refs > 1)
+		need += list->todo.nr + PAGER_LAST_NODES / 2;
+	return p->pool.nr_free >= need;
 }
 
 bool pager_space_promises(const struct pager *p, unsigned int space)
@@ -102,8 +107,7 @@ bool pager_space_readable(const struct pager *p, unsigned int space)
 	if (p->nr_spaces == PAGER_SPACES)
 		return false;
 	/* When no change is announced, what waits to be read is a fault; faults are read first. */
-	return has_room(p, space) ||
-	       (poll(&pfd, 1, 0) == 1 && !pager_space_is_changing(p, space));
+	return has_room(p, space) || (poll(&pfd, 1, 0) == 1 && !pager_space_is_changing(p, space));
 }
 
 /* The list of this space alone, about to change. There is room: pager_space_readable was asked. */

@@ -144,8 +144,7 @@ struct call {
 /* A number with 0x before it. */
 static bool take_hex(const char **c, uint64_t *value)
 {
-	return text_take_u64(c, 10, value) && text_take_char(c, 'x') &&
-	       text_take_u64(c, 16, value);
+	return text_take_u64(c, 10, value) && text_take_char(c, 'x') && text_take_u64(c, 16, value);
 }
 
 /* The system call that a thread sleeps in. False when it does not sleep, or that is not told. */

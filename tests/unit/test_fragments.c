@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * More fragments than the pager has nodes: whatever the process does to them while it is being filled,
+ * it reads every byte right, and sees nothing of being halted.
+ * needs: engine/paging/pager*.c engine/paging/todo.c engine/paging/uffd.c engine/paging/histogram.c engine/paging/serve.c
+ * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/frame.c
+ * needs: engine/process/family.c engine/process/halt.c engine/process/proc.c engine/process/restart.c
+ * needs: engine/process/remote.c engine/process/freeze.c arch/x86/regs.c arch/x86/inject.c
+ * needs: arch/x86/sigreturn.c arch/x86/pagetable.c lib/io.c lib/readers.c lib/text.c
+ * needs: tests/unit/fake_tls.c tests/unit/pager_world.c tests/unit/pager_model.c
+ * libs: -lpthread
+ */
+#include "tests/unit/pager_model.h"
+
+#include "lib/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+/* One in two is discarded here: 2,560 gaps, of single pages. */
+#define HOLES_END 5120
+#define NR_THREADS 4
+
+static void run_in(enum pager_mode mode, unsigned int rate_mib_s, int (*play)(struct world *w))
+{
+	struct world w;
+
+	world_begin(&w);
+	w.rate_mib_s = rate_mib_s;
+	world_target(&w, play);
+	world_connect(&w, false);
+	assert_int_equal(world_run(&w, mode), 0);
+	world_check_target(&w);
+	world_end(&w);
+}
+
+static void run_both(int (*play)(struct world *w))
+{
+	run_in(PAGER_LAZY, 4, play);
+	run_in(PAGER_ON_DEMAND, 0, play);
+}
+
+/* Every other page of [first, end). */
+static int make_holes(struct world *w, unsigned int first, unsigned int end)
+{
+	for (unsigned int i = first; i < end; i += 2) {
+		if (model_discard(w, i, 1))
+			return 2;
+	}
+	return 0;
+}
+
+/* ---- holes of all kinds ---- */
+
+static int play_holes(struct world *w)
+{
+	model_init(1);
+	return make_holes(w, 0, HOLES_END) || model_check_all(w);
+}
+
+static void test_holes(void **state)
+{
+	(void)state;
+	run_both(play_holes);
+}
+
+/* Filled gaps and gaps of several sizes, some written to, and the same ones discarded again. */
+static int play_again(struct world *w)
+{
+	model_init(2);
+	for (int round = 0; round < 3; round++) {
+		for (unsigned int i = 0; i + 8 < HOLES_END; i += 2 + model_pick(4)) {
+			if (model_discard(w, i, 1 + model_pick(3)))
+				return 2;
+			if (model_pick(2))
+				model_write(w, i);
+			if (model_check(w, model_pick(WORLD_AREA_PAGES)))
+				return 3;
+		}
+	}
+	return model_check_all(w);
+}
+
+static void test_discarded_again(void **state)
+{
+	(void)state;
+	run_both(play_again);
+}
+
+/* Across fragments, onto fragments, and away from there. */
+static int play_moves(struct world *w)
+{
+	int err;
+
+	model_init(3);
+	err = make_holes(w, 0, HOLES_END);
+	if (!err)
+		err = model_move(w, 0, 900, WORLD_AREA_PAGES + 100, 900, false);
+	if (!err)
+		err = model_move(w, 1000, 900, WORLD_AREA_PAGES + 2000, 900, true);
+	for (unsigned int i = 0; i < 100 && !err; i++)
+		err = model_move(w, 2000 + 2 * i, 3, 3001 + 2 * i, 3, false) ||
+		      model_move(w, 4000 + 2 * i, 2, i, 2, false) ||
+		      model_check(w, 3001 + 2 * i) || model_check(w, i);
+	if (!err)
+		err = model_move(w, WORLD_AREA_PAGES + 2000, 900, 1000, 900, false);
+	return err ? err : model_check_all(w);
+}
+
+static void test_moves(void **state)
+{
+	(void)state;
+	run_both(play_moves);
+}
+
+/* Where nothing is mapped a mapping may grow into the hole, and the kernel does not tell. */
+static int play_unmapped(struct world *w)
+{
+	int err = 0;
+
+	model_init(4);
+	for (unsigned int i = 1; i < HOLES_END && !err; i += 2)
+		err = model_unmap(w, i, 1);
+	for (unsigned int i = 2; i < HOLES_END && !err; i += 6)
+		err = model_grow(w, i, 1) || (i % 4 ? model_check(w, i + 1) : 0);
+	for (unsigned int i = 0; i < 200 && !err; i++)
+		err = model_move(w, 4 * i, 1, 4 * i + 3, 1, false);
+	return err ? err : model_check_all(w);
+}
+
+static void test_unmapped(void **state)
+{
+	(void)state;
+	run_both(play_unmapped);
+}
+
+/* ---- pages that the kernel takes away when it likes ---- */
+
+#define FREED_FIRST 5200
+#define FREED_END 5600
+
+static int play_freed(struct world *w)
+{
+	uint8_t *base = w->window + FREED_FIRST * w->page;
+	uint64_t len = (FREED_END - FREED_FIRST) * w->page;
+
+	model_init(5);
+	for (unsigned int i = FREED_FIRST; i < FREED_END; i++)
+		model_write(w, i);
+	for (unsigned int i = FREED_FIRST; i < FREED_END; i += 2)
+		madvise(w->window + i * w->page, w->page, MADV_FREE);
+	if (make_holes(w, 0, HOLES_END))
+		return 2;
+	madvise(base, len, MADV_PAGEOUT);
+	for (unsigned int i = FREED_FIRST; i < FREED_END; i += 2) {
+		const uint64_t *word = (const uint64_t *)(w->window + i * w->page);
+
+		if (*word == 0)
+			model[i].kind = MODEL_ZEROS;
+	}
+	return model_check_all(w);
+}
+
+static void test_freed(void **state)
+{
+	(void)state;
+	run_both(play_freed);
+}
+
+/* ---- several threads, several processes ---- */
+
+struct slice {
+	struct world *w;
+	unsigned int first, end;
+};
+
+/* Without random numbers, and each at pages of its own. */
+static void *run_slice(void *data)
+{
+	const struct slice *s = data;
+
+	for (int round = 0; round < 2; round++) {
+		for (unsigned int i = s->first + round; i < s->end; i += 2) {
+			if (model_discard(s->w, i, 1) || model_check(s->w, s->end - 1 - i % 32))
+				_exit(50);
+			if (i % 3 == 0)
+				model[i] = (struct model_page){.kind = MODEL_WRITTEN,
+							       .vma = model[i].vma,
+							       .from = i};
+			for (uint64_t k = 0; i % 3 == 0 && k < s->w->page / 8; k++)
+				((uint64_t *)(s->w->window + i * s->w->page))[k] = i + k;
+		}
+		for (unsigned int i = s->first; i < s->end; i++) {
+			if (model_check(s->w, i))
+				_exit(51);
+		}
+	}
+	return NULL;
+}
+
+static void run_slices(struct world *w)
+{
+	struct slice slices[NR_THREADS];
+	pthread_t threads[NR_THREADS];
+	unsigned int each = WORLD_AREA_PAGES / NR_THREADS;
+
+	for (unsigned int i = 0; i < NR_THREADS; i++) {
+		slices[i] = (struct slice){w, i * each, (i + 1) * each};
+		if (pthread_create(&threads[i], NULL, run_slice, &slices[i]))
+			_exit(52);
+	}
+	for (unsigned int i = 0; i < NR_THREADS; i++)
+		pthread_join(threads[i], NULL);
+}
+
+static int play_threads(struct world *w)
+{
+	model_init(6);
+	run_slices(w);
+	return model_check_all(w);
+}
+
+static void test_threads(void **state)
+{
+	(void)state;
+	run_both(play_threads);
+}
+
+static int end_of(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid)
+		return 60;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 61;
+}
+
+/* Of each generation the parent and the child make fragments of their own. */
+static int play_family(struct world *w, int depth)
+{
+	pid_t pids[3];
+	int err;
+
+	err = make_holes(w, (unsigned int)depth, 1800 + 1200 * (unsigned int)depth);
+	for (int i = 0; i < 3 && depth < 2 && !err; i++) {
+		pids[i] = fork();
+		if (pids[i] == 0)
+			_exit(play_family(w, depth + 1));
+		err = make_holes(w, 2000 + 200 * (unsigned int)i, 4400);
+	}
+	if (!err)
+		err = model_check_all(w);
+	for (int i = 0; i < 3 && depth < 2; i++) {
+		int end = end_of(pids[i]);
+
+		err = err ? err : end;
+	}
+	return err;
+}
+
+static int play_forks(struct world *w)
+{
+	model_init(7);
+	return play_family(w, 0);
+}
+
+static void test_forks(void **state)
+{
+	(void)state;
+	run_both(play_forks);
+}
+
+/* A child whose parent has ended is found as well: it tells how it went through a pipe. */
+static int play_orphan(struct world *w)
+{
+	int ends[2];
+	char how = 99;
+
+	model_init(8);
+	if (pipe(ends))
+		return 60;
+	if (make_holes(w, 0, 400))
+		return 2;
+	if (fork() == 0) {
+		close(ends[0]);
+		if (fork())
+			_exit(0);
+		how = (char)(make_holes(w, 1, HOLES_END) || model_check_all(w));
+		_exit(write(ends[1], &how, 1) != 1);
+	}
+	close(ends[1]);
+	wait(NULL);
+	if (make_holes(w, 400, HOLES_END) || model_check_all(w))
+		return 3;
+	return read(ends[0], &how, 1) == 1 ? how : 62;
+}
+
+static void test_orphan(void **state)
+{
+	(void)state;
+	run_both(play_orphan);
+}
+
+/* Children that share the memory, and a parent that waits for them in the kernel. */
+static int play_vfork(struct world *w)
+{
+	model_init(9);
+	for (unsigned int i = 0; i + 80 < HOLES_END; i += 80) {
+		volatile int err = 0;
+		pid_t pid = vfork(); /* NOLINT */
+
+		if (pid == 0) {
+			err = make_holes(w, i, i + 80);
+			if (i % 160)
+				execl("/bin/true", "true", NULL);
+			_exit(0);
+		}
+		if (pid < 0 || err || end_of(pid))
+			return 63;
+	}
+	return model_check_all(w);
+}
+
+static void test_vfork(void **state)
+{
+	(void)state;
+	run_both(play_vfork);
+}
+
+/* ---- nothing is seen of it ---- */
+
+static atomic_bool is_over;
+
+static void *wait_epoll(void *data)
+{
+	int fd = epoll_create1(0);
+	struct epoll_event event;
+
+	(void)data;
+	for (int i = 0; !is_over; i++) {
+		if (epoll_wait(fd, &event, 1, i % 3) != 0)
+			_exit(70);
+	}
+	return NULL;
+}
+
+static void *wait_signal(void *data)
+{
+	sigset_t set;
+
+	(void)data;
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	for (int i = 0; !is_over; i++) {
+		struct timespec ts = {.tv_nsec = i % 5 * 100000};
+
+		if (sigtimedwait(&set, NULL, &ts) != -1 || errno != EAGAIN)
+			_exit(71);
+	}
+	return NULL;
+}
+
+static void *wait_long(void *data)
+{
+	struct timespec ts = {.tv_nsec = 300000000};
+	int fd = epoll_create1(0);
+	struct epoll_event event;
+
+	(void)data;
+	while (!is_over) {
+		if (epoll_wait(fd, &event, 1, 300) != 0 || nanosleep(&ts, NULL))
+			_exit(72);
+	}
+	return NULL;
+}
+
+static int play_waits(struct world *w)
+{
+	void *(*const waits[])(void *) = {wait_epoll, wait_signal, wait_long, wait_epoll};
+	pthread_t threads[4];
+	int err;
+
+	model_init(10);
+	for (int i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, waits[i], NULL);
+	err = make_holes(w, 0, HOLES_END) || make_holes(w, 1, HOLES_END) || model_check_all(w);
+	is_over = true;
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	return err;
+}
+
+static void test_waits(void **state)
+{
+	(void)state;
+	run_both(play_waits);
+}
+
+/* While somebody else traces it, it cannot be halted: it waits, and then goes on. */
+static void trace_a_while(pid_t pid)
+{
+	int status;
+
+	usleep(30000);
+	for (int i = 0; ptrace(PTRACE_SEIZE, pid, 0, 0); i++) {
+		if (i > 1000)
+			_exit(1); /* it may be halted just now; not for long */
+		usleep(1000);
+	}
+	for (int i = 0; i < 300; i++) {
+		usleep(1000);
+		if (waitpid(pid, &status, WNOHANG | __WALL) == pid)
+			ptrace(PTRACE_CONT, pid, 0, 0);
+	}
+	_exit(0);
+}
+
+static void test_traced(void **state)
+{
+	struct world w;
+	pid_t tracer;
+
+	(void)state;
+	world_begin(&w);
+	w.rate_mib_s = 8;
+	world_target(&w, play_holes);
+	world_connect(&w, false);
+	tracer = fork();
+	if (tracer == 0) {
+		close(w.uffd);
+		trace_a_while(w.target);
+	}
+	assert_int_equal(world_run(&w, PAGER_LAZY), 0);
+	world_check_target(&w);
+	assert_int_equal(end_of(tracer), 0);
+	world_end(&w);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_holes),   cmocka_unit_test(test_discarded_again),
+		cmocka_unit_test(test_moves),   cmocka_unit_test(test_unmapped),
+		cmocka_unit_test(test_freed),   cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_forks),   cmocka_unit_test(test_orphan),
+		cmocka_unit_test(test_vfork),   cmocka_unit_test(test_waits),
+		cmocka_unit_test(test_traced),
+	};
+
+	/* One test alone: its name; a second argument: every detail. */
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	if (argc > 2)
+		log_level_set(LOG_DEBUG);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
