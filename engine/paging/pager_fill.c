@@ -14,7 +14,7 @@
 #define STUCK_MS 10000
 
 /* Takes what was dealt with off the list; left there when that would cost a scarce node. */
-static void list_cut(struct pager *p, struct todo_list *list, uint64_t start, uint64_t end)
+static void list_cut(struct pager *p, struct pager_list *list, uint64_t start, uint64_t end)
 {
 	unsigned int keep = pager_reserve(p) + PAGER_SPARE_NODES + 2;
 
@@ -22,9 +22,10 @@ static void list_cut(struct pager *p, struct todo_list *list, uint64_t start, ui
 	 * What stays listed is merely sent again: the kernel then says that it is there. A cut takes a
 	 * node and raises the reserve, and must not be what makes relief necessary.
 	 */
-	if (p->pool.nr_free <= keep && todo_would_split(list, start, end))
-		return;
-	(void)todo_cut(list, start, end);
+	if (p->pool.nr_free <= keep && todo_would_split(&list->todo, start, end))
+		list->present_bytes += end - start;
+	else
+		(void)todo_cut(&list->todo, start, end);
 }
 
 static int space_fill(struct pager *p, unsigned int space, const struct todo_piece *piece,
@@ -68,7 +69,7 @@ static int piece_fill(struct pager *p, uint16_t index, const struct todo_piece *
 	}
 	if (!p->lists[index].refs)
 		return 0;
-	list_cut(p, &p->lists[index].todo, piece->start, piece->end);
+	list_cut(p, &p->lists[index], piece->start, piece->end);
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		if (p->spaces[i].uffd < 0 || p->spaces[i].list != index)
 			continue;

@@ -50,7 +50,7 @@ struct pager_list {
 	struct todo_list todo;
 	uint16_t refs;        /* spaces; 0: free */
 	int64_t postponed_ms; /* when it last could not be filled: an event waits that cannot be read */
-	uint64_t closed_bytes; /* gaps that were closed: listed, but nobody waits for them */
+	uint64_t present_bytes; /* listed though it is there: at most so much */
 };
 
 struct pager_space {

@@ -153,7 +153,7 @@ static int gap_close(struct pager *p, uint16_t index, const struct todo_piece *g
 	err = todo_add(&list->todo, gap->start, gap->end, gap->source);
 	if (err)
 		return err;
-	list->closed_bytes += len;
+	list->present_bytes += len;
 	p->relief.nr_gaps++;
 	return 0;
 }

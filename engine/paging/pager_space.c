@@ -25,7 +25,7 @@ int pager_space_add(struct pager *p, int uffd, uint16_t list)
 			continue;
 		p->spaces[i] = (struct pager_space){.uffd = uffd, .list = list};
 		if (!p->lists[list].refs++)
-			p->lists[list].postponed_ms = p->lists[list].closed_bytes = 0;
+			p->lists[list].postponed_ms = p->lists[list].present_bytes = 0;
 		p->nr_spaces++;
 		return (int)i;
 	}
@@ -123,7 +123,7 @@ static struct todo_list *list_own(struct pager *p, unsigned int space)
 		shared->refs--;
 		p->lists[i].refs = 1;
 		p->lists[i].postponed_ms = 0;
-		p->lists[i].closed_bytes = shared->closed_bytes;
+		p->lists[i].present_bytes = shared->present_bytes;
 		p->spaces[space].list = i;
 		return &p->lists[i].todo;
 	}

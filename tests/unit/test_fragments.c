@@ -79,6 +79,32 @@ static void test_holes(void **state)
 	run_both(play_holes);
 }
 
+static int play_holes_and_stay(struct world *w)
+{
+	int err = play_holes(w);
+
+	while (!err)
+		pause();
+	return err;
+}
+
+/* On demand is complete when all was touched, though gaps that were closed are never asked for. */
+static void test_on_demand_completes(void **state)
+{
+	struct pager_counters counters;
+	struct world w;
+
+	(void)state;
+	world_begin(&w);
+	world_target(&w, play_holes_and_stay);
+	world_connect(&w, false);
+	assert_int_equal(world_run(&w, PAGER_ON_DEMAND), 0);
+	assert_int_equal(waitpid(w.target, NULL, WNOHANG), 0);
+	pager_counters(w.pager, &counters);
+	assert_int_equal(counters.todo_bytes, 0);
+	world_end(&w);
+}
+
 /* Filled gaps and gaps of several sizes, some written to, and the same ones discarded again. */
 static int play_again(struct world *w)
 {
@@ -115,8 +141,8 @@ static int play_moves(struct world *w)
 		err = model_move(w, 1000, 900, WORLD_AREA_PAGES + 2000, 900, true);
 	for (unsigned int i = 0; i < 100 && !err; i++)
 		err = model_move(w, 2000 + 2 * i, 3, 3001 + 2 * i, 3, false) ||
-		      model_move(w, 4000 + 2 * i, 2, i, 2, false) ||
-		      model_check(w, 3001 + 2 * i) || model_check(w, i);
+		      model_move(w, 4000 + 2 * i, 2, i, 2, false) || model_check(w, 3001 + 2 * i) ||
+		      model_check(w, i);
 	if (!err)
 		err = model_move(w, WORLD_AREA_PAGES + 2000, 900, 1000, 900, false);
 	return err ? err : model_check_all(w);
@@ -191,9 +217,8 @@ static void *run_slice(void *data)
 			if (model_discard(s->w, i, 1) || model_check(s->w, s->end - 1 - i % 32))
 				_exit(50);
 			if (i % 3 == 0)
-				model[i] = (struct model_page){.kind = MODEL_WRITTEN,
-							       .vma = model[i].vma,
-							       .from = i};
+				model[i] = (struct model_page){
+					.kind = MODEL_WRITTEN, .vma = model[i].vma, .from = i};
 			for (uint64_t k = 0; i % 3 == 0 && k < s->w->page / 8; k++)
 				((uint64_t *)(s->w->window + i * s->w->page))[k] = i + k;
 		}
@@ -275,6 +300,36 @@ static void test_forks(void **state)
 {
 	(void)state;
 	run_both(play_forks);
+}
+
+/* More children than there are spaces, all of which discard without a pause. */
+#define CROWD (CONFIG_MAX_SPACES + 8)
+
+static int play_crowd(struct world *w)
+{
+	static pid_t pids[CROWD];
+	int err = 0;
+
+	model_init(11);
+	for (unsigned int i = 0; i < CROWD; i++) {
+		pids[i] = fork();
+		if (pids[i] == 0)
+			_exit(make_holes(w, i, 500 + i) || model_check_all(w));
+		if (model_discard(w, 3000 + i, 1))
+			return 2;
+	}
+	for (unsigned int i = 0; i < CROWD; i++) {
+		int end = end_of(pids[i]);
+
+		err = err ? err : end;
+	}
+	return err ? err : model_check_all(w);
+}
+
+static void test_crowd(void **state)
+{
+	(void)state;
+	run_both(play_crowd);
 }
 
 /* A child whose parent has ended is found as well: it tells how it went through a pipe. */
@@ -447,11 +502,12 @@ static void test_traced(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_holes),   cmocka_unit_test(test_discarded_again),
-		cmocka_unit_test(test_moves),   cmocka_unit_test(test_unmapped),
-		cmocka_unit_test(test_freed),   cmocka_unit_test(test_threads),
-		cmocka_unit_test(test_forks),   cmocka_unit_test(test_orphan),
-		cmocka_unit_test(test_vfork),   cmocka_unit_test(test_waits),
+		cmocka_unit_test(test_holes),           cmocka_unit_test(test_on_demand_completes),
+		cmocka_unit_test(test_discarded_again), cmocka_unit_test(test_moves),
+		cmocka_unit_test(test_unmapped),        cmocka_unit_test(test_freed),
+		cmocka_unit_test(test_threads),         cmocka_unit_test(test_forks),
+		cmocka_unit_test(test_orphan),          cmocka_unit_test(test_crowd),
+		cmocka_unit_test(test_vfork),           cmocka_unit_test(test_waits),
 		cmocka_unit_test(test_traced),
 	};
 
