@@ -87,7 +87,7 @@ static int find_family(struct pager *p)
 	int err;
 
 	pager_space_drop_dead(p);
-	err = family_find(&p->relief.halt.family);
+	err = family_find(&p->relief.halt.family, p->nr_spaces);
 	return err ? err : p->relief.halt.family.nr_memories == p->nr_spaces;
 }
 

@@ -105,7 +105,7 @@ static pid_t thread_alike(const struct family *f, int proc_fd, pid_t pid)
 	return s.tid;
 }
 
-/* Whether a userfaultfd watches over any of its memory. */
+/* Whether a userfaultfd watches over any of its memory. Takes a while. */
 static bool is_watched(int proc_fd, pid_t tid)
 {
 	char path[32], buf[PROC_LINE_MAX], *line;
@@ -134,7 +134,22 @@ static int member_add(struct family *f, pid_t pid, pid_t tid)
 	return 0;
 }
 
-int family_find(struct family *f)
+static int look_at(struct family *f, pid_t pid, bool watched)
+{
+	int fd = proc_open(pid), err = 0;
+	pid_t tid;
+
+	if (fd < 0)
+		return 0;
+	tid = thread_alike(f, fd, pid);
+	if (tid && (!watched || is_watched(fd, tid)))
+		err = member_add(f, pid, tid);
+	close(fd);
+	return err;
+}
+
+/* `watched`: only those that are. */
+static int look_through(struct family *f, bool watched)
 {
 	struct dir_reader dir;
 	const char *name;
@@ -146,16 +161,21 @@ int family_find(struct family *f)
 	if (err)
 		return err;
 	while ((err = dir_reader_next(&dir, &name, NULL)) > 0) {
-		int fd = text_parse_u64(name, 10, &pid) ? -1 : proc_open((pid_t)pid);
-		pid_t tid = fd < 0 ? 0 : thread_alike(f, fd, (pid_t)pid);
-
-		err = tid && is_watched(fd, tid) ? member_add(f, (pid_t)pid, tid) : 0;
-		if (fd >= 0)
-			close(fd);
+		err = text_parse_u64(name, 10, &pid) ? 0 : look_at(f, (pid_t)pid, watched);
 		if (err)
 			break;
 	}
 	dir_reader_close(&dir);
+	return err;
+}
+
+int family_find(struct family *f, unsigned int nr_watched)
+{
+	int err = look_through(f, false);
+
+	/* Some of them may have all their memory already, or run the program anew. */
+	if (err == -E2BIG || (!err && f->nr_memories > nr_watched))
+		err = look_through(f, true);
 	return err;
 }
 

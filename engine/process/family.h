@@ -30,10 +30,11 @@ struct family {
 int family_init(struct family *f, pid_t pid);
 
 /*
- * Looks through /proc for the members that have memory watched by a userfaultfd. A process that was
- * there when this began is found. -E2BIG: more than FAMILY_MAX; -errno.
+ * Looks through /proc for the members whose memory is watched by a userfaultfd: `nr_watched` memories
+ * are; f->nr_memories were found. A process that was there when this began is found. -E2BIG: more
+ * than FAMILY_MAX; -errno.
  */
-int family_find(struct family *f);
+int family_find(struct family *f, unsigned int nr_watched);
 
 /*
  * True when some of their memory may vanish without a word (MADV_FREE), or when that cannot be told.
