@@ -173,6 +173,11 @@ int pager_fault_frame(struct pager *p);
 
 /* Halts the program or asks for intervals when nodes or spaces run short. 1: again, soon; 0; -errno. */
 int pager_relieve(struct pager *p);
+/*
+ * Halts the program until the next pager_relieve, so that fills do not say EAGAIN any more. 1: it is;
+ * 0: that is not possible now; -errno with log_fail.
+ */
+int pager_halt(struct pager *p);
 /* The program runs on. */
 void pager_relief_end(struct pager *p);
 

@@ -32,8 +32,12 @@
 #include <string.h>
 #include <time.h>
 
-/* A program whose threads do not stop within this runs on, and is halted later. */
+/*
+ * A program whose threads do not stop within this runs on, and is halted later. On a device that has too much
+ * to do it is given so many looks at the threads.
+ */
 #define SETTLE_MS 500
+#define SETTLE_LOOKS 20
 #define RETRY_MS 20
 /* While it is held, changes of threads that were asleep are looked at so often. */
 #define AGAIN_MS 5
@@ -98,7 +102,8 @@ static int settle(struct pager *p, int *why)
 	int64_t give_up_ms = clock_deadline_ms(SETTLE_MS);
 	bool whole = true; /* all of /proc is looked through */
 
-	for (*why = -EAGAIN; clock_now_ms() < give_up_ms;) {
+	*why = -EAGAIN;
+	for (int looks = 0; looks < SETTLE_LOOKS || clock_now_ms() < give_up_ms; looks++) {
 		uint64_t events = p->nr_events;
 		unsigned int spaces = p->nr_spaces;
 		int calm = 1, err;
@@ -231,11 +236,10 @@ static void give_up(struct pager *p, int why)
 		 why == -EPERM ? ", since a debugger is attached to it" : "");
 }
 
-/* 0 or -errno with log_fail; nothing is halted any more when it could not be done. */
-static int halt_and_close(struct pager *p)
+int pager_halt(struct pager *p)
 {
 	struct pager_relief *r = &p->relief;
-	int settled, why, err;
+	int settled, why;
 
 	if (!r->halted) {
 		r->halted = true;
@@ -245,17 +249,25 @@ static int halt_and_close(struct pager *p)
 		r->cursor = 0;
 	}
 	settled = settle(p, &why);
-	if (settled < 0)
-		return settled;
-	if (!settled) {
+	if (!settled)
 		give_up(p, why);
-		return 0;
-	}
+	if (settled <= 0)
+		return settled;
 	r->again_ms = clock_now_ms() + AGAIN_MS;
 	r->failing_ms = 0;
 	r->warned = false;
+	return 1;
+}
+
+/* 0 or -errno with log_fail; nothing is halted any more when it could not be done. */
+static int halt_and_close(struct pager *p)
+{
+	int err = pager_halt(p);
+
+	if (err <= 0)
+		return err;
 	err = close_gaps(p, false);
-	if (!err && !has_relief(p) && !family_has_lazyfree(&r->halt.family))
+	if (!err && !has_relief(p) && !family_has_lazyfree(&p->relief.halt.family))
 		err = close_gaps(p, true);
 	return err;
 }

@@ -26,6 +26,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -258,6 +259,16 @@ static void test_threads(void **state)
 	run_both(play_threads);
 }
 
+/* A child that does not outlive a test that fails. */
+static pid_t fork_child(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return pid;
+}
+
 static int end_of(pid_t pid)
 {
 	int status;
@@ -275,7 +286,7 @@ static int play_family(struct world *w, int depth)
 
 	err = make_holes(w, (unsigned int)depth, 1800 + 1200 * (unsigned int)depth);
 	for (int i = 0; i < 3 && depth < 2 && !err; i++) {
-		pids[i] = fork();
+		pids[i] = fork_child();
 		if (pids[i] == 0)
 			_exit(play_family(w, depth + 1));
 		err = make_holes(w, 2000 + 200 * (unsigned int)i, 4400);
@@ -312,7 +323,7 @@ static int play_crowd(struct world *w)
 
 	model_init(11);
 	for (unsigned int i = 0; i < CROWD; i++) {
-		pids[i] = fork();
+		pids[i] = fork_child();
 		if (pids[i] == 0)
 			_exit(make_holes(w, i, 500 + i) || model_check_all(w));
 		if (model_discard(w, 3000 + i, 1))
@@ -330,6 +341,42 @@ static void test_crowd(void **state)
 {
 	(void)state;
 	run_both(play_crowd);
+}
+
+/* As long as some of these run there is hardly a moment in which nothing is announced. */
+#define NR_RESTLESS 24
+
+static int play_restless(struct world *w)
+{
+	static pid_t pids[NR_RESTLESS];
+	atomic_bool *enough =
+		mmap(NULL, w->page, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int err;
+
+	model_init(12);
+	for (unsigned int i = 0; i < NR_RESTLESS; i++) {
+		pids[i] = fork_child();
+		if (pids[i] == 0) {
+			while (!*enough && !make_holes(w, i, 500 + i))
+				;
+			_exit(model_check_all(w));
+		}
+	}
+	/* Every byte of the parent has to come while they do that. */
+	err = model_check_all(w);
+	*enough = true;
+	for (unsigned int i = 0; i < NR_RESTLESS; i++) {
+		int end = end_of(pids[i]);
+
+		err = err ? err : end;
+	}
+	return err;
+}
+
+static void test_restless(void **state)
+{
+	(void)state;
+	run_in(PAGER_LAZY, 0, play_restless);
 }
 
 /* A child whose parent has ended is found as well: it tells how it went through a pipe. */
@@ -507,8 +554,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_unmapped),        cmocka_unit_test(test_freed),
 		cmocka_unit_test(test_threads),         cmocka_unit_test(test_forks),
 		cmocka_unit_test(test_orphan),          cmocka_unit_test(test_crowd),
-		cmocka_unit_test(test_vfork),           cmocka_unit_test(test_waits),
-		cmocka_unit_test(test_traced),
+		cmocka_unit_test(test_restless),        cmocka_unit_test(test_vfork),
+		cmocka_unit_test(test_waits),           cmocka_unit_test(test_traced),
 	};
 
 	/* One test alone: its name; a second argument: every detail. */
