@@ -69,8 +69,10 @@ struct pager_fault {
 struct pager_relief {
 	struct halt halt;
 	bool halted;        /* the program is, or is about to be */
+	bool settling;      /* the last changes are being read: for them the reserve is */
 	int64_t since_us;   /* since when */
-	int64_t again_ms;   /* the program could not be halted: not tried before */
+	int64_t again_ms;   /* no look at the threads before */
+	int64_t until_ms;   /* not let go before */
 	int64_t failing_ms; /* since when; 0: it is not failing */
 	bool warned;
 	unsigned int nr_gaps; /* closed since it is halted */
@@ -173,13 +175,11 @@ int pager_fault_frame(struct pager *p);
 
 /* Halts the program or asks for intervals when nodes or spaces run short. 1: again, soon; 0; -errno. */
 int pager_relieve(struct pager *p);
-/*
- * Halts the program until the next pager_relieve, so that fills do not say EAGAIN any more. 1: it is;
- * 0: that is not possible now; -errno with log_fail.
- */
+/* Halts the program for a while, so that fills do not say EAGAIN. 1: it is; 0: that is not possible now;
+ * -errno with log_fail. */
 int pager_halt(struct pager *p);
-/* The program runs on. */
-void pager_relief_end(struct pager *p);
+/* The program runs on, as far as that can be waited for. */
+void pager_relief_stop(struct pager *p);
 
 /* ---- pager_fill.c ---- */
 

@@ -39,11 +39,21 @@
 #define SETTLE_MS 500
 #define SETTLE_LOOKS 20
 #define RETRY_MS 20
+/* A program that left no moment for a fill is halted for several. */
+#define FILL_MS 20
+/* One thread that does not stop keeps the others so long. */
+#define STUBBORN_US 5000000
+/* Threads that were told to stop and did not are waited for when nobody is there to let them go later. */
+#define LEAVE_MS 200
 /* While it is held, changes of threads that were asleep are looked at so often. */
 #define AGAIN_MS 5
 /* It is said that it cannot be halted when that has not worked for so long. */
 #define PATIENCE_MS 2000
-/* Messages read of one memory before the threads are looked at again. */
+/*
+ * Changes read of one memory before the threads are looked at again: one that was asleep goes on with the
+ * next one until it is seen and stopped. And messages at all, most of which are faults then.
+ */
+#define CHANGES_AT_ONCE 8
 #define READS_AT_ONCE 256
 /* Larger gaps cost more page tables than an interval costs to fetch. */
 #define GAP_MAX_BYTES ((uint64_t)32 << 20)
@@ -70,10 +80,13 @@ static bool is_changing(const struct pager *p)
 static int read_all(struct pager *p)
 {
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		uint64_t events = p->nr_events;
+
 		for (int n = 0; n < READS_AT_ONCE; n++) {
 			int err;
 
-			if (p->spaces[i].uffd < 0 || !pager_space_readable(p, i))
+			if (p->spaces[i].uffd < 0 || !pager_space_readable(p, i) ||
+			    p->nr_events - events == CHANGES_AT_ONCE)
 				break;
 			err = pager_space_read(p, i);
 			if (err < 0)
@@ -85,14 +98,34 @@ static int read_all(struct pager *p)
 	return 0;
 }
 
-/* 1: every memory that is watched has its processes in the family; 0: not now; -errno. */
+/* 0: every memory that is watched has its processes in the family; -ECHILD: not now; -errno. */
 static int find_family(struct pager *p)
 {
+	struct family *family = &p->relief.halt.family;
 	int err;
 
 	pager_space_drop_dead(p);
-	err = family_find(&p->relief.halt.family, p->nr_spaces);
-	return err ? err : p->relief.halt.family.nr_memories == p->nr_spaces;
+	err = family_find(family, p->nr_spaces);
+	return err || family->nr_memories == p->nr_spaces ? err : -ECHILD;
+}
+
+/* One look at the threads, and what they have announced is read. 1: nothing was to be seen; 0: *why; -errno. */
+static int look(struct pager *p, bool whole, int *why)
+{
+	uint64_t events = p->nr_events;
+	int calm, err = 0;
+
+	*why = whole ? find_family(p) : 0;
+	if (*why)
+		return 0;
+	calm = halt_sweep(&p->relief.halt);
+	*why = calm < 0 ? calm : -EAGAIN;
+	if (calm >= 0) {
+		p->relief.settling = true;
+		err = read_all(p);
+		p->relief.settling = false;
+	}
+	return err ? err : calm > 0 && p->nr_events == events;
 }
 
 /* 1: nothing changes any more; 0: that is not to be had now, *why says so; -errno with log_fail. */
@@ -102,30 +135,17 @@ static int settle(struct pager *p, int *why)
 	int64_t give_up_ms = clock_deadline_ms(SETTLE_MS);
 	bool whole = true; /* all of /proc is looked through */
 
-	*why = -EAGAIN;
 	for (int looks = 0; looks < SETTLE_LOOKS || clock_now_ms() < give_up_ms; looks++) {
-		uint64_t events = p->nr_events;
 		unsigned int spaces = p->nr_spaces;
-		int calm = 1, err;
+		int calm = look(p, whole, why);
 
-		if (whole)
-			calm = find_family(p);
-		if (calm > 0)
-			calm = halt_sweep(&p->relief.halt);
-		if (calm < 0) {
-			*why = calm;
+		if (calm < 0 || (calm && whole))
+			return calm;
+		if (!calm && *why != -EAGAIN && *why != -ECHILD)
 			return 0;
-		}
-		err = read_all(p);
-		if (err)
-			return err;
-		if (calm && p->nr_events == events) {
-			if (whole)
-				return 1;
-			whole = true;
+		whole = calm || *why == -ECHILD || p->nr_spaces != spaces;
+		if (calm)
 			continue;
-		}
-		whole = p->nr_spaces != spaces;
 		sched_yield();
 		nanosleep(&pause, NULL);
 	}
@@ -204,7 +224,7 @@ static bool has_relief(const struct pager *p)
 
 /* ---- halting ---- */
 
-void pager_relief_end(struct pager *p)
+static void pager_relief_end(struct pager *p)
 {
 	struct pager_relief *r = &p->relief;
 
@@ -215,6 +235,17 @@ void pager_relief_end(struct pager *p)
 			  r->nr_gaps, p->pool.nr_free, p->pool.nr);
 	r->halted = false;
 	halt_release(&r->halt);
+}
+
+void pager_relief_stop(struct pager *p)
+{
+	static const struct timespec pause = {.tv_nsec = 1000000};
+
+	pager_relief_end(p);
+	for (int i = 0; i < LEAVE_MS && p->relief.halt.nr; i++) {
+		nanosleep(&pause, NULL);
+		halt_release(&p->relief.halt);
+	}
 }
 
 /* Nothing was changed: it is tried again, and said once when that goes on. */
@@ -236,7 +267,7 @@ static void give_up(struct pager *p, int why)
 		 why == -EPERM ? ", since a debugger is attached to it" : "");
 }
 
-int pager_halt(struct pager *p)
+static int halt(struct pager *p)
 {
 	struct pager_relief *r = &p->relief;
 	int settled, why;
@@ -249,20 +280,28 @@ int pager_halt(struct pager *p)
 		r->cursor = 0;
 	}
 	settled = settle(p, &why);
-	if (!settled)
+	r->again_ms = clock_now_ms() + AGAIN_MS;
+	/* Who was stopped stays so for a while: else each of them announces one more change each time. */
+	if (!settled && (why != -EAGAIN || clock_now_us() > r->since_us + STUBBORN_US))
 		give_up(p, why);
 	if (settled <= 0)
 		return settled;
-	r->again_ms = clock_now_ms() + AGAIN_MS;
 	r->failing_ms = 0;
 	r->warned = false;
 	return 1;
 }
 
-/* 0 or -errno with log_fail; nothing is halted any more when it could not be done. */
+int pager_halt(struct pager *p)
+{
+	int settled = halt(p);
+
+	p->relief.until_ms = clock_now_ms() + FILL_MS;
+	return settled;
+}
+
 static int halt_and_close(struct pager *p)
 {
-	int err = pager_halt(p);
+	int err = halt(p);
 
 	if (err <= 0)
 		return err;
@@ -340,10 +379,12 @@ static int relieve_nodes(struct pager *p)
 		if (err || !r->halted)
 			return err ? err : 1;
 	}
-	if (r->halted && has_relief(p))
-		pager_relief_end(p);
-	if (r->halted)
+	if (r->halted && !has_relief(p))
 		return hold(p);
+	if (r->halted && clock_now_ms() < r->until_ms)
+		return 1;
+	if (r->halted)
+		pager_relief_end(p);
 	return r->halt.nr != 0;
 }
 

@@ -87,7 +87,7 @@ static bool has_room(const struct pager *p, unsigned int space)
 	const struct pager_list *list = &p->lists[p->spaces[space].list];
 	unsigned int need = PAGER_CHANGE_NODES + 1;
 
-	if (!p->relief.halted)
+	if (!p->relief.settling)
 		need = pager_reserve(p);
 	else if (list->refs > 1)
 		need += list->todo.nr + PAGER_LAST_NODES / 2;

@@ -35,7 +35,7 @@ static struct halt_thread *find_thread(struct halt *h, pid_t tid)
 	return NULL;
 }
 
-/* What a thread that was told to stop has to say. False when it has ended. */
+/* What a thread that was told to stop has to say. False when it is no more. */
 static bool take_status(struct halt_thread *thread)
 {
 	pid_t tid = thread->tid;
@@ -60,13 +60,31 @@ static bool take_status(struct halt_thread *thread)
 	return true;
 }
 
+/* A thread that runs another program takes over the number of its leader (execve(2)). */
+static bool is_ours(pid_t pid)
+{
+	struct proc_status status;
+	int fd = proc_open(pid);
+	bool ours = fd >= 0 && proc_status(fd, &status) == 0 && status.tracer == getpid();
+
+	if (fd >= 0)
+		close(fd);
+	return ours;
+}
+
 static void take_all_status(struct halt *h)
 {
 	for (unsigned int i = 0; i < h->nr;) {
-		if (take_status(&h->threads[i]))
+		struct halt_thread *thread = &h->threads[i];
+
+		if (take_status(thread)) {
 			i++;
-		else
-			h->threads[i] = h->threads[--h->nr];
+		} else if (!find_thread(h, thread->pid) && is_ours(thread->pid)) {
+			thread->tid = thread->pid;
+			i++;
+		} else {
+			*thread = h->threads[--h->nr];
+		}
 	}
 }
 
@@ -122,22 +140,32 @@ static char thread_state(int proc_fd, pid_t tid)
 	return c && c[1] == ' ' ? c[2] : 0;
 }
 
+struct sweep {
+	struct halt *h;
+	pid_t pid;
+	int proc_fd;
+	unsigned int nr_threads;
+	bool calm;
+};
+
 /* 0 when it is told to stop, or has ended. */
-static int stop_thread(struct halt *h, int proc_fd, pid_t tid)
+static int stop_thread(struct sweep *s, pid_t tid)
 {
+	struct halt *h = s->h;
+
 	if (find_thread(h, tid))
 		return 0;
 	if (h->nr == h->max)
 		return -E2BIG;
 	if (ptrace(PTRACE_SEIZE, tid, 0, 0) < 0)
-		return errno == ESRCH || strchr("ZX", thread_state(proc_fd, tid)) ? 0 : -EPERM;
-	h->threads[h->nr++] = (struct halt_thread){.tid = tid};
+		return errno == ESRCH || strchr("ZX", thread_state(s->proc_fd, tid)) ? 0 : -EPERM;
+	h->threads[h->nr++] = (struct halt_thread){.pid = s->pid, .tid = tid};
 	ptrace(PTRACE_INTERRUPT, tid, 0, 0);
 	return 0;
 }
 
 struct call {
-	int64_t nr; /* -1: none */
+	int64_t nr;
 	uint64_t args[6];
 };
 
@@ -147,12 +175,15 @@ static bool take_hex(const char **c, uint64_t *value)
 	return text_take_u64(c, 10, value) && text_take_char(c, 'x') && text_take_u64(c, 16, value);
 }
 
-/* The system call that a thread sleeps in. False when it does not sleep, or that is not told. */
+#define CALL_NONE (-1)
+#define CALL_UNKNOWN (-2)
+
+/* The system call that a thread sleeps in. False when it does not sleep any more. */
 static bool thread_call(int proc_fd, pid_t tid, struct call *call)
 {
 	char path[40], text[256];
 	const char *c = text;
-	uint64_t sp, pc;
+	uint64_t sp, pc = 0;
 
 	snprintf(path, sizeof(path), "task/%d/syscall", tid);
 	if (io_read_file(proc_fd, path, text, sizeof(text)) < 0 ||
@@ -163,15 +194,10 @@ static bool thread_call(int proc_fd, pid_t tid, struct call *call)
 			return false;
 	}
 	/* The kernel's own workers for a process (io_uring) run no program. */
-	return take_hex(&c, &sp) && take_hex(&c, &pc) && pc;
+	if (!take_hex(&c, &sp) || !take_hex(&c, &pc) || !pc)
+		call->nr = CALL_UNKNOWN;
+	return true;
 }
-
-struct sweep {
-	struct halt *h;
-	int proc_fd;
-	unsigned int nr_threads;
-	bool calm;
-};
 
 /* One that sleeps where it cannot be interrupted: perhaps until its event is read. */
 static int sweep_sleeper(struct sweep *s, pid_t tid)
@@ -183,21 +209,24 @@ static int sweep_sleeper(struct sweep *s, pid_t tid)
 		return 0;
 	}
 	switch (call.nr) {
-	case SYS_process_madvise:
-		s->calm = false; /* its ranges are in its memory */
-		break;
 	case SYS_madvise:
 		note_discard(s->h, call.args[0], call.args[1]);
+		break;
+	case SYS_process_madvise: /* its ranges are in its memory */
+		note_discard(s->h, 0, UINT64_MAX);
 		break;
 	case SYS_munmap:
 	case SYS_mremap:
 	case SYS_mmap:
 	case SYS_brk:
 		break;
+	case CALL_UNKNOWN:
+		note_discard(s->h, 0, UINT64_MAX);
+		return 0;
 	default:
 		return 0; /* a child that it waits for (vfork), a page, a disk */
 	}
-	return stop_thread(s->h, s->proc_fd, tid);
+	return stop_thread(s, tid);
 }
 
 static int sweep_thread(void *data, pid_t tid)
@@ -213,7 +242,7 @@ static int sweep_thread(void *data, pid_t tid)
 		if (thread && thread->stopped)
 			return 0;
 		s->calm = false;
-		return stop_thread(s->h, s->proc_fd, tid);
+		return stop_thread(s, tid);
 	case 'D':
 		return sweep_sleeper(s, tid);
 	default:
@@ -231,7 +260,7 @@ static bool has_threads(int proc_fd, unsigned int nr)
 
 static int sweep_process(struct halt *h, pid_t pid, bool *calm)
 {
-	struct sweep s = {.h = h, .proc_fd = proc_open(pid), .calm = true};
+	struct sweep s = {.h = h, .pid = pid, .proc_fd = proc_open(pid), .calm = true};
 	int64_t threads = 0;
 	int err;
 

@@ -18,7 +18,7 @@
 #define HALT_RANGES 32
 
 struct halt_thread {
-	pid_t tid;
+	pid_t pid, tid;
 	bool stopped;
 };
 

@@ -436,6 +436,40 @@ static void test_vfork(void **state)
 	run_both(play_vfork);
 }
 
+/* Threads that run another program take over the number of their process, also while it is halted. */
+static void *run_true(void *data)
+{
+	(void)data;
+	execl("/bin/true", "true", NULL);
+	_exit(64);
+}
+
+static int play_execs(struct world *w)
+{
+	pthread_t thread;
+
+	model_init(13);
+	for (unsigned int i = 0; i + 160 < HOLES_END; i += 160) {
+		pid_t pid = fork_child();
+
+		if (pid == 0) {
+			for (int k = 0; k < 3; k++)
+				pthread_create(&thread, NULL, run_true, NULL);
+			make_holes(w, 0, HOLES_END);
+			pause();
+		}
+		if (make_holes(w, i, i + 160) || end_of(pid))
+			return 65;
+	}
+	return model_check_all(w);
+}
+
+static void test_execs(void **state)
+{
+	(void)state;
+	run_both(play_execs);
+}
+
 /* ---- nothing is seen of it ---- */
 
 static atomic_bool is_over;
@@ -555,7 +589,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_threads),         cmocka_unit_test(test_forks),
 		cmocka_unit_test(test_orphan),          cmocka_unit_test(test_crowd),
 		cmocka_unit_test(test_restless),        cmocka_unit_test(test_vfork),
-		cmocka_unit_test(test_waits),           cmocka_unit_test(test_traced),
+		cmocka_unit_test(test_execs),           cmocka_unit_test(test_waits),
+		cmocka_unit_test(test_traced),
 	};
 
 	/* One test alone: its name; a second argument: every detail. */
