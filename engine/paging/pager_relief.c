@@ -154,7 +154,10 @@ static int settle(struct pager *p, int *why)
 
 /* ---- gaps ---- */
 
-/* 0; -EBUSY, -ENOENT, -EEXIST: not this gap; -EAGAIN, -ESRCH: not this list; -ENOMEM with log_fail. */
+/*
+ * 0; not this gap: -EBUSY; -ENOENT, not watched; -EEXIST, something is there, or what had been there was moved
+ * and is listed elsewhere. Not this list: -EAGAIN, -ESRCH. -ENOMEM with log_fail.
+ */
 static int gap_close(struct pager *p, uint16_t index, const struct todo_piece *gap, bool may_exist)
 {
 	struct pager_list *list = &p->lists[index];

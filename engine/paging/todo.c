@@ -132,11 +132,13 @@ void todo_init(struct todo_list *list, struct todo_pool *pool)
 int todo_add(struct todo_list *list, uint64_t start, uint64_t end, uint64_t source)
 {
 	const struct todo_node *above = node_find(list, start);
+	struct todo_piece elsewhere;
 	uint16_t index;
 
 	if (start >= end || source + (end - start) < source)
 		return -EINVAL;
-	if (above && above->start < end)
+	if ((above && above->start < end) ||
+	    todo_find_source(list, source, source + (end - start), &elsewhere))
 		return -EEXIST;
 	if (list->pool->nr_free == 0)
 		return -ENOSPC;

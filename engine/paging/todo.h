@@ -48,8 +48,8 @@ void todo_init(struct todo_list *list, struct todo_pool *pool);
 
 /*
  * Adds [start, end), whose content lies at `source` at the source. Joins neighbours that continue it.
- * -EEXIST when it overlaps what is listed, -EINVAL when it is empty or wraps, -ENOSPC without a
- * node; the list is then unchanged.
+ * -EEXIST when it overlaps what is listed, at the target or at the source; -EINVAL when it is empty or
+ * wraps, -ENOSPC without a node; the list is then unchanged.
  */
 int todo_add(struct todo_list *list, uint64_t start, uint64_t end, uint64_t source);
 

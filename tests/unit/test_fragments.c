@@ -155,6 +155,25 @@ static void test_moves(void **state)
 	run_both(play_moves);
 }
 
+/* What was moved away is listed elsewhere, and the place it left is a gap that looks like the others. */
+static int play_moved_away(struct world *w)
+{
+	int err = 0;
+
+	model_init(14);
+	for (unsigned int i = 0; i < 200 && !err; i++)
+		err = model_move(w, 16 * i + 2, 1, WORLD_AREA_PAGES + 2 * i, 1, true);
+	if (!err)
+		err = make_holes(w, 0, HOLES_END);
+	return err ? err : model_check_all(w);
+}
+
+static void test_moved_away(void **state)
+{
+	(void)state;
+	run_both(play_moved_away);
+}
+
 /* Where nothing is mapped a mapping may grow into the hole, and the kernel does not tell. */
 static int play_unmapped(struct world *w)
 {
@@ -585,12 +604,12 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_holes),           cmocka_unit_test(test_on_demand_completes),
 		cmocka_unit_test(test_discarded_again), cmocka_unit_test(test_moves),
-		cmocka_unit_test(test_unmapped),        cmocka_unit_test(test_freed),
-		cmocka_unit_test(test_threads),         cmocka_unit_test(test_forks),
-		cmocka_unit_test(test_orphan),          cmocka_unit_test(test_crowd),
-		cmocka_unit_test(test_restless),        cmocka_unit_test(test_vfork),
-		cmocka_unit_test(test_execs),           cmocka_unit_test(test_waits),
-		cmocka_unit_test(test_traced),
+		cmocka_unit_test(test_moved_away),      cmocka_unit_test(test_unmapped),
+		cmocka_unit_test(test_freed),           cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_forks),           cmocka_unit_test(test_orphan),
+		cmocka_unit_test(test_crowd),           cmocka_unit_test(test_restless),
+		cmocka_unit_test(test_vfork),           cmocka_unit_test(test_execs),
+		cmocka_unit_test(test_waits),           cmocka_unit_test(test_traced),
 	};
 
 	/* One test alone: its name; a second argument: every detail. */
