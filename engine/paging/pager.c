@@ -335,7 +335,7 @@ int pager_run(struct pager *p, struct lane *faults, struct lane *bulk, enum page
 
 	link_begin(p, faults, bulk, mode);
 	err = pager_loop(p, tick, data);
-	pager_relief_stop(p);
+	pager_resume_all(p);
 	p->bytes_before += lanes_bytes(p) - p->bytes_base;
 	p->faults = p->bulk = NULL;
 	return err;

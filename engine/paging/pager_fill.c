@@ -12,6 +12,8 @@
 
 /* A program that changes its memory so long without a pause is halted. */
 #define HURRY_MS 50
+/* For so long: for more than this fill. */
+#define HALT_MS 20
 /* One that cannot leave a call for so long is not going to. */
 #define STUCK_MS 10000
 
@@ -131,7 +133,7 @@ static int fill_again(struct pager *p, int64_t *since_ms, int64_t *halt_ms)
 	if (now_ms < *halt_ms)
 		return 0;
 	*halt_ms = now_ms + STUCK_MS / 10;
-	err = pager_halt(p);
+	err = pager_halt(p, HALT_MS);
 	return err < 0 ? err : 0;
 }
 

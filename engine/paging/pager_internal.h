@@ -6,7 +6,8 @@
  *   pager_space.c  spaces: the memory of the process and of children it forked; their events
  *   pager_fault.c  faults, and what is asked of the source for them
  *   pager_fill.c   content that has arrived goes into every memory that still lists it
- *   pager_relief.c when the table of fixed size runs short
+ *   pager_halt.c   the program is stopped for a moment, and its memory settled
+ *   pager_relief.c when the tables of fixed size run short
  *   pager_push.c   the background push: what is asked next, what arrives
  *
  * A memory ("space") has a userfaultfd and a todo list. After a fork both memories share one list
@@ -73,6 +74,7 @@ struct pager_relief {
 	int64_t since_us;   /* since when */
 	int64_t again_ms;   /* no look at the threads before */
 	int64_t until_ms;   /* not let go before */
+	bool tidied;        /* gaps were closed since then */
 	int64_t failing_ms; /* since when; 0: it is not failing */
 	bool warned;
 	unsigned int nr_gaps; /* closed since it is halted */
@@ -171,15 +173,25 @@ int pager_ask(struct pager *p, uint64_t source, uint64_t len, bool relief);
 /* One frame of the fault lane. */
 int pager_fault_frame(struct pager *p);
 
+/* ---- pager_halt.c ---- */
+
+/*
+ * Halts the program, for at least `stay_ms`; or looks again, while it is halted, what has changed. 1: its
+ * memory is settled, no fill says EAGAIN but for a memory whose events have no room. 0: that is not to
+ * be had now. -errno with log_fail.
+ */
+int pager_halt(struct pager *p, int stay_ms);
+/* It runs on. As long as p->relief.halt.nr is not 0 some threads are still to be let go: halt_release. */
+void pager_resume(struct pager *p);
+/* The same, and waits for those, within reason. */
+void pager_resume_all(struct pager *p);
+/* True when any memory has a change announced. */
+bool pager_is_changing(const struct pager *p);
+
 /* ---- pager_relief.c ---- */
 
 /* Halts the program or asks for intervals when nodes or spaces run short. 1: again, soon; 0; -errno. */
 int pager_relieve(struct pager *p);
-/* Halts the program for a while, so that fills do not say EAGAIN. 1: it is; 0: that is not possible now;
- * -errno with log_fail. */
-int pager_halt(struct pager *p);
-/* The program runs on, as far as that can be waited for. */
-void pager_relief_stop(struct pager *p);
 
 /* ---- pager_fill.c ---- */
 
