@@ -185,6 +185,7 @@ struct pm_scan_arg {
 /* ---- kcmp(2), linux/kcmp.h: an enum there, so it cannot be asked for by #ifdef ---- */
 
 #define BATON_KCMP_FILE 0
+#define BATON_KCMP_VM 1
 #define BATON_KCMP_FILES 2
 #define BATON_KCMP_FS 3
 #define BATON_KCMP_SYSVSEM 6

@@ -175,7 +175,7 @@ static int build(struct target_move *m)
 	if (err)
 		return err;
 	/* The pager owns the descriptor from here on, in every case. */
-	err = pager_attach(engine->pager, uffd);
+	err = pager_attach(engine->pager, engine->restore.pid, uffd);
 	if (!err)
 		err = fault_point(FAULT_TARGET_BUILT);
 	if (err)

@@ -44,6 +44,10 @@ int pager_init(struct pager **pager)
 		return log_fail(ENOMEM,
 				"the memory budget has no room for the pager's ledger; raise "
 				"CONFIG_MEMORY_BUDGET_KIB or lower CONFIG_TODO_NODES");
+	if (halt_init(&p->relief.halt))
+		return log_fail(ENOMEM,
+				"the memory budget has no room for the pager's threads; raise "
+				"CONFIG_MEMORY_BUDGET_KIB or lower CONFIG_MAX_THREADS");
 	todo_pool_init(&p->pool, nodes, CONFIG_TODO_NODES);
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		todo_init(&p->lists[i].todo, &p->pool);
@@ -60,9 +64,8 @@ void pager_reset(struct pager *p)
 	todo_clear(&p->lists[0].todo);
 	p->nr_faults = 0;
 	p->faults_dropped = false;
-	p->pages_sent = p->pages_zero = p->nr_fetched = p->nr_released = p->bytes_before = 0;
+	p->pages_sent = p->pages_zero = p->nr_fetched = p->bytes_before = 0;
 	memset(&p->latency, 0, sizeof(p->latency));
-	memset(p->released, 0, sizeof(p->released));
 }
 
 int pager_add(struct pager *p, uint64_t start, uint64_t end)
@@ -83,13 +86,15 @@ int pager_add(struct pager *p, uint64_t start, uint64_t end)
 	return 0;
 }
 
-int pager_attach(struct pager *p, int uffd)
+int pager_attach(struct pager *p, pid_t pid, int uffd)
 {
 	int err = p->nr_spaces ? -EBUSY : uffd_adopt(uffd);
 
 	/* The ranges were added without a word in the ledger: they begin it. */
 	if (!err)
 		pager_ledger_checkpoint(p);
+	if (!err)
+		err = family_init(&p->relief.halt.family, pid);
 	if (!err)
 		err = pager_space_add(p, uffd, 0);
 	if (err >= 0)
@@ -222,21 +227,9 @@ static bool is_complete(struct pager *p)
 	       p->faults->tx_len == p->faults->tx_sent && p->bulk->tx_len == p->bulk->tx_sent;
 }
 
-/* A process that ended, or runs another program, is only noticed by asking. */
-static void drop_dead(struct pager *p)
-{
-	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
-		struct todo_piece piece;
-
-		if (p->spaces[i].uffd >= 0 && todo_next(pager_todo(p, i), 0, &piece) &&
-		    !uffd_is_alive(p->spaces[i].uffd, piece.start, p->unreadable, p->page_bytes))
-			pager_space_drop(p, i);
-	}
-}
-
 bool pager_is_needed(struct pager *p)
 {
-	drop_dead(p);
+	pager_space_drop_dead(p);
 	return p->nr_spaces != 0;
 }
 
@@ -263,7 +256,7 @@ static int run_tick(struct pager *p, pager_tick_fn *tick, void *data)
 	if (now_ms < p->tick_ms)
 		return 0;
 	p->tick_ms = now_ms + TICK_MS;
-	drop_dead(p);
+	pager_space_drop_dead(p);
 	err = check_link(p, now_ms);
 	if (err || !tick)
 		return err;
@@ -279,7 +272,7 @@ static int wait_for_work(struct pager *p, struct pollfd *fds, int timeout_ms)
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		int fd = p->spaces[i].uffd;
 
-		fds[i] = (struct pollfd){.fd = fd >= 0 && room && pager_space_readable(p, i) ? fd
+		fds[i] = (struct pollfd){.fd = fd >= 0 && room && pager_space_promises(p, i) ? fd
 											     : -1,
 					 .events = POLLIN};
 	}
@@ -316,8 +309,9 @@ static int pager_loop(struct pager *p, pager_tick_fn *tick, void *data)
 		busy |= err;
 		wake_dropped(p);
 		err = pager_relieve(p);
-		if (err)
+		if (err < 0)
 			return err;
+		waiting |= err;
 		err = run_bulk(p);
 		if (err < 0)
 			return err;
@@ -357,6 +351,7 @@ int pager_run(struct pager *p, struct lane *faults, struct lane *bulk, enum page
 
 	link_begin(p, faults, bulk, mode);
 	err = pager_loop(p, tick, data);
+	pager_resume_all(p);
 	p->bytes_before += lanes_bytes(p) - p->bytes_base;
 	p->faults = p->bulk = NULL;
 	return err;

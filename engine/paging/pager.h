@@ -33,8 +33,11 @@ int pager_init(struct pager **pager);
  */
 int pager_add(struct pager *pager, uint64_t start, uint64_t end);
 
-/* The process' userfaultfd, taken over (closed by the pager, also on failure). */
-int pager_attach(struct pager *pager, int uffd);
+/*
+ * The process' userfaultfd, taken over (closed by the pager, also on failure). Its layout is complete:
+ * by that, and by memory that is watched, the process and those that fork from it are found again.
+ */
+int pager_attach(struct pager *pager, pid_t pid, int uffd);
 
 /* Forgets all ranges and closes all userfaultfds: what is missing then reads as zeros. For a process
  * that was killed, and before the next one. */

@@ -11,7 +11,11 @@
 #include <errno.h>
 #include <linux/userfaultfd.h>
 
-/* A program that cannot leave a call for so long is not going to. */
+/* A program that changes its memory so long without a pause is halted. */
+#define HURRY_MS 50
+/* For so long: for more than this fill. */
+#define HALT_MS 20
+/* One that cannot leave a call for so long is not going to. */
 #define STUCK_MS 10000
 
 /* Takes what was dealt with off the list; left there when that would cost a scarce node. */
@@ -24,8 +28,10 @@ static void list_cut(struct pager *p, uint16_t index, uint64_t start, uint64_t e
 	 * What stays listed is merely sent again: the kernel then says that it is there. A cut takes a
 	 * node and raises the reserve, and must not be what makes relief necessary.
 	 */
-	if (p->pool.nr_free <= keep && todo_would_split(list, start, end))
+	if (p->pool.nr_free <= keep && todo_would_split(list, start, end)) {
+		p->lists[index].present_bytes += end - start;
 		return;
+	}
 	(void)fault_point(FAULT_PAGER_COPY);
 	(void)pager_change_list(p, PAGER_CUT, index, start, end, 0);
 }
@@ -115,25 +121,40 @@ static int list_fill(struct pager *p, uint16_t index, uint64_t start, uint64_t e
 	return 0;
 }
 
+/* The lists have changed: that may go on for a while, not for ever. 0: look again. */
+static int fill_again(struct pager *p, int64_t *since_ms, int64_t *halt_ms)
+{
+	int64_t now_ms = clock_now_ms();
+	int err;
+
+	if (!*since_ms) {
+		*since_ms = now_ms;
+		*halt_ms = now_ms + HURRY_MS;
+	}
+	if (now_ms > *since_ms + STUCK_MS)
+		return log_fail(EBUSY, "the process changes its memory without end, "
+				       "so that it cannot be filled");
+	if (now_ms < *halt_ms)
+		return 0;
+	*halt_ms = now_ms + STUCK_MS / 10;
+	err = pager_halt(p, HALT_MS);
+	return err < 0 ? err : 0;
+}
+
 int pager_fill(struct pager *p, uint64_t start, uint64_t end, enum pager_content content,
 	       const uint8_t *data)
 {
-	int64_t give_up_ms = 0;
+	int64_t since_ms = 0, halt_ms = 0;
 
 	for (uint16_t i = 0; i < PAGER_SPACES; i++) {
 		int err = p->lists[i].refs ? list_fill(p, i, start, end, content, data) : 0;
 
 		if (err == -EAGAIN) {
-			if (!give_up_ms)
-				give_up_ms = clock_deadline_ms(STUCK_MS);
-			if (clock_now_ms() > give_up_ms)
-				return log_fail(EBUSY,
-						"the process changes its memory without end, "
-						"so that it cannot be filled");
+			err = fill_again(p, &since_ms, &halt_ms);
 			i = UINT16_MAX; /* from the first list on */
-		} else if (err) {
-			return err;
 		}
+		if (err)
+			return err;
 	}
 	return 0;
 }

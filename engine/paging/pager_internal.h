@@ -6,7 +6,8 @@
  *   pager_space.c  spaces: the memory of the process and of children it forked; their events
  *   pager_fault.c  faults, and what is asked of the source for them
  *   pager_fill.c   content that has arrived goes into every memory that still lists it
- *   pager_relief.c when the table of fixed size runs short
+ *   pager_halt.c   the program is stopped for a moment, and its memory settled
+ *   pager_relief.c when the tables of fixed size run short
  *   pager_push.c   the background push: what is asked next, what arrives
  *   pager_ledger.c the tables, kept for whoever takes the place of a worker that died
  *
@@ -28,27 +29,31 @@
 #include "engine/paging/serve.h"
 #include "engine/paging/todo.h"
 #include <linux/userfaultfd.h>
+#include "engine/process/halt.h"
 
 #define PAGER_SPACES CONFIG_MAX_SPACES
 /* Faults known at a time; more wait in the kernel. */
 #define PAGER_FAULTS 64
 /* FETCH under way. */
 #define PAGER_ASKS 64
-/* Gaps released lately, see pager_relief.c. */
-#define PAGER_RELEASES 64
 /* A fault brings the pages behind it along, up to this. */
 #define PAGER_FETCH_BYTES 16384
-/* Nodes kept free for events, beside a copy of the largest list. */
-#define PAGER_LAST_NODES 16
-/* With so many more left, small intervals begin to be fetched whole. */
+/*
+ * Nodes kept free, beside a copy of the largest list, for what is still announced while the program is
+ * being halted. Half of them are left when the list was copied: one for each thread that discards at that
+ * moment, two for one that moves.
+ */
+#define PAGER_LAST_NODES (CONFIG_TODO_NODES / 8 + 16)
+/* So many more must be free, or what was filled stays listed where taking it off would split. */
 #define PAGER_SPARE_NODES 32
-/* The most one event takes: a move, and a cut at its destination. */
-#define PAGER_CHANGE_NODES (TODO_NODES_PER_CHANGE + 1)
+/* The most one event takes. */
+#define PAGER_CHANGE_NODES TODO_NODES_PER_CHANGE
 
 struct pager_list {
 	struct todo_list todo;
 	uint16_t refs;        /* spaces; 0: free */
 	int64_t postponed_ms; /* when it last could not be filled: an event waits that cannot be read */
+	uint64_t present_bytes; /* listed though it is there: at most so much */
 };
 
 struct pager_space {
@@ -63,11 +68,21 @@ struct pager_fault {
 	bool asked; /* the source was; else it has not been looked at */
 };
 
-/* A gap that the kernel fills, though it is listed. */
-struct pager_release {
-	uint64_t start, end; /* equal: none */
-	int64_t at_ms;
-	uint16_t space;
+/* See pager_relief.c. */
+struct pager_relief {
+	struct halt halt;
+	bool halted;        /* the program is, or is about to be */
+	bool settling;      /* the last changes are being read: for them the reserve is */
+	int64_t since_us;   /* since when */
+	int64_t again_ms;   /* no look at the threads before */
+	int64_t until_ms;   /* not let go before */
+	bool tidied;        /* gaps were closed since then */
+	int64_t failing_ms; /* since when; 0: it is not failing */
+	bool warned;
+	unsigned int nr_gaps; /* closed since it is halted */
+	uint64_t most;        /* the largest intervals that are fetched at present */
+	uint16_t list;        /* where the next one is looked for: list and target address */
+	uint64_t cursor;
 };
 
 /* Source addresses asked for and not yet answered. */
@@ -94,10 +109,8 @@ struct pager {
 	char tables_end[1]; /* no field: where the tables end */
 	struct pager_ledger *ledger;
 
-	uint16_t gap_list; /* where the next gap is looked for */
-	uint64_t gap_cursor;
-	struct pager_release released[PAGER_RELEASES]; /* the last ones */
-	uint64_t nr_released;
+	uint64_t nr_events; /* read; faults are none */
+	struct pager_relief relief;
 
 	struct pager_fault fault[PAGER_FAULTS];
 	unsigned int nr_faults;
@@ -171,8 +184,14 @@ uint64_t pager_left(const struct pager *p);
 int pager_space_add(struct pager *p, int uffd, uint16_t list);
 /* That memory is gone, or complete. Wakes who waits. */
 void pager_space_drop(struct pager *p, unsigned int space);
-/* True when there is room for whatever the next message may be. */
+/* The same for all whose process has ended or runs another program, which is only noticed by asking. */
+void pager_space_drop_dead(struct pager *p);
+/* True when there is room for whatever the next message may be: then it may be read. */
 bool pager_space_readable(const struct pager *p, unsigned int space);
+/* True when that may become true by a message. */
+bool pager_space_promises(const struct pager *p, unsigned int space);
+/* True when a change is announced: until that was read, every fill says EAGAIN. */
+bool pager_space_is_changing(const struct pager *p, unsigned int space);
 /* Reads one message and acts on it. 1, 0 when there is none, -errno with log_fail. */
 int pager_space_read(struct pager *p, unsigned int space);
 /*
@@ -201,17 +220,26 @@ int pager_ask(struct pager *p, uint64_t source, uint64_t len, bool relief);
 /* One frame of the fault lane. */
 int pager_fault_frame(struct pager *p);
 
+/* ---- pager_halt.c ---- */
+
+/*
+ * Halts the program, for at least `stay_ms`; or looks again, while it is halted, what has changed. 1: its
+ * memory is settled, no fill says EAGAIN but for a memory whose events have no room. 0: that is not to
+ * be had now. -errno with log_fail.
+ */
+int pager_halt(struct pager *p, int stay_ms);
+/* It runs on. As long as p->relief.halt.nr is not 0 some threads are still to be let go: halt_release. */
+void pager_resume(struct pager *p);
+/* The same, and waits for those, within reason. */
+void pager_resume_all(struct pager *p);
+/* True when any memory has a change announced. */
+bool pager_is_changing(const struct pager *p);
+
 /* ---- pager_relief.c ---- */
 
-/* Releases gaps or asks for an interval when nodes or spaces run short. */
+/* Halts the program or asks for intervals when nodes or spaces run short. 1: again, soon; 0; -errno. */
 int pager_relieve(struct pager *p);
-/* A child was forked: what was released just now is released there, too. */
-void pager_release_forked(struct pager *p, unsigned int space, unsigned int child);
-/* A range has moved, in the list as well: what was released of it just now is cut there. */
-int pager_release_moved(struct pager *p, unsigned int space, struct todo_list *list, uint64_t from,
-			uint64_t to, uint64_t len);
-/* Other memory is at this place now, or none. */
-void pager_release_forget(struct pager *p, unsigned int space, uint64_t start, uint64_t end);
+
 /* ---- pager_fill.c ---- */
 
 enum pager_content {

@@ -147,6 +147,9 @@ int pager_take_over(struct pager *p)
 	close_unlisted(p);
 	p->faults = p->bulk = NULL;
 	p->nr_faults = 0;
+	/* Threads that it had stopped went on when it died. */
+	p->relief.halted = p->relief.settling = false;
+	p->relief.halt.nr = p->relief.halt.nr_discards = 0;
 	log_info("%u memor%s taken over, %llu KiB to come", nr, nr == 1 ? "y" : "ies",
 		 (unsigned long long)pager_left(p) >> 10);
 	return 0;

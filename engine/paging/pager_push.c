@@ -93,13 +93,23 @@ static bool nothing_listed(const struct pager *p)
 	return true;
 }
 
+/* Of what is listed there may be only such left as is there: nobody ever asks for that. */
+static bool nothing_wanted(const struct pager *p)
+{
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		if (p->lists[i].refs && p->lists[i].todo.bytes > p->lists[i].present_bytes)
+			return false;
+	}
+	return true;
+}
+
 int pager_push_continue(struct pager *p)
 {
 	unsigned int nr_ended = 0, nr_live;
 	uint64_t ahead = 0;
 	int err = 0;
 
-	if (p->mode == PAGER_ON_DEMAND || !lane_has_room(p->bulk, 8))
+	if ((p->mode == PAGER_ON_DEMAND && !nothing_wanted(p)) || !lane_has_room(p->bulk, 8))
 		return 0;
 	for (unsigned int i = 0; i < p->nr_pushes; i++) {
 		nr_ended += push_at(p, i)->ended;

@@ -1,217 +1,243 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * When nodes or spaces run short. Programs discard memory in many small pieces, faster than pages
- * can come from the source, and each piece splits an interval. Two remedies:
+ * can come from the source, and each piece splits an interval of the list.
  *
- * - The smallest interval is fetched whole. That needs a moment in which no event is announced; a
- *   program that discards without a pause leaves none.
- * - A gap is released: the kernel alone fills it with zeros from then on, and a fill passes it over.
- *   So it may be listed, and the two intervals beside it are one. The price is mappings of the
- *   program, which are split until all has arrived.
+ * For nodes the program is halted (pager_halt.c); then
  *
- * A gap is released while the program waits for its event to be read, so that it cannot change the
- * gap meanwhile. What the event itself says has happened before: a child that was forked still
- * has the gap watched, so it is released there as well; a gap that was moved is cut from the list
- * at its new place. What remains: memory moved onto the very gap, at that moment, by the same or
- * by another thread.
+ * - the smallest gaps are closed: made present as a whole, with zero pages. So they may be listed, which
+ *   makes one interval of the two beside them: whatever is sent for a gap finds that something is
+ *   there. When the program discards it again, that is announced, and it is cut again;
+ * - where too few gaps can be closed (nothing is mapped there, or the intervals were moved by different
+ *   distances), it is held until the smallest intervals were fetched whole.
  *
- * Making the pages of a gap present instead would not be exact: a discard is announced before it is
- * done, and may still take away what was put there.
+ * A gap that is not watched as a whole stays open: a mapping beside it may grow into it without a
+ * word. A page that is there is only relied on when the kernel will not take it away (MADV_FREE).
+ * And without the halt a discard that was announced, read and cut could still take away what was put
+ * there.
+ *
+ * For spaces the list that can be completed with the least data is fetched, one run after the other.
  */
 #include "engine/paging/pager_internal.h"
 
 #include "engine/paging/uffd.h"
 #include "lib/clock.h"
+#include "lib/log.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <string.h>
 
-/* Gaps tried in one go. */
-#define GAPS_AT_ONCE 8
-/* A change that was under way at the release has been announced after so long. */
-#define RECENT_MS 1000
+/* Larger gaps cost more page tables than an interval costs to fetch. */
+#define GAP_MAX_BYTES ((uint64_t)32 << 20)
+/* Gaps are closed until so many nodes are free, so that it is not soon necessary again; ... */
+#define ENOUGH_NODES (CONFIG_TODO_NODES - CONFIG_TODO_NODES / 4)
+/* ... intervals are only fetched for so many more than must be free. */
+#define MORE_NODES (CONFIG_TODO_NODES / 16)
+/* Under way at a time, so that a long way to the source costs little. */
+#define HOLD_ASKS 16
 /* A list that could not be filled is left alone for so long. */
 #define POSTPONE_MS 20
 
-/* Whether a fault or an event can be read. */
-static bool has_message(int fd)
+/* ---- gaps ---- */
+
+/*
+ * 0; not this gap: -EBUSY; -ENOENT, not watched; -EEXIST, something is there, or what had been there was moved
+ * and is listed elsewhere. Not this list: -EAGAIN, -ESRCH. -ENOMEM with log_fail.
+ */
+static int gap_close(struct pager *p, uint16_t index, const struct todo_piece *gap, bool may_exist)
 {
-	struct pollfd pfd = {.fd = fd, .events = POLLIN};
+	struct pager_list *list = &p->lists[index];
+	uint64_t len = gap->end - gap->start;
+	int err;
 
-	return poll(&pfd, 1, 0) == 1;
-}
-
-static void release_note(struct pager *p, unsigned int space, uint64_t start, uint64_t end)
-{
-	p->released[p->nr_released++ % PAGER_RELEASES] = (struct pager_release){
-		.start = start, .end = end, .at_ms = clock_now_ms(), .space = (uint16_t)space};
-}
-
-/* 0: the gap may be listed as far as this memory goes. -EBUSY: not now; -errno: not this one. */
-static int gap_release_in(struct pager *p, unsigned int space, const struct todo_piece *gap)
-{
-	int fd = p->spaces[space].uffd, err;
-
-	/* A change is announced, and there is something to read: that is what is waited for. */
-	if (!uffd_is_changing(fd, gap->start, p->unreadable, p->page_bytes) || !has_message(fd))
+	if (halt_discards(&p->relief.halt, gap->start, gap->end))
 		return -EBUSY;
-	err = uffd_release(fd, gap->start, gap->end - gap->start);
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		if (p->spaces[i].uffd < 0 || p->spaces[i].list != index)
+			continue;
+		err = uffd_zero_whole(p->spaces[i].uffd, gap->start, len, p->page_bytes, may_exist);
+		if (err == -ESRCH)
+			pager_space_drop(p, i);
+		else if (err)
+			return err;
+		pager_fault_clear(p, i, gap->start, gap->end, false);
+	}
+	if (!list->refs)
+		return -ESRCH;
+	err = pager_change_list(p, PAGER_LIST, index, gap->start, gap->end, gap->source);
 	if (err)
 		return err;
-	release_note(p, space, gap->start, gap->end);
-	pager_fault_clear(p, space, gap->start, gap->end, false);
+	list->present_bytes += len;
+	p->relief.nr_gaps++;
 	return 0;
 }
 
-/* The part of a recent release in one memory that meets [start, end). */
-static bool release_meets(const struct pager_release *release, unsigned int space, uint64_t start,
-			  uint64_t end, struct pager_release *met)
+/* The gaps of one list that are larger than `min` and at most `max`. */
+static int list_close_gaps(struct pager *p, uint16_t index, uint64_t min, uint64_t max,
+			   bool may_exist)
 {
-	*met = *release;
-	if (met->space != space || met->at_ms + RECENT_MS < clock_now_ms() ||
-	    met->start == met->end || met->start >= end || met->end <= start)
-		return false;
-	if (met->start < start)
-		met->start = start;
-	if (met->end > end)
-		met->end = end;
-	return true;
+	struct pager_list *list = &p->lists[index];
+	struct todo_piece gap = {0};
+
+	while (p->pool.nr_free && p->pool.nr_free < ENOUGH_NODES && list->refs &&
+	       todo_next_gap(&list->todo, gap.end, min, max, &gap)) {
+		int err = gap_close(p, index, &gap, may_exist);
+
+		if (err == -ENOMEM)
+			return err;
+		if (err == -EAGAIN || err == -ESRCH)
+			break;
+	}
+	return 0;
 }
 
-void pager_release_forked(struct pager *p, unsigned int space, unsigned int child)
+static int close_gaps(struct pager *p, bool may_exist)
 {
-	struct pager_release before[PAGER_RELEASES], met;
+	uint64_t min = 0;
 
-	if (!p->nr_released)
-		return;
-	memcpy(before, p->released, sizeof(before));
-	for (unsigned int i = 0; i < PAGER_RELEASES; i++) {
-		if (!release_meets(&before[i], space, 0, UINT64_MAX, &met))
-			continue;
-		(void)uffd_release(p->spaces[child].uffd, met.start, met.end - met.start);
-		release_note(p, child, met.start, met.end);
+	for (uint64_t max = p->page_bytes; max <= GAP_MAX_BYTES; min = max, max *= 2) {
+		for (uint16_t i = 0; i < PAGER_SPACES; i++) {
+			int err = list_close_gaps(p, i, min, max, may_exist);
+
+			if (err)
+				return err;
+		}
 	}
+	return 0;
 }
 
-int pager_release_moved(struct pager *p, unsigned int space, struct todo_list *list, uint64_t from,
-			uint64_t to, uint64_t len)
+static bool has_relief(const struct pager *p)
 {
-	struct pager_release met;
-	int err = 0;
+	return p->pool.nr_free >= pager_reserve(p) + MORE_NODES;
+}
 
-	for (unsigned int i = 0; i < PAGER_RELEASES && !err; i++) {
-		if (release_meets(&p->released[i], space, from, from + len, &met))
-			err = todo_cut(list, met.start - from + to, met.end - from + to);
-	}
+static int halt_and_close(struct pager *p)
+{
+	int err = pager_halt(p, 0);
+
+	if (err <= 0)
+		return err;
+	p->relief.tidied = true;
+	err = close_gaps(p, false);
+	if (!err && !has_relief(p) && !family_has_lazyfree(&p->relief.halt.family))
+		err = close_gaps(p, true);
 	return err;
 }
 
-void pager_release_forget(struct pager *p, unsigned int space, uint64_t start, uint64_t end)
-{
-	struct pager_release met;
+/* ---- holding ---- */
 
-	for (unsigned int i = 0; i < PAGER_RELEASES; i++) {
-		if (release_meets(&p->released[i], space, start, end, &met))
-			p->released[i].end = p->released[i].start = 0;
-	}
+static unsigned int relief_asks(const struct pager *p)
+{
+	unsigned int nr = 0;
+
+	for (unsigned int i = 0; i < p->nr_asks; i++)
+		nr += p->asks[(p->first_ask + i) % PAGER_ASKS].relief;
+	return nr;
 }
 
-static int gap_release(struct pager *p, uint16_t index, const struct todo_piece *gap)
+static int relief_ask(struct pager *p, const struct todo_piece *piece)
 {
-	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
-		int err;
+	uint64_t len = piece->end - piece->start;
 
-		if (p->spaces[i].uffd < 0 || p->spaces[i].list != index)
-			continue;
-		err = gap_release_in(p, i, gap);
-		if (err)
-			return err;
-	}
-	return 0;
+	if (len > FRAME_BODY_MAX)
+		len = FRAME_BODY_MAX / p->page_bytes * p->page_bytes;
+	return pager_ask(p, piece->source, len, true);
 }
 
-/* Tries the next gap, going round all lists. False: there is none. */
-static bool gap_next(struct pager *p)
+/* The next interval of at most r->most; when all of them were asked for and are here, larger ones. */
+static bool hold_next(struct pager *p, struct todo_piece *piece)
 {
-	struct todo_piece gap;
+	struct pager_relief *r = &p->relief;
 
 	for (unsigned int n = 0; n <= PAGER_SPACES; n++) {
-		struct pager_list *list = &p->lists[p->gap_list];
+		const struct pager_list *list = &p->lists[r->list];
 
-		if (list->refs && todo_next_gap(&list->todo, p->gap_cursor, UINT64_MAX, &gap)) {
-			int err = gap_release(p, p->gap_list, &gap);
-
-			if (!err && p->pool.nr_free)
-				pager_change_list(p, PAGER_LIST, p->gap_list, gap.start, gap.end,
-						  gap.source);
-			if (err != -EBUSY) {
-				p->gap_cursor = gap.end;
-				return true;
-			}
+		if (list->refs && list->postponed_ms + POSTPONE_MS < clock_now_ms() &&
+		    todo_next_small(&list->todo, r->cursor, r->most, piece)) {
+			r->cursor = piece->end;
+			return true;
 		}
-		p->gap_list = (p->gap_list + 1) % PAGER_SPACES;
-		p->gap_cursor = 0;
+		r->list = (r->list + 1) % PAGER_SPACES;
+		r->cursor = 0;
 	}
+	if (!relief_asks(p) && r->most < UINT64_MAX / 2)
+		r->most *= 2;
 	return false;
 }
 
+static int hold(struct pager *p)
+{
+	struct todo_piece piece;
+	int err = 0;
+
+	while (!err && relief_asks(p) < HOLD_ASKS && hold_next(p, &piece))
+		err = relief_ask(p, &piece);
+	return err == -EBUSY ? 0 : err;
+}
+
+/* 1: again, soon; 0; -errno with log_fail. */
+static int relieve_nodes(struct pager *p)
+{
+	struct pager_relief *r = &p->relief;
+	int err = 0;
+
+	if (!r->halted && r->halt.nr)
+		halt_release(&r->halt);
+	if (!r->halted && (p->pool.nr_free >= pager_reserve(p) || p->nr_spaces == PAGER_SPACES))
+		return r->halt.nr != 0;
+	/* As long as nothing is announced, nothing takes a node. */
+	if (pager_is_changing(p) || (r->halted && !r->tidied && !has_relief(p))) {
+		if (clock_now_ms() >= r->again_ms)
+			err = halt_and_close(p);
+		if (err || !r->halted)
+			return err ? err : 1;
+	}
+	if (!r->halted)
+		return r->halt.nr != 0;
+	if (has_relief(p) && clock_now_ms() >= r->until_ms)
+		pager_resume(p);
+	else if (!has_relief(p))
+		err = hold(p);
+	return err ? err : 1;
+}
+
+/* ---- spaces ---- */
+
 /*
- * What to fetch. For nodes the smallest interval; for spaces the front of the list that can be
- * completed with the least data. Lists that just could not be filled are left alone: their
- * programs wait in a call whose event can only be read once there is relief.
+ * Lists that just could not be filled are left alone: their programs wait in a call whose event can
+ * only be read once there is relief.
  */
-static bool choose(struct pager *p, bool for_spaces, struct todo_piece *chosen)
+static bool choose_list(struct pager *p, struct todo_piece *chosen)
 {
 	int64_t recent_ms = clock_now_ms() - POSTPONE_MS;
 	uint64_t least = UINT64_MAX;
 
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		const struct pager_list *list = &p->lists[i];
-		struct todo_piece piece;
-		uint64_t bytes;
 
-		if (!list->refs || list->postponed_ms > recent_ms)
+		if (!list->refs || list->postponed_ms > recent_ms || list->todo.bytes >= least ||
+		    !todo_next(&list->todo, 0, chosen))
 			continue;
-		if (!(for_spaces ? todo_next(&list->todo, 0, &piece)
-				 : todo_smallest(&list->todo, &piece)))
-			continue;
-		bytes = for_spaces ? list->todo.bytes : piece.end - piece.start;
-		if (bytes >= least)
-			continue;
-		least = bytes;
-		*chosen = piece;
+		least = list->todo.bytes;
 	}
 	return least != UINT64_MAX;
 }
 
-static void relieve_nodes(struct pager *p)
+static int relieve_spaces(struct pager *p)
 {
-	for (int i = 0; i < GAPS_AT_ONCE && p->pool.nr_free < pager_reserve(p); i++) {
-		if (!gap_next(p))
-			break;
-	}
+	struct todo_piece piece;
+	int err;
+
+	if (PAGER_SPACES == 1 || p->nr_spaces < PAGER_SPACES - 1 || relief_asks(p) ||
+	    !choose_list(p, &piece))
+		return 0;
+	err = relief_ask(p, &piece);
+	return err == -EBUSY ? 0 : err;
 }
 
 int pager_relieve(struct pager *p)
 {
-	bool few_spaces = PAGER_SPACES > 1 && p->nr_spaces >= PAGER_SPACES - 1;
-	struct todo_piece piece;
-	uint64_t len;
-	int err;
+	int again = relieve_nodes(p);
+	int err = again < 0 ? again : relieve_spaces(p);
 
-	relieve_nodes(p);
-	if (!few_spaces && p->pool.nr_free >= pager_reserve(p) + PAGER_SPARE_NODES)
-		return 0;
-	for (unsigned int i = 0; i < p->nr_asks; i++) {
-		if (p->asks[(p->first_ask + i) % PAGER_ASKS].relief)
-			return 0;
-	}
-	if (!choose(p, few_spaces, &piece))
-		return 0;
-	len = piece.end - piece.start;
-	if (len > FRAME_BODY_MAX)
-		len = FRAME_BODY_MAX / p->page_bytes * p->page_bytes;
-	err = pager_ask(p, piece.source, len, true);
-	return err == -EBUSY ? 0 : err;
+	return err ? err : again;
 }

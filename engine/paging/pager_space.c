@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
 #include <sched.h>
 #include <string.h>
 #include <time.h>
@@ -15,6 +16,8 @@
 
 /* A program leaves the call whose event was read as soon as it gets a CPU: first give it ours. */
 #define YIELDS 50
+/* Page-aligned, whatever the size of a page. */
+#define ANY_ADDR 0x10000
 
 /* ---- changes of the tables ---- */
 
@@ -25,7 +28,7 @@ static int apply_take(struct pager *p, int uffd, uint16_t list)
 			continue;
 		p->spaces[i] = (struct pager_space){.uffd = uffd, .list = list};
 		if (!p->lists[list].refs++)
-			p->lists[list].postponed_ms = 0;
+			p->lists[list].postponed_ms = p->lists[list].present_bytes = 0;
 		p->nr_spaces++;
 		return (int)i;
 	}
@@ -61,11 +64,27 @@ void pager_space_drop(struct pager *p, unsigned int space)
 	if (uffd < 0)
 		return;
 	pager_fault_clear(p, space, 0, UINT64_MAX, false);
-	pager_release_forget(p, space, 0, UINT64_MAX);
 	pager_ledger_begin(p, PAGER_DROP, space);
 	pager_ledger_count(p);
 	apply_drop(p, space);
 	close(uffd);
+}
+
+void pager_space_drop_dead(struct pager *p)
+{
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		struct todo_piece piece;
+
+		if (p->spaces[i].uffd >= 0 && todo_next(pager_todo(p, i), 0, &piece) &&
+		    !uffd_is_alive(p->spaces[i].uffd, piece.start, p->unreadable, p->page_bytes))
+			pager_space_drop(p, i);
+	}
+}
+
+bool pager_space_is_changing(const struct pager *p, unsigned int space)
+{
+	/* The kernel looks at that before it looks at the address (fs/userfaultfd.c). */
+	return uffd_is_changing(p->spaces[space].uffd, ANY_ADDR, p->unreadable, p->page_bytes);
 }
 
 unsigned int pager_reserve(const struct pager *p)
@@ -80,13 +99,39 @@ unsigned int pager_reserve(const struct pager *p)
 	return largest + PAGER_CHANGE_NODES + PAGER_LAST_NODES;
 }
 
-/* A list for every space: there are as many of both, so one is always free for a space to own. */
-bool pager_space_readable(const struct pager *p, unsigned int space)
+/*
+ * Room for a change: a list for every space, there are as many of both, so one is always free for a
+ * space to own. And nodes. With less than the reserve a fork could leave two memories with changes
+ * announced in both, and no room for a second list; so that much is only used while the program is
+ * being halted. Then a copy of a list leaves some for what other memories announce: those that are alone
+ * on their lists can be halted, and relieved, even if those that share one have to wait.
+ */
+static bool has_room(const struct pager *p, unsigned int space)
 {
 	const struct pager_list *list = &p->lists[p->spaces[space].list];
-	unsigned int need = PAGER_CHANGE_NODES + 1 + (list->refs > 1 ? list->todo.nr : 0);
+	unsigned int need = PAGER_CHANGE_NODES + 1;
 
-	return p->nr_spaces < PAGER_SPACES && p->pool.nr_free >= need;
+	if (!p->relief.settling)
+		need = pager_reserve(p);
+	else if (list->refs > 1)
+		need += list->todo.nr + PAGER_LAST_NODES / 2;
+	return p->pool.nr_free >= need;
+}
+
+bool pager_space_promises(const struct pager *p, unsigned int space)
+{
+	return p->nr_spaces < PAGER_SPACES &&
+	       (has_room(p, space) || !pager_space_is_changing(p, space));
+}
+
+bool pager_space_readable(const struct pager *p, unsigned int space)
+{
+	struct pollfd pfd = {.fd = p->spaces[space].uffd, .events = POLLIN};
+
+	if (p->nr_spaces == PAGER_SPACES)
+		return false;
+	/* When no change is announced, what waits to be read is a fault; faults are read first. */
+	return has_room(p, space) || (poll(&pfd, 1, 0) == 1 && !pager_space_is_changing(p, space));
 }
 
 /* The list of this space alone, about to change. There is room: pager_space_readable was asked. */
@@ -102,6 +147,7 @@ static struct todo_list *list_own(struct pager *p, unsigned int space)
 		shared->refs--;
 		p->lists[i].refs = 1;
 		p->lists[i].postponed_ms = 0;
+		p->lists[i].present_bytes = shared->present_bytes;
 		p->spaces[space].list = i;
 		return &p->lists[i].todo;
 	}
@@ -113,22 +159,13 @@ static int apply_event(struct pager *p, unsigned int space, const struct uffd_ms
 {
 	uint64_t from = msg->arg.remap.from, to = msg->arg.remap.to, len = msg->arg.remap.len;
 	struct todo_list *list;
-	int err;
 
 	switch (msg->event) {
 	case UFFD_EVENT_FORK:
 		return apply_take(p, (int)msg->arg.fork.ufd, p->spaces[space].list);
 	case UFFD_EVENT_REMAP:
 		list = list_own(p, space);
-		err = list ? 0 : -ENOSPC;
-		/* Where a range was released, what is listed at the destination means nothing. */
-		if (!err && p->nr_released)
-			err = todo_cut(list, to, to + len);
-		if (!err)
-			err = todo_remap(list, from, to, len);
-		if (!err && p->nr_released)
-			err = pager_release_moved(p, space, list, from, to, len);
-		return err;
+		return list ? todo_remap(list, from, to, len) : -ENOSPC;
 	case UFFD_EVENT_REMOVE:
 	case UFFD_EVENT_UNMAP:
 		list = list_own(p, space);
@@ -172,12 +209,11 @@ int pager_change_list(struct pager *p, enum pager_change change, unsigned int li
 
 /* ---- events ---- */
 
-static int on_fork(struct pager *p, unsigned int space, int uffd, int taken)
+static int on_fork(int uffd, int taken)
 {
 	int err = taken < 0 ? taken : uffd_adopt(uffd);
 
 	if (!err) {
-		pager_release_forked(p, space, (unsigned int)taken);
 		(void)fault_point(FAULT_PAGER_FORK);
 		return 0;
 	}
@@ -189,7 +225,6 @@ static int on_fork(struct pager *p, unsigned int space, int uffd, int taken)
 /* Content of the range is no longer there: discarded, unmapped, or moved away. */
 static void leave_range(struct pager *p, unsigned int space, uint64_t start, uint64_t end)
 {
-	pager_release_forget(p, space, start, end);
 	/* Who waits there gets zeros, or the signal that belongs there, or looks elsewhere. */
 	pager_fault_clear(p, space, start, end, false);
 	uffd_wake(p->spaces[space].uffd, start, end - start);
@@ -199,10 +234,8 @@ static int on_event(struct pager *p, unsigned int space, const struct uffd_msg *
 {
 	switch (msg->event) {
 	case UFFD_EVENT_FORK:
-		return on_fork(p, space, (int)msg->arg.fork.ufd, done);
+		return on_fork((int)msg->arg.fork.ufd, done);
 	case UFFD_EVENT_REMAP:
-		pager_release_forget(p, space, msg->arg.remap.to,
-				     msg->arg.remap.to + msg->arg.remap.len);
 		leave_range(p, space, msg->arg.remap.from,
 			    msg->arg.remap.from + msg->arg.remap.len);
 		return done;
@@ -237,6 +270,7 @@ int pager_space_read(struct pager *p, unsigned int space)
 		pager_fault_add(p, space, entry->msg.arg.pagefault.address & ~(p->page_bytes - 1));
 		return 1;
 	}
+	p->nr_events++;
 	err = on_event(p, space, &entry->msg, pager_apply(p, entry));
 	return err < 0 ? err : 1;
 }

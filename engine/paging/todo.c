@@ -132,11 +132,13 @@ void todo_init(struct todo_list *list, struct todo_pool *pool)
 int todo_add(struct todo_list *list, uint64_t start, uint64_t end, uint64_t source)
 {
 	const struct todo_node *above = node_find(list, start);
+	struct todo_piece elsewhere;
 	uint16_t index;
 
 	if (start >= end || source + (end - start) < source)
 		return -EINVAL;
-	if (above && above->start < end)
+	if ((above && above->start < end) ||
+	    todo_find_source(list, source, source + (end - start), &elsewhere))
 		return -EEXIST;
 	if (list->pool->nr_free == 0)
 		return -ENOSPC;
@@ -339,14 +341,17 @@ bool todo_find_source(struct todo_list *list, uint64_t start, uint64_t end,
 	return true;
 }
 
-bool todo_next_gap(const struct todo_list *list, uint64_t addr, uint64_t max_bytes,
-		   struct todo_piece *gap)
+bool todo_next_gap(const struct todo_list *list, uint64_t addr, uint64_t min_bytes,
+		   uint64_t max_bytes, struct todo_piece *gap)
 {
 	const struct todo_node *below = node_find(list, addr), *above;
 
 	for (; below && below->next != TODO_NONE; below = above) {
+		uint64_t len;
+
 		above = node_at(list, below->next);
-		if (above->start - below->end > max_bytes ||
+		len = above->start - below->end;
+		if (len <= min_bytes || len > max_bytes ||
 		    above->source - below->source != above->start - below->start)
 			continue;
 		*gap = (struct todo_piece){.start = below->end,
@@ -357,18 +362,15 @@ bool todo_next_gap(const struct todo_list *list, uint64_t addr, uint64_t max_byt
 	return false;
 }
 
-bool todo_smallest(const struct todo_list *list, struct todo_piece *piece)
+bool todo_next_small(const struct todo_list *list, uint64_t addr, uint64_t max_bytes,
+		     struct todo_piece *piece)
 {
-	const struct todo_node *best = NULL;
+	const struct todo_node *node = node_find(list, addr);
 
-	for (uint16_t i = list->head; i != TODO_NONE; i = node_at(list, i)->next) {
-		const struct todo_node *node = node_at(list, i);
-
-		if (!best || node->end - node->start < best->end - best->start)
-			best = node;
-	}
-	if (!best)
+	while (node && (node->start < addr || node->end - node->start > max_bytes))
+		node = node->next == TODO_NONE ? NULL : node_at(list, node->next);
+	if (!node)
 		return false;
-	piece_set(piece, best, best->start);
+	piece_set(piece, node, node->start);
 	return true;
 }

@@ -48,8 +48,8 @@ void todo_init(struct todo_list *list, struct todo_pool *pool);
 
 /*
  * Adds [start, end), whose content lies at `source` at the source. Joins neighbours that continue it.
- * -EEXIST when it overlaps what is listed, -EINVAL when it is empty or wraps, -ENOSPC without a
- * node; the list is then unchanged.
+ * -EEXIST when it overlaps what is listed, at the target or at the source; -EINVAL when it is empty or
+ * wraps, -ENOSPC without a node; the list is then unchanged.
  */
 int todo_add(struct todo_list *list, uint64_t start, uint64_t end, uint64_t source);
 
@@ -86,13 +86,14 @@ bool todo_find_source(struct todo_list *list, uint64_t start, uint64_t end,
 		      struct todo_piece *piece);
 
 /*
- * The first gap, at or above `addr` and of at most `max_bytes`, between two intervals that it keeps
- * from being one. Added (todo_add), it frees a node.
+ * The first gap, at or above `addr`, of more than `min_bytes` and at most `max_bytes`, between two
+ * intervals that it keeps from being one. Added (todo_add), it frees a node.
  */
-bool todo_next_gap(const struct todo_list *list, uint64_t addr, uint64_t max_bytes,
-		   struct todo_piece *gap);
+bool todo_next_gap(const struct todo_list *list, uint64_t addr, uint64_t min_bytes,
+		   uint64_t max_bytes, struct todo_piece *gap);
 
-/* The smallest interval: fetching it whole frees a node for the least data. */
-bool todo_smallest(const struct todo_list *list, struct todo_piece *piece);
+/* The first interval that begins at or above `addr` and has at most `max_bytes`. */
+bool todo_next_small(const struct todo_list *list, uint64_t addr, uint64_t max_bytes,
+		     struct todo_piece *piece);
 
 #endif

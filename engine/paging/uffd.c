@@ -37,6 +37,25 @@ static int64_t fill_once(int fd, uint64_t dst, const uint8_t *data, uint64_t len
 	return err ? -err : -EIO;
 }
 
+/* The reason why a fill cannot go on, said where the caller has no answer to it. */
+static int fill_failed(int err, uint64_t addr)
+{
+	switch (err) {
+	case -EAGAIN:
+	case -ESRCH:
+		return err;
+	case -ENOSPC:
+		return -ESRCH; /* the word of Linux 4.11 to 4.13 for it */
+	case -ENOMEM:
+		return log_fail(ENOMEM, "no memory left on this device for the process that is "
+					"being received (or its memory cgroup is full); "
+					"free some, then continue");
+	default:
+		return log_fail(-err, "cannot fill memory at %#llx: %s", (unsigned long long)addr,
+				strerror(-err));
+	}
+}
+
 /*
  * The kernel takes a range only when it lies in one mapping and nothing of it is there. So on
  * ENOENT the range is halved down to a page, which is then passed over; it grows again with success.
@@ -66,20 +85,8 @@ static int fill(int fd, uint64_t dst, const uint8_t *data, uint64_t len, uint64_
 			}
 			uffd_wake(fd, dst + *done, page_bytes);
 			*done += page_bytes;
-		} else if (n == -ENOSPC) {
-			return -ESRCH; /* the word of Linux 4.11 to 4.13 for it */
-		} else if (n == -EAGAIN || n == -ESRCH) {
-			return (int)n;
-		} else if (n == -ENOMEM) {
-			return log_fail(ENOMEM,
-					"no memory left on this device for the process that is "
-					"being received (or its memory cgroup is full); "
-					"free some, then continue");
 		} else {
-			unsigned long long at = dst + *done;
-
-			return log_fail((int)-n, "cannot fill memory at %#llx: %s", at,
-					strerror((int)-n));
+			return fill_failed((int)n, dst + *done);
 		}
 	}
 	return 0;
@@ -94,6 +101,32 @@ int uffd_copy(int fd, uint64_t dst, const void *data, uint64_t len, uint64_t pag
 int uffd_zero(int fd, uint64_t dst, uint64_t len, uint64_t page_bytes, uint64_t *done)
 {
 	return fill(fd, dst, NULL, len, page_bytes, done);
+}
+
+int uffd_zero_whole(int fd, uint64_t start, uint64_t len, uint64_t page_bytes, bool may_exist)
+{
+	uint64_t done = 0, piece = len;
+
+	while (done < len) {
+		int64_t n;
+
+		if (piece > len - done)
+			piece = len - done;
+		n = fill_once(fd, start + done, NULL, piece);
+		if (n > 0)
+			done += (uint64_t)n;
+		else if (n == -EEXIST && may_exist)
+			done += page_bytes;
+		else if (n == -EEXIST)
+			return -EEXIST;
+		else if (n != -ENOENT && n != -EINVAL)
+			return fill_failed((int)n, start + done);
+		else if (piece == page_bytes)
+			return -ENOENT;
+		else
+			piece = piece / 2 / page_bytes * page_bytes;
+	}
+	return 0;
 }
 
 static int wake(int fd, uint64_t start, uint64_t len)
@@ -116,13 +149,6 @@ void uffd_wake_all(int fd, uint64_t top)
 		if (wake(fd, start, top - start) != -EINVAL)
 			return;
 	}
-}
-
-int uffd_release(int fd, uint64_t start, uint64_t len)
-{
-	struct uffdio_range range = {.start = start, .len = len};
-
-	return ioctl(fd, UFFDIO_UNREGISTER, &range) ? -errno : 0;
 }
 
 /* A fill that cannot be done: its source cannot be read. The errno of it. */

@@ -29,11 +29,11 @@ void uffd_wake(int fd, uint64_t start, uint64_t len);
 void uffd_wake_all(int fd, uint64_t top);
 
 /*
- * Lets go of a range: what is missing there is from now on filled with zeros by the kernel alone, and
- * a fill passes it over. Wakes who waits there. Works while an event waits. Costs the process
- * mappings: they are split, until the descriptor is closed. 0 or -errno.
+ * Makes a range present as a whole, with zero pages where nothing is. -EEXIST when something is there and
+ * `may_exist` is not set, -ENOENT when a part of it is in no registered mapping; what lies before
+ * that is then present. -EAGAIN, -ESRCH, -ENOMEM as above.
  */
-int uffd_release(int fd, uint64_t start, uint64_t len);
+int uffd_zero_whole(int fd, uint64_t start, uint64_t len, uint64_t page_bytes, bool may_exist);
 
 /*
  * Whether the memory is still there, asked with a fill of the page at `addr` from `unreadable`, a

@@ -4,12 +4,14 @@
  * the moment the program runs on the other device, and every byte is checked afterwards.
  * build: musl-static
  * libs: -lpthread
- * args: fork | vfork | exec | munmap | mremap | dontunmap | dontneed | mprotect | stack | heap | fragments | threads | mixed
+ * args: fork | vfork | exec | munmap | mremap | dontunmap | dontneed | mprotect | stack | heap | fragments | shreds | threads | mixed
  * rate: 40
  */
 #include "region.h"
 #include <pthread.h>
 #include <spawn.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
 #include <sys/wait.h>
 
 #define NR_PAGES 16384 /* 64 MiB */
@@ -39,7 +41,7 @@ static void prepare(void)
 		for (uint32_t i = 0; i < NR_MIXERS; i++)
 			region_make(&mixed[i], NR_PAGES / NR_MIXERS, 70, 1 + i * 0x10000000);
 	else
-		region_make(&big, NR_PAGES, is("fragments") ? 100 : 90, 1);
+		region_make(&big, NR_PAGES, is("fragments") || is("shreds") ? 100 : 90, 1);
 }
 
 static void wait_moved(void)
@@ -212,18 +214,81 @@ static void do_heap(void)
 }
 
 /*
- * As many fragments as the table of what is still to come holds by itself (README, "What it does not
- * carry"): a discarded page in every twenty, then pieces moved across them.
+ * More fragments than the table of what is still to come can hold, several times over: every second
+ * page is discarded. The program is halted for that now and then, of which it must not see anything.
  */
-#define FRAGMENT_EVERY 20
+static atomic_bool waiters_end;
 
+static void *waiter_run(void *arg)
+{
+	int fd = epoll_create1(EPOLL_CLOEXEC), ms = (int)(long)arg;
+	struct epoll_event event;
+
+	CHECK(fd >= 0);
+	while (!waiters_end)
+		CHECK(epoll_wait(fd, &event, 1, ms) == 0, "epoll_wait of %d ms", ms);
+	close(fd);
+	return NULL;
+}
+
+static void discard_every_second(size_t first, size_t end)
+{
+	for (size_t i = first; i < end; i += 2)
+		region_discard(&big, i, 1);
+}
+
+/* All in one mapping, discarded in 8,192 pieces; then moved across them and onto them. */
 static void do_fragments(void)
 {
-	for (size_t i = 0; i < NR_PAGES; i += FRAGMENT_EVERY)
-		region_discard(&big, NR_PAGES - 1 - i, 1);
+	static const long waits[] = {0, 1, 20, 500};
+	pthread_t waiters[4];
+
+	for (int i = 0; i < 4; i++)
+		CHECK(!pthread_create(&waiters[i], NULL, waiter_run, (void *)waits[i]));
+	discard_every_second(0, NR_PAGES);
 	region_check(&big, "fragments");
-	for (size_t i = 0; i + 8 < NR_PAGES; i += FRAGMENT_EVERY)
-		region_move(&big, i, i + 4, 3, false);
+	for (size_t i = 0; i < NR_PAGES; i += 2048)
+		region_move(&big, i, i + 1024, 1000, false);
+	region_check(&big, "moved across fragments");
+	for (size_t i = 1100; i + 2048 < NR_PAGES; i += 2048)
+		for (size_t k = 0; k < 100; k++)
+			region_move(&big, i + 3 * k, i + 925 + 2 * k, 1, k % 2);
+	waiters_end = true;
+	for (int i = 0; i < 4; i++)
+		pthread_join(waiters[i], NULL);
+}
+
+/* Threads that do so at once, and children, each with a copy of its own, whose parent goes on. */
+static void *shredder_run(void *arg)
+{
+	size_t each = NR_PAGES / NR_MIXERS, first = (size_t)arg * each;
+
+	discard_every_second(first, first + each);
+	for (size_t i = first; i < first + each; i++)
+		region_check_page(&big, i, "shredder");
+	return NULL;
+}
+
+static void do_threads(void *(*run)(void *), bool is_mixed);
+
+static void do_shreds(void)
+{
+	pid_t pids[3];
+
+	for (size_t c = 0; c < 3; c++) {
+		discard_every_second(c * 600, c * 600 + 600);
+		pids[c] = fork();
+		CHECK(pids[c] >= 0);
+		if (!pids[c]) {
+			discard_every_second(1801 + c, NR_PAGES - 1000 * c);
+			region_check(&big, "child");
+			_exit(0);
+		}
+	}
+	do_threads(shredder_run, false);
+	region_check(&big, "parent");
+	for (int c = 0; c < 3; c++)
+		wait_child(pids[c], "child");
 }
 
 static void *reader_run(void *arg)
@@ -281,6 +346,8 @@ static void do_event(void)
 		do_heap();
 	else if (is("fragments"))
 		do_fragments();
+	else if (is("shreds"))
+		do_shreds();
 	else if (is("threads"))
 		do_threads(reader_run, false);
 	else if (is("mixed"))

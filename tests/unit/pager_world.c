@@ -173,7 +173,7 @@ void world_target(struct world *w, int (*play)(struct world *w))
 	close(pair[1]);
 	close(go[0]);
 	w->target_go = go[1];
-	assert_int_equal(pager_attach(w->pager, w->uffd), 0);
+	assert_int_equal(pager_attach(w->pager, w->target, w->uffd), 0);
 	assert_int_equal(pager_add(w->pager, (uintptr_t)w->window,
 				   (uintptr_t)w->window + WORLD_AREA_PAGES * w->page),
 			 0);

@@ -3,14 +3,18 @@
  * The pager and the page server together: a process that forks, moves, discards and unmaps its
  * memory while it is being filled reads every byte right.
  * needs: engine/paging/pager*.c engine/paging/todo.c engine/paging/uffd.c engine/paging/histogram.c engine/paging/serve.c
- * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c lib/io.c lib/readers.c lib/text.c transport/lane.c transport/frame.c
- * needs: arch/x86/pagetable.c tests/unit/fake_tls.c tests/unit/pager_world.c
+ * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/frame.c
+ * needs: engine/process/family.c engine/process/halt.c engine/process/proc.c engine/process/restart.c
+ * needs: engine/process/remote.c engine/process/freeze.c arch/x86/regs.c arch/x86/inject.c
+ * needs: arch/x86/sigreturn.c arch/x86/pagetable.c lib/io.c lib/readers.c lib/text.c
+ * needs: tests/unit/fake_tls.c tests/unit/pager_world.c tests/unit/pager_model.c
  * libs: -lpthread
  */
-#include "tests/unit/pager_world.h"
+#include "tests/unit/pager_model.h"
 
 #include "lib/clock.h"
 #include "lib/kernel.h"
+#include "lib/log.h"
 
 #include <errno.h>
 #include <linux/mman.h>
@@ -32,190 +36,23 @@
 #define STEADY_FIRST 5120
 #define CHANGES 3000
 
-/* ---- what the target believes of its memory: plain variables, outside of the window ---- */
-
-enum { UNMAPPED, ZEROS, SOURCE, WRITTEN };
-struct belief {
-	uint8_t kind;
-	uint16_t vma;  /* pages with the same number, side by side, are one mapping */
-	uint64_t from; /* SOURCE: page index; WRITTEN: the value */
-};
-static struct belief beliefs[WORLD_PAGES];
-static uint16_t next_vma;
-static unsigned int seed;
-
-static unsigned int pick(unsigned int below)
-{
-	seed = seed * 1103515245 + 12345;
-	return (seed >> 8) % below;
-}
-
-static void beliefs_init(unsigned int with_seed)
-{
-	seed = with_seed;
-	next_vma = 2;
-	memset(beliefs, 0, sizeof(beliefs));
-	for (unsigned int i = 0; i < WORLD_AREA_PAGES; i++)
-		beliefs[i] = (struct belief){.kind = SOURCE, .vma = 1, .from = i};
-}
-
-/* Reads every byte of a page. 0 when it is as believed. */
-static int page_check(struct world *w, unsigned int i)
-{
-	const uint64_t *page = (const uint64_t *)(w->window + i * w->page);
-	uint64_t expected[8192 / 8];
-	const struct belief *b = &beliefs[i];
-
-	if (b->kind == UNMAPPED)
-		return 0;
-	if (b->kind == SOURCE)
-		world_page_fill(expected, (unsigned int)b->from, w->page);
-	for (uint64_t k = 0; k < w->page / 8; k++) {
-		uint64_t want = b->kind == SOURCE    ? expected[k]
-				: b->kind == WRITTEN ? b->from + k
-						     : 0;
-
-		if (page[k] == want)
-			continue;
-		fprintf(stderr, "page %u word %d: %#llx instead of %#llx (kind %d from %llu)\n", i,
-			(int)k, (unsigned long long)page[k], (unsigned long long)want, b->kind,
-			(unsigned long long)b->from);
-		return 1;
-	}
-	return 0;
-}
-
-static int check_all(struct world *w)
-{
-	for (unsigned int i = 0; i < WORLD_PAGES; i++) {
-		if (page_check(w, i))
-			return 1;
-	}
-	return 0;
-}
-
-/* Writes without having read: the kernel sees a write fault. */
-static void page_write(struct world *w, unsigned int i)
-{
-	uint64_t *page = (uint64_t *)(w->window + i * w->page);
-	uint64_t value = (uint64_t)pick(1u << 20) << 20;
-
-	if (beliefs[i].kind == UNMAPPED)
-		return;
-	for (uint64_t k = 0; k < w->page / 8; k++)
-		page[k] = value + k;
-	beliefs[i].kind = WRITTEN;
-	beliefs[i].from = value;
-}
-
-/* ---- the changes: [at, at + len) is in the changing part ---- */
-
-static bool is_one_mapping(unsigned int at, unsigned int len)
-{
-	for (unsigned int i = at; i < at + len; i++) {
-		if (beliefs[i].kind == UNMAPPED || beliefs[i].vma != beliefs[at].vma)
-			return false;
-	}
-	return true;
-}
-
-static int change_discard(struct world *w, unsigned int at, unsigned int len)
-{
-	if (!is_one_mapping(at, len))
-		return 0;
-	if (madvise(w->window + at * w->page, len * w->page, MADV_DONTNEED))
-		return 2;
-	for (unsigned int i = at; i < at + len; i++)
-		beliefs[i].kind = ZEROS;
-	return 0;
-}
-
-static int change_unmap(struct world *w, unsigned int at, unsigned int len)
-{
-	if (munmap(w->window + at * w->page, len * w->page))
-		return 3;
-	for (unsigned int i = at; i < at + len; i++)
-		beliefs[i].kind = UNMAPPED;
-	return 0;
-}
-
-static int change_map(struct world *w, unsigned int at, unsigned int len)
-{
-	void *got = mmap(w->window + at * w->page, len * w->page, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-
-	if (got == MAP_FAILED)
-		return 4;
-	for (unsigned int i = at; i < at + len; i++)
-		beliefs[i] = (struct belief){.kind = ZEROS, .vma = next_vma};
-	next_vma++;
-	return 0;
-}
-
-/* Moves; `keep`: the old place stays mapped and empty; less may arrive than is moved. */
-static int change_move(struct world *w, unsigned int at, unsigned int len, unsigned int to,
-		       unsigned int new_len, bool keep)
-{
-	int flags = MREMAP_MAYMOVE | MREMAP_FIXED | (keep ? MREMAP_DONTUNMAP : 0);
-	struct belief moved[64];
-
-	if ((to + new_len > at && at + len > to) || !is_one_mapping(at, len))
-		return 0;
-	if (mremap(w->window + at * w->page, len * w->page, new_len * w->page, flags,
-		   w->window + to * w->page) == MAP_FAILED) {
-		fprintf(stderr, "mremap: %s\n", strerror(errno));
-		return 5;
-	}
-	memcpy(moved, &beliefs[at], len * sizeof(*moved));
-	for (unsigned int i = 0; i < len; i++)
-		beliefs[at + i].kind = keep ? ZEROS : UNMAPPED;
-	for (unsigned int i = 0; i < new_len; i++) {
-		beliefs[to + i] = i < len ? moved[i] : (struct belief){.kind = ZEROS};
-		beliefs[to + i].vma = next_vma;
-	}
-	next_vma++;
-	return 0;
-}
-
-/* Grows a mapping in place, where there is nothing behind it. */
-static int change_grow(struct world *w, unsigned int at, unsigned int len)
-{
-	unsigned int last = at;
-
-	if (beliefs[at].kind == UNMAPPED)
-		return 0;
-	while (last + 1 < WORLD_PAGES && beliefs[last + 1].kind != UNMAPPED &&
-	       beliefs[last + 1].vma == beliefs[at].vma)
-		last++;
-	for (unsigned int i = last + 1; i <= last + len; i++) {
-		if (i >= WORLD_PAGES || beliefs[i].kind != UNMAPPED)
-			return 0;
-	}
-	if (mremap(w->window + at * w->page, (last - at + 1) * w->page,
-		   (last - at + 1 + len) * w->page, 0) == MAP_FAILED)
-		return 0; /* what lies there may be the rest of the reservation */
-	for (unsigned int i = last + 1; i <= last + len; i++)
-		beliefs[i] = (struct belief){.kind = ZEROS, .vma = beliefs[at].vma};
-	return 0;
-}
-
 static int play_changes(struct world *w, unsigned int nr, bool may_fork);
 
 /* A child that changes its own copy, one that runs another program, or one that just ends. */
 static int change_fork(struct world *w)
 {
-	unsigned int how = pick(4), child_seed = pick(1u << 30);
+	unsigned int how = model_pick(4), child_seed = model_pick(1u << 30);
 	pid_t pid = fork();
 	int status;
 
 	if (pid == 0) {
-		seed = child_seed;
+		model_seed(child_seed);
 		if (how == 0)
 			execl("/bin/true", "true", NULL);
 		if (how == 1)
 			_exit(0);
-		status = play_changes(w, how * 10, how == 3 && pick(2));
-		_exit(status ? status : how == 2 ? check_all(w) : 0);
+		status = play_changes(w, how * 10, how == 3 && model_pick(2));
+		_exit(status ? status : how == 2 ? model_check_all(w) : 0);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		return 6;
@@ -225,7 +62,7 @@ static int change_fork(struct world *w)
 /* In the part that changes, or above the area. */
 static unsigned int pick_place(unsigned int len)
 {
-	unsigned int at = pick(STEADY_FIRST + WORLD_PAGES - WORLD_AREA_PAGES - 2 * len);
+	unsigned int at = model_pick(STEADY_FIRST + WORLD_PAGES - WORLD_AREA_PAGES - 2 * len);
 
 	if (at + len <= STEADY_FIRST)
 		return at;
@@ -234,35 +71,35 @@ static unsigned int pick_place(unsigned int len)
 
 static int change_once(struct world *w, bool may_fork)
 {
-	unsigned int len = 1 + pick(60), at = pick_place(len), to = pick_place(len);
+	unsigned int len = 1 + model_pick(60), at = pick_place(len), to = pick_place(len);
 
-	switch (pick(24)) {
+	switch (model_pick(24)) {
 	case 0:
 	case 1:
 	case 2:
-		return change_discard(w, at, len);
+		return model_discard(w, at, len);
 	case 3:
-		return change_unmap(w, at, 1 + len / 8);
+		return model_unmap(w, at, 1 + len / 8);
 	case 4:
-		return change_map(w, at, 1 + len / 8);
+		return model_map(w, at, 1 + len / 8);
 	case 5:
 	case 6:
-		return change_move(w, at, len, to, len, false);
+		return model_move(w, at, len, to, len, false);
 	case 7:
-		return change_move(w, at, len, to, len, beliefs[at].vma == 1);
+		return model_move(w, at, len, to, len, model[at].vma == 1);
 	case 8:
-		return change_move(w, at, len, to, 1 + len / 2, false);
+		return model_move(w, at, len, to, 1 + len / 2, false);
 	case 9:
-		return change_grow(w, at, 1 + len / 8);
+		return model_grow(w, at, 1 + len / 8);
 	case 10:
-		return may_fork && pick(6) == 0 ? change_fork(w) : 0;
+		return may_fork && model_pick(6) == 0 ? change_fork(w) : 0;
 	case 11:
 	case 12:
 	case 13:
-		page_write(w, at);
+		model_write(w, at);
 		return 0;
 	default:
-		return page_check(w, at);
+		return model_check(w, at);
 	}
 }
 
@@ -289,7 +126,7 @@ static void *read_steadily(void *data)
 		unsigned int span = WORLD_AREA_PAGES - STEADY_FIRST;
 
 		state = state * 1103515245 + 12345;
-		if (page_check(w, STEADY_FIRST + (state >> 8) % span))
+		if (model_check(w, STEADY_FIRST + (state >> 8) % span))
 			_exit(40);
 	}
 	return NULL;
@@ -302,13 +139,13 @@ static int play_all(struct world *w)
 	pthread_t readers[2];
 	int err;
 
-	beliefs_init(play_seed);
+	model_init(play_seed);
 	for (int i = 0; i < 2; i++)
 		pthread_create(&readers[i], NULL, read_steadily, w);
 	err = play_changes(w, CHANGES, true);
 	for (int i = 0; i < 2; i++)
 		pthread_join(readers[i], NULL);
-	return err ? err : check_all(w);
+	return err ? err : model_check_all(w);
 }
 
 static void run_all(enum pager_mode mode, unsigned int rate, unsigned int with_seed)
@@ -348,19 +185,19 @@ static void test_on_demand_while_changing(void **state)
 
 static int play_reads(struct world *w)
 {
-	beliefs_init(1);
+	model_init(1);
 	for (int i = 0; i < 300; i++) {
-		if (page_check(w, pick(WORLD_AREA_PAGES)))
+		if (model_check(w, model_pick(WORLD_AREA_PAGES)))
 			return 1;
 	}
-	return check_all(w);
+	return model_check_all(w);
 }
 
 static int play_wait_and_read(struct world *w)
 {
-	beliefs_init(1);
+	model_init(1);
 	usleep(300000);
-	return check_all(w);
+	return model_check_all(w);
 }
 
 static void test_eager(void **state)
@@ -420,8 +257,8 @@ static void test_link_breaks(void **state)
 
 static int play_die(struct world *w)
 {
-	beliefs_init(1);
-	return page_check(w, 7) || page_check(w, 4711);
+	model_init(1);
+	return model_check(w, 7) || model_check(w, 4711);
 }
 
 static void test_process_ends(void **state)
@@ -445,19 +282,19 @@ static void test_process_ends(void **state)
 
 static int play_child(struct world *w, unsigned int nr)
 {
-	seed = nr;
+	model_seed(nr);
 	for (int round = 0; round < 2; round++) {
-		if (change_discard(w, 1000 + nr * 3, 2) || change_discard(w, pick(5000), 1))
+		if (model_discard(w, 1000 + nr * 3, 2) || model_discard(w, model_pick(5000), 1))
 			return 3;
 		for (int i = 0; i < 100; i++) {
-			if (page_check(w, pick(WORLD_AREA_PAGES)) ||
-			    page_check(w, pick(nr * 3 + 1)))
+			if (model_check(w, model_pick(WORLD_AREA_PAGES)) ||
+			    model_check(w, model_pick(nr * 3 + 1)))
 				return 4;
-			page_write(w, pick(WORLD_AREA_PAGES));
+			model_write(w, model_pick(WORLD_AREA_PAGES));
 		}
 		usleep(200000);
 	}
-	return page_check(w, nr * 3);
+	return model_check(w, nr * 3);
 }
 
 static int play_many_children(struct world *w)
@@ -465,16 +302,16 @@ static int play_many_children(struct world *w)
 	static pid_t pids[CHILDREN];
 	int status, err = 0;
 
-	beliefs_init(1);
+	model_init(1);
 	for (unsigned int i = 0; i < CHILDREN; i++) {
 		/* Each differs from the others, so that nothing is shared. */
-		if (change_discard(w, i * 3, 1))
+		if (model_discard(w, i * 3, 1))
 			return 2;
 		pids[i] = fork();
 		if (pids[i] == 0)
 			_exit(play_child(w, i));
 	}
-	err = check_all(w);
+	err = model_check_all(w);
 	for (unsigned int i = 0; i < CHILDREN; i++) {
 		if (waitpid(pids[i], &status, 0) != pids[i] || status)
 			err = 4;
@@ -501,12 +338,12 @@ static void test_many_children(void **state)
 /* More holes than there are nodes. */
 static int play_holes(struct world *w)
 {
-	beliefs_init(1);
+	model_init(1);
 	for (unsigned int i = 0; i + 1 < WORLD_AREA_PAGES; i += 2) {
-		if (change_discard(w, i, 1))
+		if (model_discard(w, i, 1))
 			return 2;
 	}
-	return check_all(w);
+	return model_check_all(w);
 }
 
 static void test_many_holes(void **state)
@@ -621,8 +458,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_on_demand_while_changing),
 	};
 
-	/* One test alone: its name. */
+	/* One test alone: its name; a second argument: every detail. */
 	if (argc > 1)
 		cmocka_set_test_filter(argv[1]);
+	if (argc > 2)
+		log_level_set(LOG_DEBUG);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

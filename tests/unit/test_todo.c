@@ -144,9 +144,13 @@ static void test_no_room_changes_nothing(void **state)
 	assert_int_equal(todo_add(&list, 0x30000, 0x31000, 0x30000), -ENOSPC);
 	assert_int_equal(todo_copy(&copy, &list), -ENOSPC);
 	assert_int_equal(list.bytes, 0x7000);
-	assert_true(todo_smallest(&list, &piece));
+	assert_true(todo_next_small(&list, 0, 0x5000, &piece));
 	assert_int_equal(piece.start, 0x1000);
 	assert_int_equal(piece.end, 0x3000);
+	assert_true(todo_next_small(&list, 0x2000, 0x5000, &piece));
+	assert_int_equal(piece.start, 0x4000);
+	assert_false(todo_next_small(&list, 0x3000, 0x4000, &piece));
+	assert_false(todo_next_small(&list, 0x5000, 0x5000, &piece));
 	/* From a border no node is needed. */
 	assert_int_equal(todo_cut(&list, 0x4000, 0x7000), 0);
 	assert_int_equal(todo_cut(&list, 0, 0x100000), 0);
@@ -184,23 +188,29 @@ static void test_gaps(void **state)
 	todo_pool_init(&pool, nodes, NODES);
 	todo_init(&list, &pool);
 	assert_int_equal(todo_add(&list, 0x10000, 0x30000, 0x50000), 0);
-	assert_false(todo_next_gap(&list, 0, 0x10000, &gap));
+	assert_false(todo_next_gap(&list, 0, 0, 0x10000, &gap));
 	assert_int_equal(todo_cut(&list, 0x12000, 0x13000), 0);
 	assert_int_equal(todo_cut(&list, 0x18000, 0x20000), 0);
-	assert_true(todo_next_gap(&list, 0, 0x10000, &gap));
+	assert_true(todo_next_gap(&list, 0, 0, 0x10000, &gap));
 	assert_int_equal(gap.start, 0x12000);
 	assert_int_equal(gap.end, 0x13000);
 	assert_int_equal(gap.source, 0x52000);
-	assert_true(todo_next_gap(&list, gap.end, 0x10000, &gap));
+	assert_true(todo_next_gap(&list, gap.end, 0, 0x10000, &gap));
 	assert_int_equal(gap.start, 0x18000);
-	assert_false(todo_next_gap(&list, gap.end, 0x10000, &gap));
-	assert_false(todo_next_gap(&list, 0x13000, 0x7000, &gap));
+	assert_false(todo_next_gap(&list, gap.end, 0, 0x10000, &gap));
+	assert_false(todo_next_gap(&list, 0x13000, 0, 0x7000, &gap));
+	assert_true(todo_next_gap(&list, 0, 0x1000, 0x10000, &gap));
+	assert_int_equal(gap.start, 0x18000);
 	assert_int_equal(list.nr, 3);
 	assert_int_equal(todo_add(&list, gap.start, gap.end, gap.source), 0);
 	assert_int_equal(list.nr, 2);
 	/* What was moved to beside it does not continue it. */
 	assert_int_equal(todo_add(&list, 0x31000, 0x32000, 0x90000), 0);
-	assert_false(todo_next_gap(&list, 0x14000, 0x10000, &gap));
+	assert_false(todo_next_gap(&list, 0x14000, 0, 0x10000, &gap));
+	/* What was moved away from there is not listed twice. */
+	assert_int_equal(todo_remap(&list, 0x15000, 0x70000, 0x1000), 0);
+	assert_true(todo_next_gap(&list, 0x14000, 0, 0x10000, &gap));
+	assert_int_equal(todo_add(&list, gap.start, gap.end, gap.source), -EEXIST);
 }
 
 /* One random change to both. `next` is where sources come from that were never used. */
