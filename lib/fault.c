@@ -23,7 +23,8 @@ static const struct {
 };
 
 static struct {
-	bool set, kill;
+	bool set;
+	enum action { ACTION_FAIL, ACTION_KILL, ACTION_BOTH } action;
 	enum fault_point point;
 	int due;    /* fires when reached for this time, counted from 1 */
 	int *times; /* shared by all processes: how often the point was reached */
@@ -42,6 +43,18 @@ int fault_list_wanted(void)
 	return text && !strcmp(text, "list");
 }
 
+static const char *const actions[] = {
+	[ACTION_FAIL] = "fail", [ACTION_KILL] = "kill", [ACTION_BOTH] = "both"};
+#define NR_ACTIONS ((int)(sizeof(actions) / sizeof(actions[0])))
+
+static int find_action(const char *text, size_t len)
+{
+	for (int i = 0; i < NR_ACTIONS; i++)
+		if (strlen(actions[i]) == len && !strncmp(actions[i], text, len))
+			return i;
+	return -1;
+}
+
 static int find(const char *name, size_t len)
 {
 	for (int i = 0; i < FAULT_NR; i++)
@@ -50,14 +63,13 @@ static int find(const char *name, size_t len)
 	return -1;
 }
 
-/* "kill:NAME", "fail:NAME", either with ":N". */
+/* "ACTION:NAME" or "ACTION:NAME:N". */
 static int parse(const char *text)
 {
 	const char *name = strchr(text, ':'), *end;
-	int point;
+	int action = name ? find_action(text, (size_t)(name - text)) : -1, point;
 
-	fault.kill = !strncmp(text, "kill:", 5);
-	if (!name || (!fault.kill && strncmp(text, "fail:", 5) != 0))
+	if (action < 0)
 		return -EINVAL;
 	name++;
 	end = strchrnul(name, ':');
@@ -65,6 +77,7 @@ static int parse(const char *text)
 	fault.due = *end ? atoi(end + 1) : 1;
 	if (point < 0 || fault.due < 1)
 		return -EINVAL;
+	fault.action = (enum action)action;
 	fault.point = (enum fault_point)point;
 	return 0;
 }
@@ -77,8 +90,9 @@ int fault_set_up(int *shared)
 		return 0;
 	if (parse(text))
 		return log_fail(EINVAL,
-				VARIABLE "=%s: wanted is kill:NAME, fail:NAME, either with :N; "
-					 "see: " VARIABLE "=list baton version",
+				VARIABLE
+				"=%s: wanted is kill:NAME, both:NAME or fail:NAME, with :N; "
+				"see: " VARIABLE "=list baton version",
 				text);
 	if (!shared) {
 		shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
@@ -96,8 +110,10 @@ int fault_reached(enum fault_point point)
 	if (!fault.set || point != fault.point ||
 	    __atomic_add_fetch(fault.times, 1, __ATOMIC_SEQ_CST) != fault.due)
 		return 0;
-	log_warn("fault point %s: %s", points[point].name, fault.kill ? "kill" : "fail");
-	if (fault.kill)
+	log_warn("fault point %s: %s", points[point].name, actions[fault.action]);
+	if (fault.action == ACTION_KILL)
 		kill(getpid(), SIGKILL);
+	if (fault.action == ACTION_BOTH)
+		kill(0, SIGKILL);
 	return log_fail(EIO, "fault point %s", points[point].name);
 }

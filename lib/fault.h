@@ -3,6 +3,8 @@
  * Numbered points at which a test can make a move fail, or kill the process that works on it:
  *
  *	BATON_FAULT=kill:NAME		SIGKILL to whoever gets there
+ *	BATON_FAULT=both:NAME		SIGKILL to its whole process group: to its twin as well, and to
+ *					the supervisor where there is one
  *	BATON_FAULT=fail:NAME		fault_point() gives -EIO there
  *	BATON_FAULT=fail:NAME:N		the N-th time it is reached, not the first
  *	BATON_FAULT=list		`baton version` prints a line for each: NAME SIDE

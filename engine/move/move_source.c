@@ -689,7 +689,9 @@ static void adopt(struct source_move *m, struct link *link, const struct move_op
 	move_begin_again(&m->move, state);
 	m->move.begun_us = m->move.ticked_us = clock_now_us();
 	m->committed = state->stage != STAGE_OFFERED;
-	m->held = !state->stopped && (m->committed || is_stopped(state->pid));
+	/* What is frozen does not look stopped; it was stopped before. */
+	m->held = !state->stopped && (m->committed || is_stopped(state->pid) ||
+				      (state->freezer[0] && freezer_is_on(state->freezer)));
 	m->started = state->stage == STAGE_SERVING || state->stage == STAGE_DRAINED;
 	m->untraced = true;
 	engine->dump.pid = state->pid;

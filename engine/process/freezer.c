@@ -151,6 +151,16 @@ int freezer_freeze(const char *dir)
 	return err;
 }
 
+bool freezer_is_on(const char *dir)
+{
+	bool v1 = is_v1(dir);
+	char path[300], text[32];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, v1 ? "freezer.state" : "cgroup.freeze");
+	return io_read_file(AT_FDCWD, path, text, sizeof(text)) > 0 &&
+	       (v1 ? !strstr(text, "THAWED") : text[0] == '1');
+}
+
 int freezer_thaw(const char *dir)
 {
 	return is_v1(dir) ? put(dir, "freezer.state", "THAWED") : put(dir, "cgroup.freeze", "0");

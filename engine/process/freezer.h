@@ -7,6 +7,7 @@
 #ifndef BATON_FREEZER_H
 #define BATON_FREEZER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -22,6 +23,9 @@ int freezer_enter(const char *dir, pid_t pid);
 /* Freezes, and waits until every thread is; -ETIMEDOUT. Lets go again. */
 int freezer_freeze(const char *dir);
 int freezer_thaw(const char *dir);
+
+/* True from freezer_freeze to freezer_thaw, whoever did it: what lies in between is being frozen or is. */
+bool freezer_is_on(const char *dir);
 
 /* Puts the process back (0: it is gone) and removes the group. Best effort, idempotent. */
 void freezer_leave(const char *dir, pid_t pid);

@@ -79,8 +79,10 @@ class Chaos:
                 + ", ".join(f"{k} {n}" for k, n in sorted(kinds.items()))]
         for what, name in (("down_ms", "from a kill to the process running again"),
                            ("end_ms", "from a kill to the move's end")):
-            values = [v for r in self.results if not r.failure for v in getattr(r, what)]
+            values = [(v, r.plan.nr) for r in self.results if not r.failure
+                      for v in getattr(r, what)]
             if values:
-                told.append(f"{name}: median {statistics.median(values):.0f} ms, maximum "
-                            f"{max(values):.0f} ms (of {len(values)})")
+                most, nr = max(values)
+                told.append(f"{name}: median {statistics.median(v for v, _ in values):.0f} ms, "
+                            f"maximum {most:.0f} ms (round {nr}) of {len(values)}")
         return "; ".join(told)

@@ -299,6 +299,16 @@ class Moving:
 
     # ---- when it went wrong ----
 
+    @staticmethod
+    def open_in(device, pid):
+        """What a process has open, in a few words."""
+        found = []
+        with contextlib.suppress(OSError):
+            for fd in sorted(os.listdir(device.proc(pid, "fd")), key=int):
+                with contextlib.suppress(OSError):
+                    found.append(f"{fd}:{os.readlink(device.proc(pid, 'fd/' + fd))[-30:]}")
+        return " ".join(found)
+
     def story(self):
         """Everything that may explain a failure, as lines."""
         lines = [f"{self.mode}, {self.source.name} to {self.target.name}, pid {self.pid}"]
@@ -311,8 +321,10 @@ class Moving:
             lines += [f"    {line}"
                       for line in self.arena.services[device.name].log().splitlines()[-40:]]
             lines += [f"  {side}: thread {line}" for line in device.threads(self.pid)]
-            lines.append(f"  {side}: moves {moves_in(device)}, engines "
-                         f"{[tuple(e) for e in self.engines(side)]}, the process: "
+            for engine in self.engines(side):
+                lines += [f"  {side}: engine {line}, child of {engine.ppid}; {self.open_in(device, engine.pid)}"
+                          for line in device.threads(engine.pid)]
+            lines.append(f"  {side}: moves {moves_in(device)}, the process: "
                          f"{device.status(self.pid, 'State')}, tracer "
                          f"{device.status(self.pid, 'TracerPid')}")
         return lines

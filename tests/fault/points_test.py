@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A move fails, or is killed, at each of the points in lib/fault.h: once, on one side.
+"""A move fails, or is killed, at each of the points in lib/fault.h: once, on one side. On the source also
+both twins are: what they leave behind is picked up by `baton resume`.
 
 Whatever the point: the process runs on exactly one device, with every byte right; commands end with
 what is true; both state folders are empty and nobody of baton is left.
@@ -78,7 +79,7 @@ def tests(ctx):
     found = []
     for name, side in points(ctx.binary):
         for s in ("source", "target") if side == "both" else (side,):
-            for action in ("kill", "fail"):
+            for action in ("kill", "fail", "both") if s == "source" else ("kill", "fail"):
                 for times in TIMES.get(name, (1,)):
                     for mode in ("lazy", "pull") if name in PULLED and times == 1 else ("lazy",):
                         text = f"{action}:{name}" + (f":{times}" if times > 1 else "")

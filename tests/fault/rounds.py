@@ -90,7 +90,10 @@ class Strike:
                 return None
             if not there:
                 return None
-            chosen = there if "twins" in fault.kind else [there[int(fault.which * len(there))]]
+            chosen = [there[int(fault.which * len(there))]]
+            if "twins" in fault.kind:
+                # Not the supervisor of dump --serve with them: that would be three at once.
+                chosen = there[-2:]
             victims += [(self.moving.devices[side], e.pid) for e in chosen]
             self.killed |= {(side, e.pid) for e in chosen}
             self.killed_on[side] = (self.now(), len(there))
