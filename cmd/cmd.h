@@ -13,6 +13,8 @@
 #define CMD_KEYS_DEFAULT "/etc/baton"
 #define CMD_STATE_DEFAULT "/run/baton"
 #define CMD_PORT_DEFAULT 7117
+#define CMD_KEEPALIVE_DEFAULT_S 10
+#define CMD_PATIENCE_DEFAULT_S 900
 
 struct command {
 	const char *name;

@@ -6,14 +6,13 @@
 #define ALLOWED                                                                                    \
 	(OPTION_BIT(OPTION_KEYS) | OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_JSON) |            \
 	 OPTION_BIT(OPTION_SERVE) | OPTION_BIT(OPTION_PORT_FILE) | OPTION_BIT(OPTION_MAX_RATE) |   \
-	 OPTION_BIT(OPTION_LEAVE_RUNNING))
+	 OPTION_BIT(OPTION_LEAVE_RUNNING) | OPTION_BIT(OPTION_KEEPALIVE) |                         \
+	 OPTION_BIT(OPTION_PATIENCE))
 
 int cmd_dump(int argc, char **argv)
 {
 	static struct session session;
-	struct movestate begun;
 	struct options options;
-	pid_t pid;
 	int outcome = options_parse(argc, argv, ALLOWED, &options);
 
 	if (outcome >= 0)
@@ -26,16 +25,8 @@ int cmd_dump(int argc, char **argv)
 	}
 	if (options.nr_args != 1)
 		return cmd_usage(argv[0], "one process id is wanted");
-	if (options_pid(options.args[0], &pid))
-		return cmd_usage(argv[0], "%s is no process id", options.args[0]);
-	if (options_address(options.serve, true))
-		return cmd_usage(argv[0], "%s", log_reason());
-	outcome = session_begin(&session, &options, MOVE_SOURCE);
-	if (!outcome)
-		outcome = session_claim(&session, pid, &begun);
-	if (outcome == OUTCOME_HELD)
-		return session_resume(&session, &options, &begun, false);
-	if (outcome)
+	outcome = session_begin_source(&session, argv[0], &options, options.serve, true);
+	if (outcome >= 0)
 		return outcome;
 	outcome = session_listen(&session, &options, options.serve, true, session_work);
 	movestate_unlock_pid();

@@ -27,24 +27,28 @@ static const struct command commands[] = {
 	 "allow that device to send to and receive from this one", NULL},
 	{"receive", BUILT_IN(CONFIG_CMD_RECEIVE, cmd_receive),
 	 "[--listen ADDR:PORT] [--once] [--pidns] [--stdio FILE] [--keys DIR]\n"
-	 "                     [--port-file FILE] [--state DIR] [--json]",
+	 "                     [--port-file FILE] [--state DIR] [--json] [--keepalive SECONDS]",
 	 "take processes that other devices send", NULL},
 	{"send", BUILT_IN(CONFIG_CMD_SEND, cmd_send),
 	 "[--keys DIR] [--state DIR] [--json] [--eager | --on-demand]\n"
-	 "                     [--max-rate MIB_S] PID HOST[:PORT]",
+	 "                     [--max-rate MIB_S] [--keepalive SECONDS] [--patience SECONDS]\n"
+	 "                     PID HOST[:PORT]",
 	 "hand a running process to another device", NULL},
 	{"dump", BUILT_IN(CONFIG_CMD_DUMP, cmd_dump),
 	 "--serve ADDR:PORT [--keys DIR] [--state DIR] [--json] [--port-file FILE]\n"
-	 "                     [--max-rate MIB_S] PID",
+	 "                     [--max-rate MIB_S] [--keepalive SECONDS] [--patience SECONDS]\n"
+	 "                     PID",
 	 "keep a process ready for another device to fetch it", NULL},
 	{"restore", BUILT_IN(CONFIG_CMD_RESTORE, cmd_restore),
 	 "--from HOST:PORT [--lazy | --on-demand | --eager] [--pidns]\n"
-	 "                     [--stdio FILE] [--keys DIR] [--state DIR] [--json]",
+	 "                     [--stdio FILE] [--keys DIR] [--state DIR] [--json]\n"
+	 "                     [--keepalive SECONDS]",
 	 "fetch a process that another device serves", NULL},
 	{"status", BUILT_IN(CONFIG_CMD_STATUS, cmd_status), "[--state DIR] [--json] [--watch]",
 	 "moves under way: stage, pages, rate, fault latencies", NULL},
 	{"resume", BUILT_IN(CONFIG_CMD_RESUME, cmd_resume),
-	 "[--peer-is-dead] [--keys DIR] [--state DIR] [--json] [--max-rate MIB_S] ID",
+	 "[--peer-is-dead] [--keys DIR] [--state DIR] [--json] [--max-rate MIB_S]\n"
+	 "                     [--keepalive SECONDS] [--patience SECONDS] ID",
 	 "go on with a move that is held, or run its process here again", NULL},
 	{"abort", BUILT_IN(CONFIG_CMD_ABORT, cmd_abort), "[--kill] [--state DIR] ID",
 	 "end a move, with what of it is on this device", NULL},

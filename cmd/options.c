@@ -12,6 +12,9 @@
 
 static const char keys_default[] = CMD_KEYS_DEFAULT;
 
+/* Ten days: what fits into an int of milliseconds. */
+#define PATIENCE_MOST_S 864000
+
 struct option_row {
 	const char *name;
 	const char *value; /* what stands for its value in the help; NULL: it has none */
@@ -34,6 +37,10 @@ static const struct option_row rows[OPTION_END] = {
 	[OPTION_LAZY] = {"lazy", NULL, "start it first, memory follows (default)"},
 	[OPTION_ON_DEMAND] = {"on-demand", NULL, "bring over only the memory that is touched"},
 	[OPTION_MAX_RATE] = {"max-rate", "MIB_S", "limit of the background transfer in MiB/s"},
+	[OPTION_KEEPALIVE] = {"keepalive", "SECONDS",
+			      "a link that is silent for so long is dead (default 10)"},
+	[OPTION_PATIENCE] = {"patience", "SECONDS",
+			     "wait so long for a peer that is away (default 900; 0: for ever)"},
 	[OPTION_SERVE] = {"serve", "ADDR:PORT",
 			  "keep the pages here and serve them to restore --from"},
 	[OPTION_FROM] = {"from", "HOST:PORT", "take the process from dump --serve there"},
@@ -71,14 +78,16 @@ static int set_mode(struct options *options, const char *argv0, enum move_mode m
 	return -1;
 }
 
-static int set_max_rate(struct options *options, const char *argv0, const char *text)
+/* An option that is a number from `least` to `most`. */
+static int set_number(unsigned int *number, const char *argv0, int id, const char *text, int least,
+		      int most)
 {
-	int rate;
+	int value;
 
-	if (text_parse_int(text, 1, 1 << 20, &rate))
-		return cmd_usage(
-			argv0, "--max-rate %s: a number from 1 to 1048576 (MiB/s) is wanted", text);
-	options->max_rate_mib_s = (unsigned int)rate;
+	if (text_parse_int(text, least, most, &value))
+		return cmd_usage(argv0, "--%s %s: a number from %d to %d (%s) is wanted",
+				 rows[id].name, text, least, most, rows[id].value);
+	*number = (unsigned int)value;
 	return -1;
 }
 
@@ -98,7 +107,11 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 	case OPTION_ON_DEMAND:
 		return set_mode(options, argv0, MOVE_ON_DEMAND);
 	case OPTION_MAX_RATE:
-		return set_max_rate(options, argv0, value);
+		return set_number(&options->max_rate_mib_s, argv0, id, value, 1, 1 << 20);
+	case OPTION_KEEPALIVE:
+		return set_number(&options->keepalive_s, argv0, id, value, 2, 3600);
+	case OPTION_PATIENCE:
+		return set_number(&options->patience_s, argv0, id, value, 0, PATIENCE_MOST_S);
 	case OPTION_JSON:
 		options->json = true;
 		return -1;
@@ -151,7 +164,10 @@ int options_parse(int argc, char **argv, unsigned int allowed, struct options *o
 	struct option table[OPTION_END + 1] = {0};
 	int nr = 0, id, outcome;
 
-	*options = (struct options){.keys = keys_default, .state = CMD_STATE_DEFAULT};
+	*options = (struct options){.keys = keys_default,
+				    .state = CMD_STATE_DEFAULT,
+				    .keepalive_s = CMD_KEEPALIVE_DEFAULT_S,
+				    .patience_s = CMD_PATIENCE_DEFAULT_S};
 	allowed |= ALWAYS;
 	for (id = 1; id < OPTION_END; id++)
 		if (allowed & OPTION_BIT(id))

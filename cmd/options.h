@@ -29,6 +29,8 @@ enum option_id {
 	OPTION_PEER,
 	OPTION_PEER_IS_DEAD,
 	OPTION_KILL,
+	OPTION_KEEPALIVE,
+	OPTION_PATIENCE,
 	OPTION_END,
 };
 #define OPTION_BIT(id) (1u << (id))
@@ -38,8 +40,9 @@ struct options {
 	bool json, once, pidns, leave_running, watch, peer_is_dead, kill;
 	const char *listen, *port_file, *stdio, *serve, *from, *pid, *peer;
 	enum move_mode mode;
-	unsigned int max_rate_mib_s;
-	char **args; /* what is no option */
+	unsigned int max_rate_mib_s, keepalive_s;
+	unsigned int patience_s; /* 0: for ever */
+	char **args;             /* what is no option */
 	int nr_args;
 };
 

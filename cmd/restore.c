@@ -6,7 +6,8 @@
 #define ALLOWED                                                                                    \
 	(OPTION_BIT(OPTION_KEYS) | OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_JSON) |            \
 	 OPTION_BIT(OPTION_FROM) | OPTION_BIT(OPTION_PIDNS) | OPTION_BIT(OPTION_STDIO) |           \
-	 OPTION_BIT(OPTION_EAGER) | OPTION_BIT(OPTION_LAZY) | OPTION_BIT(OPTION_ON_DEMAND))
+	 OPTION_BIT(OPTION_EAGER) | OPTION_BIT(OPTION_LAZY) | OPTION_BIT(OPTION_ON_DEMAND) |       \
+	 OPTION_BIT(OPTION_KEEPALIVE))
 
 int cmd_restore(int argc, char **argv)
 {

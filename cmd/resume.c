@@ -5,7 +5,8 @@
 
 #define ALLOWED                                                                                    \
 	(OPTION_BIT(OPTION_KEYS) | OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_JSON) |            \
-	 OPTION_BIT(OPTION_MAX_RATE) | OPTION_BIT(OPTION_PEER_IS_DEAD))
+	 OPTION_BIT(OPTION_MAX_RATE) | OPTION_BIT(OPTION_PEER_IS_DEAD) |                           \
+	 OPTION_BIT(OPTION_KEEPALIVE) | OPTION_BIT(OPTION_PATIENCE))
 
 /* Which move, and by which keys, is known before there is any other memory. */
 static int find(struct options *options, struct movestate *state)

@@ -58,11 +58,14 @@ static int begin(struct session *session, const struct options *options, enum mo
 	session->move = (struct move_options){.keys_dir = options->keys,
 					      .mode = options->mode,
 					      .max_rate_mib_s = options->max_rate_mib_s,
+					      .keepalive_s = options->keepalive_s,
 					      .stdio = options->stdio,
 					      .pidns = options->pidns,
 					      .progress = report_progress,
 					      .listen = options->serve,
 					      .finish = finish};
+	session->move.patience_ms = options->patience_s ? (int)options->patience_s * 1000 : -1;
+	socket_patience(options->keepalive_s);
 	if (take_memory(session))
 		return cmd_fail(OUTCOME_SYSTEM, "no memory");
 	if (!offline && tls_setup(options->keys))
@@ -85,7 +88,11 @@ int session_begin_offline(struct session *session, const struct options *options
 	return begin(session, options, MOVE_SOURCE, true);
 }
 
-int session_claim(struct session *session, pid_t pid, struct movestate *begun)
+/*
+ * The process can be moved, nobody else moves it, and nobody will until we end: OUTCOME_DONE.
+ * OUTCOME_HELD: a move of it was committed and nobody works on it: *begun, for session_resume.
+ */
+static int claim(struct session *session, pid_t pid, struct movestate *begun)
 {
 	int err;
 
@@ -177,6 +184,25 @@ int session_resume(struct session *session, const struct options *options,
 	}
 	session->link.address = session->resumed.dial;
 	return (int)resume_work(&session->link, session);
+}
+
+int session_begin_source(struct session *session, const char *argv0, const struct options *options,
+			 const char *address, bool listening)
+{
+	struct movestate begun = {0};
+	int outcome;
+	pid_t pid;
+
+	if (options_pid(options->args[0], &pid))
+		return cmd_usage(argv0, "%s is no process id", options->args[0]);
+	if (options_address(address, listening))
+		return cmd_usage(argv0, "%s", log_reason());
+	outcome = session_begin(session, options, MOVE_SOURCE);
+	if (!outcome)
+		outcome = claim(session, pid, &begun);
+	if (outcome == OUTCOME_HELD)
+		return session_resume(session, options, &begun, false);
+	return outcome ? outcome : -1;
 }
 
 enum outcome session_move(struct session *session)

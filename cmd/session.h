@@ -36,11 +36,12 @@ int session_listen(struct session *session, const struct options *options, const
 		   bool once, enum outcome (*work)(struct link *, void *));
 
 /*
- * Source: the process can be moved, nobody else moves it, and nobody will until we end: OUTCOME_DONE.
- * OUTCOME_HELD: a move of it was committed and nobody works on it: *begun, for session_resume.
- * Anything else is what the command ends with.
+ * The same for the source of a process that is the first argument; `address` is where it dials or
+ * listens. -1 when the process can be moved, nobody else moves it, and nobody will until we end. Else
+ * what the command ends with: also after a move of it that nobody worked on was gone on with.
  */
-int session_claim(struct session *session, pid_t pid, struct movestate *begun);
+int session_begin_source(struct session *session, const char *argv0, const struct options *options,
+			 const char *address, bool listening);
 
 /*
  * Goes on with a move: of which this device is the source, or whose target it was and dialed. With `peer_is_dead` the process runs here again.

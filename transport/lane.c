@@ -15,6 +15,7 @@
 #include "lib/io.h"
 #include "lib/log.h"
 #include "transport/tls.h"
+#include "transport/traffic.h"
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -22,10 +23,13 @@
 
 /* Room for small frames beside one of the largest. */
 #define TX_SLACK_BYTES 4096
+/* A wait looks this often whether anything moves at all. */
+#define LOOK_MS 250
 
 int lane_init(struct lane *lane)
 {
-	*lane = (struct lane){.fd = -1, .tx_cap = FRAME_BODY_MAX + TX_SLACK_BYTES};
+	*lane = (struct lane){
+		.fd = -1, .tx_cap = FRAME_BODY_MAX + TX_SLACK_BYTES, .tx_allowed = UINT64_MAX};
 	lane->rx_body = arena_alloc(ARENA_FRAMES, FRAME_BODY_MAX, 4096);
 	lane->tx = arena_alloc(ARENA_FRAMES, lane->tx_cap, 4096);
 	if (!lane->rx_body || !lane->tx)
@@ -78,14 +82,22 @@ int lane_flush(struct lane *lane)
 	if (lane->fd < 0)
 		return -ENOTCONN;
 	while (lane->tx_sent < lane->tx_len) {
-		ssize_t put =
-			tls_write(lane, lane->tx + lane->tx_sent, lane->tx_len - lane->tx_sent);
+		uint32_t len = lane->tx_len - lane->tx_sent;
+		ssize_t put;
 
+		if (!lane->tx_allowed)
+			return 0;
+		if (len > lane->tx_allowed)
+			len = (uint32_t)lane->tx_allowed;
+		put = tls_write(lane, lane->tx + lane->tx_sent, len);
 		if (put <= 0)
 			return (int)put;
 		if (fault_point(FAULT_LANE_SEND))
 			return -ECONNRESET;
 		lane->tx_sent += (uint32_t)put;
+		if (lane->tx_allowed != UINT64_MAX)
+			lane->tx_allowed -=
+				(uint64_t)put < lane->tx_allowed ? (uint64_t)put : lane->tx_allowed;
 	}
 	lane->tx_sent = 0;
 	lane->tx_len = 0;
@@ -150,15 +162,74 @@ bool lane_has_pending(const struct lane *lane)
 	return lane->fd >= 0 && tls_has_pending(lane);
 }
 
-/* Waits for the socket. 0, -ETIMEDOUT, -EINTR. */
-static int wait_socket(const struct lane *lane, short events, int64_t deadline)
+/* Bytes that have moved in either direction, as the kernels of both ends know it. */
+static uint64_t bytes_moved(const struct lane *lane)
+{
+	struct traffic traffic;
+
+	if (lane->fd < 0)
+		return 0;
+	return traffic_read(lane->fd, &traffic) ? traffic.received + traffic.acked
+						: lane->bytes_rx + lane->rx_got;
+}
+
+int lane_ask(struct lane *lane)
+{
+	struct frame ping = {.type = FRAME_PING};
+	int64_t now_ms = clock_now_ms();
+	int err;
+
+	/* What waits to be sent asks as well. */
+	if (!lane->patience.ask_ms || now_ms < lane->asked_ms + lane->patience.ask_ms ||
+	    lane->tx_len > lane->tx_sent)
+		return 0;
+	lane->asked_ms = now_ms;
+	err = lane_queue(lane, &ping, NULL);
+	if (!err)
+		err = lane_flush(lane);
+	return err < 0 ? err : 0;
+}
+
+int lane_look(struct lane_watch *watch, struct lane *lane, const struct lane *other)
+{
+	const struct lane_patience *patience = &lane->patience;
+	int64_t now_ms = clock_now_ms(), passed_ms = now_ms - watch->looked_ms;
+	uint64_t moved;
+
+	if (patience->until_ms && now_ms >= patience->until_ms)
+		return log_fail(ETIME, "%s has taken too long", lane->peer);
+	if (!patience->silence_ms || passed_ms < LOOK_MS / 2)
+		return 0;
+	moved = bytes_moved(lane) + (other ? bytes_moved(other) : 0);
+	/* Time in which nobody looked (we worked, or did not get the processor) says nothing. */
+	watch->silent_ms += passed_ms < 2 * LOOK_MS ? (int)passed_ms : 2 * LOOK_MS;
+	if (moved != watch->moved)
+		watch->silent_ms = 0;
+	watch->moved = moved;
+	watch->looked_ms = now_ms;
+	if (watch->silent_ms >= patience->silence_ms)
+		return log_fail(ETIME, "no byte has moved between %s and here for %d seconds",
+				lane->peer, patience->silence_ms / 1000);
+	return watch->silent_ms >= patience->ask_ms ? lane_ask(lane) : 0;
+}
+
+/* Waits for the socket. 0, -ETIMEDOUT, -ETIME, -EINTR. */
+static int wait_socket(struct lane *lane, short events, int64_t deadline)
 {
 	struct pollfd pfd = {.fd = lane->fd, .events = events};
-	int ready = io_poll(&pfd, 1, clock_left_ms(deadline));
 
-	if (ready < 0)
-		return ready;
-	return ready == 0 ? log_fail(ETIMEDOUT, "%s does not answer in time", lane->peer) : 0;
+	for (;;) {
+		int left_ms = clock_left_ms(deadline), ready, err;
+
+		err = lane_look(&lane->watch, lane, NULL);
+		if (err)
+			return err;
+		ready = io_poll(&pfd, 1, left_ms < 0 || left_ms > LOOK_MS ? LOOK_MS : left_ms);
+		if (ready)
+			return ready < 0 ? ready : 0;
+		if (!clock_left_ms(deadline))
+			return log_fail(ETIMEDOUT, "%s does not answer in time", lane->peer);
+	}
 }
 
 int lane_room_wait(struct lane *lane, uint32_t len, int timeout_ms)
@@ -225,6 +296,9 @@ static void reset(struct lane *lane)
 	lane->rx_got = 0;
 	lane->tx_len = 0;
 	lane->tx_sent = 0;
+	lane->tx_allowed = UINT64_MAX;
+	lane->watch = (struct lane_watch){0};
+	lane->asked_ms = 0;
 }
 
 void lane_close(struct lane *lane)

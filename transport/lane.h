@@ -12,6 +12,21 @@
 
 struct tls_session; /* transport/tls.h */
 
+/* What whoever waits for a peer puts up with, beside the limit of the one wait. */
+struct lane_patience {
+	int silence_ms;   /* so long no byte may have moved, in either direction; 0: no limit */
+	int64_t until_ms; /* the whole, as clock_deadline_ms says; 0: no limit */
+	int ask_ms;       /* PING after so much silence, so that bytes move where a link stands;
+			   * 0: never */
+};
+
+/* How long nothing has moved, as far as somebody was looking. Begins with all zeros. */
+struct lane_watch {
+	uint64_t moved; /* bytes, at the last look */
+	int64_t looked_ms;
+	int silent_ms;
+};
+
 struct lane {
 	int fd; /* -1 when closed */
 	struct tls_session *tls;
@@ -28,6 +43,12 @@ struct lane {
 	uint32_t tx_len, tx_sent, tx_cap;
 
 	uint64_t bytes_rx, bytes_tx; /* plaintext counted in frames, headers included */
+	/* Bytes that the socket may still be given, for who paces it; UINT64_MAX: no limit. */
+	uint64_t tx_allowed;
+
+	struct lane_patience patience; /* kept while the lane is closed and opened again */
+	struct lane_watch watch;
+	int64_t asked_ms;
 };
 
 /*
@@ -51,8 +72,8 @@ int lane_queue(struct lane *lane, const struct frame *frame, const void *body);
  */
 uint8_t *lane_body(struct lane *lane, uint32_t len);
 
-/* Sends of the queue what the socket takes. 1: the queue is empty; 0: would block (poll for
- * POLLOUT); < 0: the link is gone, the reason says how. */
+/* Sends of the queue what the socket takes and tx_allowed allows. 1: the queue is empty; 0: would
+ * block (poll for POLLOUT); < 0: the link is gone, the reason says how. */
 int lane_flush(struct lane *lane);
 
 /*
@@ -66,8 +87,18 @@ void lane_receive_done(struct lane *lane);
 bool lane_has_pending(const struct lane *lane);
 
 /*
- * Blocking forms for the stages with one thing to do. timeout_ms < 0: for ever. -ETIMEDOUT; -EINTR
- * when a signal handler ran. lane_receive_wait also sends what is queued, so that a question is
+ * The patience of `lane`, for a loop that waits for its peer and calls this often (at least every
+ * 250 ms): -ETIME when it is over, with the reason. A byte that the peer's kernel has acknowledged
+ * counts, so a slow link is not taken for a cut one. `other`: its second lane, or NULL.
+ */
+int lane_look(struct lane_watch *watch, struct lane *lane, const struct lane *other);
+
+/* PING as a sign of life, if the lane's patience asks at all and the last one is so long ago. */
+int lane_ask(struct lane *lane);
+
+/*
+ * Blocking forms for the stages with one thing to do. timeout_ms < 0: for ever. -ETIMEDOUT; -ETIME
+ * when the lane's patience is over; -EINTR when a signal handler ran. lane_receive_wait also sends what is queued, so that a question is
  * never left unsent while its answer is waited for. It returns 0 with a whole frame received.
  */
 int lane_room_wait(struct lane *lane, uint32_t len, int timeout_ms);

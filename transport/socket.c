@@ -25,6 +25,13 @@ static void set_option(int fd, int level, int option, int value)
 	(void)setsockopt(fd, level, option, &value, sizeof(value));
 }
 
+static int patience_s = SOCKET_PATIENCE_S;
+
+void socket_patience(unsigned int seconds)
+{
+	patience_s = seconds > SOCKET_PATIENCE_S ? (int)seconds : SOCKET_PATIENCE_S;
+}
+
 int socket_prepare(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -35,11 +42,11 @@ int socket_prepare(int fd)
 		return -errno;
 	set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, 10);
-	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 5);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, patience_s / 3);
+	set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, patience_s / 6);
 	set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 4);
 	/* The same patience with data that nobody acknowledges. */
-	set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 30000);
+	set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, patience_s * 1000);
 	return 0;
 }
 

@@ -41,9 +41,15 @@ int socket_dial(const char *text, uint16_t default_port, int timeout_ms,
 		char name[static SOCKET_NAME_MAX]);
 
 /*
- * What every lane's socket needs: non-blocking, no delay of small frames, a dead peer noticed
- * after about 30 s of silence. Failures of options are ignored (a socketpair in tests has none).
+ * What every lane's socket needs: non-blocking, no delay of small frames, a dead peer noticed by
+ * the kernel after SOCKET_PATIENCE_S. That is the net below those who look themselves (lane_look);
+ * it is also how long a peer may leave its end unread. Failures of options are ignored (a socketpair
+ * in tests has none).
  */
+#define SOCKET_PATIENCE_S 30
 int socket_prepare(int fd);
+
+/* Sockets prepared from now on are given so many seconds, if that is more than SOCKET_PATIENCE_S. */
+void socket_patience(unsigned int seconds);
 
 #endif

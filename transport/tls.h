@@ -35,7 +35,7 @@ int tls_setup(const char *keys_dir);
  * said that they trust each other's certificate, the lane is open and owns `fd`. On failure `fd`
  * is closed.
  * -EKEYREJECTED: the peer is not trusted here, or we are not there; -EPROTO: it does not speak TLS
- * 1.3; -ETIMEDOUT; -ECONNRESET: it closed; -ENOMEM; -EINTR. The reason tells which.
+ * 1.3; -ETIMEDOUT; -ECONNRESET: it closed or broke; -ENOMEM; -EINTR. The reason tells which.
  */
 int tls_accept(struct lane *lane, int fd, const char *peer, int timeout_ms);
 int tls_connect(struct lane *lane, int fd, const char *peer, int timeout_ms);

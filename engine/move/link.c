@@ -26,6 +26,9 @@
 
 #define WIRE_MAJOR 1
 #define WIRE_MINOR 0
+/* Between two attempts to be taken by a crowded listener: doubled up to the longest. */
+#define REDIAL_FIRST_MS 20
+#define REDIAL_LONGEST_MS 320
 
 static volatile sig_atomic_t stopping;
 
@@ -137,7 +140,7 @@ static bool have_supervisor(struct link *link)
 
 /* ---- opening ---- */
 
-static int dial_lane(struct link *link, struct lane *lane, uint8_t number, int64_t deadline)
+static int dial_once(struct link *link, struct lane *lane, uint8_t number, int64_t deadline)
 {
 	struct route route = {.lane = number};
 	uint8_t preamble[ROUTE_BYTES];
@@ -156,6 +159,33 @@ static int dial_lane(struct link *link, struct lane *lane, uint8_t number, int64
 		return log_fail(-err, "peer %s: %s", link->peer, strerror(-err));
 	}
 	return tls_connect(lane, fd, link->peer, clock_left_ms(deadline));
+}
+
+/*
+ * A listener that is crowded drops connections before it knows whose they are: another one may be
+ * luckier. Who is refused or not understood, or finds nobody listening, gains nothing by that. Later
+ * in the move there is move_reconnect.
+ */
+static bool may_redial(const struct link *link, int err)
+{
+	return !link->was_open && !stopping && (err == -ECONNRESET || err == -EPIPE);
+}
+
+static int dial_lane(struct link *link, struct lane *lane, uint8_t number, int64_t deadline)
+{
+	int wait_ms = REDIAL_FIRST_MS;
+
+	for (;;) {
+		int err = dial_once(link, lane, number, deadline);
+
+		if (!err || !may_redial(link, err) || clock_left_ms(deadline) < wait_ms)
+			return err;
+		log_debug("%s dropped the connection; trying again", link->peer);
+		log_reason_clear();
+		io_sleep_ms(wait_ms);
+		if (wait_ms < REDIAL_LONGEST_MS)
+			wait_ms *= 2;
+	}
 }
 
 /* Takes the connection that the supervisor sends for this lane. */
@@ -201,10 +231,10 @@ static int accept_lane(struct link *link, struct lane *lane, uint8_t number, int
 	link->first_fd = -1;
 	link->fds->lane[number] = fd;
 	if (number == 0 && fd >= 0)
-		return tls_accept(lane, fd, link->peer, clock_left_ms(deadline));
+		return tls_accept(lane, fd, link->peer, CONFIG_HANDSHAKE_TIMEOUT_MS);
 	while (!have_supervisor(link)) {
 		if (!clock_left_ms(deadline))
-			return log_fail(ETIMEDOUT,
+			return log_fail(ENOLINK,
 					"no baton listens here any more for %s to come back",
 					link->peer);
 		io_sleep_ms(DOOR_PAUSE_MS);
@@ -220,7 +250,8 @@ static int accept_lane(struct link *link, struct lane *lane, uint8_t number, int
 			return log_fail(-fd, "peer %s: its connection for lane %u did not come",
 					link->peer, number);
 		link->fds->lane[number] = fd;
-		err = tls_accept(lane, fd, link->peer, clock_left_ms(deadline));
+		/* It may have come late; the handshake has its own time. */
+		err = tls_accept(lane, fd, link->peer, CONFIG_HANDSHAKE_TIMEOUT_MS);
 		if (!err && !tls_fingerprint(lane, shown) &&
 		    !memcmp(shown, link->fingerprint, sizeof(shown)))
 			return 0;
@@ -319,6 +350,9 @@ int link_open(struct link *link, int timeout_ms)
 	int err;
 
 	err = open_lane(link, &link->fast, 0, deadline);
+	/* Whoever has waited for lane 0 gives the rest the time that it needs. */
+	if (!link->address)
+		deadline = clock_deadline_ms(CONFIG_HANDSHAKE_TIMEOUT_MS);
 	if (!err) {
 		link_tell(link, LINK_TELL_KNOWN);
 		/* Before HELLO: the peer dials the second lane when it has read ours. */
@@ -332,6 +366,8 @@ int link_open(struct link *link, int timeout_ms)
 		err = say_hello(link, &link->bulk, deadline);
 	if (err)
 		link_close(link);
+	else
+		link->was_open = true;
 	return err;
 }
 

@@ -39,6 +39,7 @@ struct link {
 	uint8_t token[ROUTE_TOKEN_BYTES];
 	uint8_t fingerprint[TLS_FINGERPRINT_BYTES]; /* of the peer's certificate */
 	bool known;                 /* fingerprint is valid: a later lane must show the same */
+	bool was_open;              /* once: what is opened now is opened again */
 	bool source;                /* our role, told in HELLO */
 	char peer[SOCKET_NAME_MAX]; /* address and port, for messages */
 	char name[TLS_NAME_MAX];    /* what the peer is trusted as */
@@ -63,19 +64,26 @@ void link_accept(struct link *link, int first_fd, int supervisor_fd, const char 
 
 /*
  * Opens both lanes: TLS, HELLO with version and role. Also after a cut, on a closed link.
- * `timeout_ms` bounds the whole. -ECONNREFUSED, -EHOSTUNREACH, -ETIMEDOUT: not reachable;
+ * `timeout_ms` bounds the whole, on the listening side the wait for the first connection. A
+ * connection that the listener drops before its handshake is dialed again within that time, when
+ * the link was never open.
+ * -ECONNREFUSED, -EHOSTUNREACH, -ETIMEDOUT: not reachable;
  * -EKEYREJECTED: not trusted here or there; -EPROTO: not a baton, or another version, or the same
- * role twice; -EINTR: asked to stop. On failure both lanes are closed.
+ * role twice; -EINTR: asked to stop; -ENOLINK: nobody listens for us any more. On failure both lanes are closed.
  */
 int link_open(struct link *link, int timeout_ms);
+
+/* What is put up with on both lanes, from now on and over later links: see struct lane_patience. */
+void link_patience(struct link *link, struct lane_patience patience);
 
 /* Tells the supervisor, if there is one. */
 void link_tell(const struct link *link, char what);
 
 /*
  * Waits for the next frame on lane 0, which stays in link->fast until lane_receive_done. PING is
- * answered; ABORT is as link_check says, with the peer's words as the reason. -ETIMEDOUT, -EINTR when
- * asked to stop (only if `stoppable`), or what the lane says.
+ * answered; ABORT is as link_check says, with the peer's words as the reason. -ETIMEDOUT, -ETIME when
+ * the patience is over, -EINTR when asked to stop (only if `stoppable`), or what the lane says.
+ * Where the patience asks for it a PING is sent now and then, also when nothing has to be waited for.
  */
 int link_receive(struct link *link, int timeout_ms, bool stoppable);
 

@@ -46,6 +46,18 @@ static int read_abort(struct link *link)
 	return err;
 }
 
+void link_patience(struct link *link, struct lane_patience patience)
+{
+	link->fast.patience = patience;
+	link->bulk.patience = patience;
+}
+
+/* Where nothing else bounds it, how long what we say may take to leave. */
+static int send_timeout_ms(const struct link *link)
+{
+	return link->fast.patience.silence_ms ? -1 : SEND_TIMEOUT_MS;
+}
+
 /* Waits for one frame in slices. Nothing is interpreted. */
 static int receive_raw(struct link *link, int64_t deadline, bool stoppable)
 {
@@ -71,9 +83,12 @@ int link_receive(struct link *link, int timeout_ms, bool stoppable)
 	struct lane *lane = &link->fast;
 	int err;
 
+	err = lane_ask(lane);
+	if (err)
+		return err;
 	for (;;) {
 		err = receive_raw(link, deadline, stoppable);
-		if (err == -EINTR || err == -ETIMEDOUT)
+		if (err == -EINTR || err == -ETIMEDOUT || err == -ETIME)
 			return err;
 		if (err)
 			return log_fail(-err, "peer %s: the connection was lost: %s", link->peer,
@@ -90,9 +105,9 @@ int link_receive(struct link *link, int timeout_ms, bool stoppable)
 			if (pong.len > PING_ECHO_MAX)
 				return log_fail(EPROTO, "peer %s: its PING is too long",
 						link->peer);
-			err = lane_queue_wait(lane, &pong, lane->rx_body, SEND_TIMEOUT_MS);
+			err = lane_queue_wait(lane, &pong, lane->rx_body, send_timeout_ms(link));
 			if (!err)
-				err = lane_flush_wait(lane, SEND_TIMEOUT_MS);
+				err = lane_flush_wait(lane, send_timeout_ms(link));
 			if (err)
 				return err;
 		}
@@ -120,10 +135,10 @@ int link_check(struct link *link, uint8_t type)
 int link_send(struct link *link, uint8_t type, uint64_t addr)
 {
 	struct frame frame = {.type = type, .addr = addr};
-	int err = lane_queue_wait(&link->fast, &frame, NULL, SEND_TIMEOUT_MS);
+	int err = lane_queue_wait(&link->fast, &frame, NULL, send_timeout_ms(link));
 
 	if (!err)
-		err = lane_flush_wait(&link->fast, SEND_TIMEOUT_MS);
+		err = lane_flush_wait(&link->fast, send_timeout_ms(link));
 	if (err)
 		log_fail(-err, "peer %s: the connection was lost: %s", link->peer, strerror(-err));
 	return err;
@@ -132,10 +147,10 @@ int link_send(struct link *link, uint8_t type, uint64_t addr)
 int link_send_message(struct link *link, uint8_t type, const pb_msgdesc_t *fields, const void *msg)
 {
 	struct frame frame = {.type = type};
-	int err = message_queue(&link->fast, &frame, fields, msg, SEND_TIMEOUT_MS);
+	int err = message_queue(&link->fast, &frame, fields, msg, send_timeout_ms(link));
 
 	if (!err)
-		err = lane_flush_wait(&link->fast, SEND_TIMEOUT_MS);
+		err = lane_flush_wait(&link->fast, send_timeout_ms(link));
 	if (err)
 		log_fail(-err, "peer %s: the connection was lost: %s", link->peer, strerror(-err));
 	return err;

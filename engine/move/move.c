@@ -18,6 +18,8 @@
 /* Between two attempts to reconnect: doubled up to the longest. */
 #define RETRY_FIRST_MS 100
 #define RETRY_LONGEST_MS 2000
+/* Between two lines in the log about a peer that is away. */
+#define TELL_AGAIN_MS 60000
 
 const char *move_mode_name(enum move_mode mode)
 {
@@ -84,6 +86,16 @@ void move_stage(struct move *move, const char *stage)
 		move->options->progress(&progress);
 }
 
+void move_look_after(struct move *move, int ask_ms)
+{
+	int silence_ms = (int)move->options->keepalive_s * 1000;
+
+	if (!ask_ms || ask_ms > silence_ms / 4)
+		ask_ms = silence_ms / 4;
+	link_patience(move->link,
+		      (struct lane_patience){.silence_ms = silence_ms, .ask_ms = ask_ms});
+}
+
 void move_count(struct move *move, struct movestate_counters *counters)
 {
 	uint64_t bytes = move->link->fast.bytes_rx + move->link->bulk.bytes_rx +
@@ -132,26 +144,76 @@ static bool pause_ms(int ms, bool stoppable)
 	return !(stoppable && link_stopping());
 }
 
+/* Says that the peer is away: at once, then once in a while. */
+static void tell_away(struct move *move)
+{
+	int64_t now_ms = clock_now_ms();
+
+	if (!move->lost_ms) {
+		move->lost_ms = now_ms;
+		move->retry_ms = 0;
+		log_warn("connection to %s lost in stage %s: %s; trying again", move->link->peer,
+			 move->stage, log_reason());
+	} else if (now_ms < move->told_ms + TELL_AGAIN_MS) {
+		return;
+	} else {
+		log_warn("%s is away since %lld s: %s", move->link->peer,
+			 (long long)(now_ms - move->lost_ms) / 1000, log_reason());
+	}
+	move->told_ms = now_ms;
+}
+
+int move_patience_left(const struct move *move, int patience_ms)
+{
+	int64_t gone_ms = move->lost_ms ? clock_now_ms() - move->lost_ms : 0;
+
+	if (patience_ms < 0)
+		return -1;
+	return gone_ms < patience_ms ? (int)(patience_ms - gone_ms) : 0;
+}
+
+/* The wait before the next attempt; none before the first. False when it was ended by a signal. */
+static bool wait_for_retry(struct move *move, bool stoppable)
+{
+	if (move->retry_ms && !pause_ms(move->retry_ms, stoppable))
+		return false;
+	if (!move->retry_ms)
+		move->retry_ms = RETRY_FIRST_MS;
+	else if (move->retry_ms < RETRY_LONGEST_MS / 2)
+		move->retry_ms *= 2;
+	else
+		move->retry_ms = RETRY_LONGEST_MS;
+	return true;
+}
+
 int move_reconnect(struct move *move, int patience_ms, bool stoppable)
 {
+	/* Where the peer dials, an attempt is how often it is looked whether to go on. */
+	int longest_ms = move->link->address ? LINK_DIAL_TIMEOUT_MS : CONFIG_HANDSHAKE_TIMEOUT_MS;
 	int64_t deadline = clock_deadline_ms(patience_ms);
-	int wait_ms = RETRY_FIRST_MS, err;
+	int left_ms, err;
 
-	log_warn("connection to %s lost in stage %s: %s; trying again", move->link->peer,
-		 move->stage, log_reason());
-	for (;;) {
+	do {
+		tell_away(move);
 		link_close(move->link);
+		if (!wait_for_retry(move, stoppable))
+			return log_fail(EINTR, "ended by a signal");
 		log_reason_clear();
-		err = link_open(move->link, CONFIG_HANDSHAKE_TIMEOUT_MS);
-		if (!err)
-			break;
-		if (!clock_left_ms(deadline) || !pause_ms(wait_ms, stoppable))
-			return err;
-		wait_ms = 2 * wait_ms > RETRY_LONGEST_MS ? RETRY_LONGEST_MS : 2 * wait_ms;
-	}
+		left_ms = clock_left_ms(deadline);
+		err = link_open(move->link,
+				left_ms < 0 || left_ms > longest_ms ? longest_ms : left_ms);
+	} while (err && clock_left_ms(deadline) && !(stoppable && link_stopping()));
+	return err;
+}
+
+void move_met_again(struct move *move)
+{
+	if (!move->lost_ms)
+		return;
 	move->report.reconnects++;
-	log_info("connected to %s again", move->link->peer);
-	return 0;
+	log_info("connected to %s again after %lld s", move->link->peer,
+		 (long long)(clock_now_ms() - move->lost_ms + 500) / 1000);
+	move->lost_ms = 0;
 }
 
 uint64_t move_peak_rss_kib(void)

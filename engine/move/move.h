@@ -33,7 +33,10 @@ struct move_options {
 	enum move_mode mode;         /* MOVE_ANY: the other side decides */
 	pid_t pid;                   /* source: the process */
 	unsigned int max_rate_mib_s; /* source: limit of the push, 0: none */
-	const char *stdio;           /* target: see struct restore_options */
+	unsigned int keepalive_s;    /* a link is dead on which nothing has moved for so long */
+	int patience_ms;   /* source: how long it waits for a target that is away after GO;
+				      * < 0: for ever */
+	const char *stdio; /* target: see struct restore_options */
 	bool pidns;
 	void (*progress)(const struct move_progress *progress); /* NULL: nobody looks */
 	const char *listen;                                     /* dump --serve: where; NULL */
@@ -113,12 +116,18 @@ struct move {
 	const char *stage;
 	int64_t begun_us, ticked_us;
 	uint64_t ticked_bytes;
+	int64_t lost_ms, told_ms; /* when the link was lost, and that last said; 0: it works */
+	int retry_ms;             /* before the next attempt */
 };
 
 void move_begin(struct move *move, struct link *link, const struct move_options *options);
 
 /* A new stage, for progress, log and status. */
 void move_stage(struct move *move, const char *stage);
+
+/* From here on the link is looked after: it is dead when nothing has moved for keepalive_s. `ask_ms`:
+ * how soon we ask, 0: when a quarter of that is over. */
+void move_look_after(struct move *move, int ask_ms);
 
 /* Progress while pages travel; cheap, call it often. `counters` without rate and memory. */
 void move_count(struct move *move, struct movestate_counters *counters);
@@ -131,9 +140,14 @@ void move_begin_again(struct move *move, const struct movestate *state);
 
 /*
  * Opens the link anew after a cut: tries again until `patience_ms` is over (< 0: for ever) or, if
- * `stoppable`, a signal asks to stop. 0 or the last error.
+ * `stoppable`, a signal asks to stop. 0 or the last error. The log gets a line for the loss and one
+ * a minute; with move_met_again, once the peer has answered as it should, how long it took.
  */
 int move_reconnect(struct move *move, int patience_ms, bool stoppable);
+void move_met_again(struct move *move);
+
+/* What of `patience_ms` is left since the link was lost; < 0: for ever. */
+int move_patience_left(const struct move *move, int patience_ms);
 
 /* Largest resident memory of this process so far, in KiB; 0 when unknown. */
 uint64_t move_peak_rss_kib(void);

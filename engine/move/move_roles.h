@@ -16,7 +16,6 @@ struct source_move {
 	bool untraced;  /* we are not its tracer: another process was, which died or ended */
 	bool held;      /* a SIGSTOP of ours keeps it from running when we die */
 	bool started;   /* the target's STARTED was seen */
-	int64_t cut_ms; /* when the committed move lost its link; 0: it has one that works */
 	uint64_t pages_resident;
 };
 

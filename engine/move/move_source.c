@@ -37,13 +37,12 @@
 #include "lib/text.h"
 #include "transport/message.h"
 
-/* How long a committed move waits for its peer before the command says that it is held. */
-#define PATIENCE_MS 30000
 #define KILL_TIMEOUT_MS 10000
 /* How long the target may take to say that it has forgotten the move; and to be found for that. */
 #define DONE_TIMEOUT_MS 5000
 #define DONE_PATIENCE_MS 15000
 #define GAVE_UP_PATIENCE_MS 5000
+#define LISTENER_PATIENCE_MS 30000
 
 /* In the arena's tables: whoever comes after a worker that died finds what it had. */
 static struct source_engine {
@@ -121,9 +120,14 @@ static int serve_until(struct source_move *m, uint8_t type)
 
 static int describe(struct source_move *m)
 {
+	/* The process stands still: neither a dead link nor an endless description may keep it so. */
+	struct lane_patience patience = {.silence_ms = CONFIG_FREEZE_SILENCE_MS,
+					 .until_ms =
+						 clock_deadline_ms(CONFIG_FREEZE_LIMIT_S * 1000)};
 	struct link *link = m->move.link;
 	int err;
 
+	link_patience(link, patience);
 	move_stage(&m->move, "describe");
 	err = fault_point(FAULT_SOURCE_FROZEN);
 	if (!err)
@@ -140,8 +144,12 @@ static int describe(struct source_move *m)
 		err = serve_attach(engine->serve, m->move.state.pid);
 	if (err)
 		return err;
-	if (m->move.mode == MOVE_EAGER)
+	if (m->move.mode == MOVE_EAGER) {
+		/* That takes as long as there is memory. */
+		patience.until_ms = 0;
+		link_patience(link, patience);
 		move_stage(&m->move, "fill");
+	}
 	err = serve_until(m, FRAME_READY);
 	if (!err)
 		lane_receive_done(&link->fast);
@@ -262,8 +270,9 @@ static void undo(struct source_move *m)
 
 static void note_started(struct source_move *m)
 {
-	m->cut_ms = 0;
-	if (m->started)
+	move_met_again(&m->move);
+	/* Not m->started: a worker may have died between that and the file. */
+	if (m->move.state.stage != STAGE_COMMITTED)
 		return;
 	(void)fault_point(FAULT_SOURCE_STARTED);
 	m->started = true;
@@ -421,8 +430,11 @@ static int ask_done(struct source_move *m)
 			break;
 		lane_receive_done(&link->fast);
 	}
+	if (err && err != -ENODATA)
+		return 0;
+	move_met_again(&m->move);
 	if (err)
-		return err == -ENODATA;
+		return 1;
 	lane_receive_done(&link->fast);
 	return say_done(m);
 }
@@ -444,6 +456,7 @@ static enum outcome finish_committed(struct source_move *m)
 	bool known = false;
 
 	move_stage(&m->move, "end");
+	link_patience(m->move.link, (struct lane_patience){0});
 	(void)fault_point(FAULT_SOURCE_COMPLETE);
 	if (m->move.state.stage != STAGE_DRAINED) {
 		report_pages(m);
@@ -495,10 +508,8 @@ static enum outcome hold(struct source_move *m, int err)
 }
 
 /* True when a new link can help. A peer that says that it does not have the move will not change. */
-static bool may_reconnect(struct source_move *m, int err)
+static bool may_reconnect(const struct source_move *m, int err)
 {
-	if (!m->cut_ms)
-		m->cut_ms = clock_now_ms();
 	switch (-err) {
 	case ESRCH:
 	case ECONNABORTED:
@@ -509,7 +520,8 @@ static bool may_reconnect(struct source_move *m, int err)
 	case ENODATA:
 		return false;
 	default:
-		return !link_stopping() && clock_now_ms() - m->cut_ms < PATIENCE_MS;
+		return !link_stopping() &&
+		       move_patience_left(&m->move, m->move.options->patience_ms);
 	}
 }
 
@@ -521,6 +533,7 @@ static enum outcome end_undone(struct source_move *m)
 {
 	char reason[LOG_REASON_MAX];
 
+	link_patience(m->move.link, (struct lane_patience){0});
 	text_copy(reason, sizeof(reason), log_reason());
 	if (!link_abort(m->move.link, LINK_FAILED) && m->described &&
 	    !move_reconnect(&m->move, GAVE_UP_PATIENCE_MS, true)) {
@@ -534,8 +547,27 @@ static enum outcome end_undone(struct source_move *m)
 	return OUTCOME_FAILED;
 }
 
+/*
+ * A source that listens, and whose listener has died without another one, is given up sooner: then
+ * somebody else may pick the move up, and listen for it.
+ */
+static int meet_target(struct source_move *m)
+{
+	int patience_ms = m->move.options->patience_ms, left_ms, err;
+
+	do {
+		left_ms = move_patience_left(&m->move, patience_ms);
+		if (left_ms < 0 || left_ms > LISTENER_PATIENCE_MS)
+			left_ms = LISTENER_PATIENCE_MS;
+		err = move_reconnect(&m->move, left_ms, true);
+	} while (err && err != -ENOLINK && !link_stopping() &&
+		 move_patience_left(&m->move, patience_ms));
+	return err;
+}
+
 static enum outcome serve_to_the_end(struct source_move *m)
 {
+	move_look_after(&m->move, 0);
 	for (;;) {
 		int err = m->move.link->fast.fd >= 0 ? serve_committed(m) : -ENOTCONN;
 
@@ -546,7 +578,7 @@ static enum outcome serve_to_the_end(struct source_move *m)
 			undo(m);
 			return end_undone(m);
 		}
-		if (!may_reconnect(m, err) || move_reconnect(&m->move, PATIENCE_MS, true))
+		if (!may_reconnect(m, err) || meet_target(m))
 			return hold(m, err);
 	}
 }
@@ -618,7 +650,7 @@ static enum outcome go_on(struct source_move *m)
 	int err;
 
 	m->untraced = true;
-	m->cut_ms = 0;
+	m->move.lost_ms = 0;
 	if (!m->committed) {
 		log_fail(EIO, "the process that worked on the move was killed");
 		undo(m);

@@ -189,10 +189,11 @@ enum outcome source_offer(struct source_move *m)
 /* Files that were mapped, opened or changed after the answer. */
 int source_check_again(struct source_move *m)
 {
-	int sent = files_send(&m->move.link->fast, m->move.state.pid, true, SEND_TIMEOUT_MS);
+	/* The link's patience bounds both. */
+	int sent = files_send(&m->move.link->fast, m->move.state.pid, true, -1);
 
 	if (sent <= 0)
 		return sent;
 	log_debug("%d files changed since they were compared", sent);
-	return ask_answer(m, SEND_TIMEOUT_MS);
+	return ask_answer(m, -1);
 }

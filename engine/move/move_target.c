@@ -31,12 +31,12 @@
 /* Up to the first frame of the description the source may still compare files. */
 #define FREEZE_TIMEOUT_MS 300000
 #define BUILD_TIMEOUT_MS 30000
+/* While the process is stopped for us, so often a sign that we are at work. */
+#define SIGN_MS 500
 /* How long a process that is ready waits for a source that went away before GO. */
 #define READY_PATIENCE_MS 30000
 /* A process that waits for its memory is looked after so often while the source is away. */
 #define LOOK_AGAIN_MS 30000
-/* Between two tries with a peer that is there but does not go on with the move. */
-#define MEET_PAUSE_MS 500
 #define DONE_TIMEOUT_MS 15000
 #define DONE_PATIENCE_MS 15000
 
@@ -210,6 +210,7 @@ static int wait_go(struct target_move *m)
 			err = link_expect(link, FRAME_GO, -1, false);
 		if (!err) {
 			lane_receive_done(&link->fast);
+			move_met_again(&m->move);
 			return fault_point(FAULT_TARGET_GO);
 		}
 		/* The source's word that it gave up; or nonsense. */
@@ -248,13 +249,15 @@ static int start(struct target_move *m)
 static int meet_again(struct target_move *m, int patience_ms)
 {
 	struct link *link = m->move.link;
+	bool said = false;
 	int err;
 
 	for (;;) {
+		int left_ms = move_patience_left(&m->move, patience_ms);
+
 		if (give_up)
 			return log_fail(EOWNERDEAD, "given up here by baton abort");
-		err = move_reconnect(&m->move, patience_ms < 0 ? LOOK_AGAIN_MS : patience_ms,
-				     false);
+		err = move_reconnect(&m->move, left_ms < 0 ? LOOK_AGAIN_MS : left_ms, false);
 		if (patience_ms < 0 && !m->filled && !pager_is_needed(engine->pager))
 			return log_fail(ESRCH, "pid %d ended before its memory was here",
 					m->move.state.pid);
@@ -263,19 +266,23 @@ static int meet_again(struct target_move *m, int patience_ms)
 		if (err)
 			return err;
 		err = link_expect(link, FRAME_GO, BUILD_TIMEOUT_MS, false);
-		if (err == -EOWNERDEAD)
+		if (err == -EOWNERDEAD && !said)
 			log_error("pid %d waits for memory that nobody has any more: %s; end it "
 				  "with: "
 				  "baton abort --kill %s",
 				  m->move.state.pid, log_reason(), m->move.state.id);
+		said |= err == -EOWNERDEAD;
 		if (!err) {
 			lane_receive_done(&link->fast);
 			err = link_send(link, FRAME_STARTED, 0);
 		}
-		if (!err)
+		if (!err) {
+			move_met_again(&m->move);
 			return 0;
+		}
 		/* It was there, but not as the source of this move. */
-		io_sleep_ms(MEET_PAUSE_MS);
+		if (!left_ms)
+			return err;
 	}
 }
 
@@ -369,6 +376,8 @@ static void end_move(struct target_move *m)
 	int err;
 
 	move_stage(&m->move, "end");
+	/* From here on the source may be silent: it ends its copy. */
+	link_patience(m->move.link, (struct lane_patience){0});
 	err = say_complete(m);
 	(void)fault_point(FAULT_TARGET_SAID);
 	if (!err)
@@ -416,6 +425,7 @@ static enum outcome discard(struct target_move *m)
 static enum outcome run_to_the_end(struct target_move *m)
 {
 	(void)fault_point(FAULT_TARGET_RUNNING);
+	move_look_after(&m->move, 0);
 	if (m->move.link->fast.fd < 0 || link_send(m->move.link, FRAME_STARTED, 0))
 		meet_again(m, m->filled ? DONE_PATIENCE_MS : -1);
 	(void)fault_point(FAULT_TARGET_TOLD);
@@ -431,6 +441,7 @@ static enum outcome take_process(struct target_move *m)
 	int err;
 
 	guard_reserve(&m->guard);
+	move_look_after(&m->move, SIGN_MS);
 	err = build(m);
 	if (!err)
 		err = wait_go(m);

@@ -53,11 +53,17 @@ static size_t address_len(const char *peer)
 	return colon ? (size_t)(colon - peer) : strlen(peer);
 }
 
-static bool same_address(const struct slot *a, const struct slot *b)
+bool slot_same_address(const struct slot *a, const struct slot *b)
 {
 	size_t len = address_len(a->peer);
 
 	return len == address_len(b->peer) && !strncmp(a->peer, b->peer, len);
+}
+
+/* True for one that may be dropped for another of this kind. */
+static bool is_in_the_way(const struct slot *slot, enum slot_kind kind)
+{
+	return slot->kind == kind && slot->deadline_ms != INT64_MAX;
 }
 
 static unsigned int count_from(const struct slot *of)
@@ -65,14 +71,38 @@ static unsigned int count_from(const struct slot *of)
 	unsigned int nr = 0;
 
 	for (unsigned int i = 0; i < NR_SLOTS; i++)
-		nr += slot_is_stranger(&slots[i]) && same_address(&slots[i], of);
+		nr += is_in_the_way(&slots[i], of->kind) && slot_same_address(&slots[i], of);
 	return nr;
+}
+
+/* So many lines about strangers in this time; the rest is counted. */
+#define LINES_MAX 60
+#define LINES_MS 10000
+
+static void say_dropped(const struct slot *slot, const char *why)
+{
+	static unsigned int nr_said, nr_unsaid;
+	static int64_t begun_ms;
+	int64_t now_ms = clock_now_ms();
+
+	if (now_ms >= begun_ms + LINES_MS) {
+		if (nr_unsaid)
+			log_warn("%u more connections of strangers were dropped", nr_unsaid);
+		begun_ms = now_ms;
+		nr_said = nr_unsaid = 0;
+	}
+	if (nr_said < LINES_MAX) {
+		nr_said++;
+		log_warn("stranger %s: dropped: %s", slot->peer, why);
+	} else {
+		nr_unsaid++;
+	}
 }
 
 /* A stranger goes: a worker that has not authenticated its peer has touched nothing. */
 void slot_drop(struct slot *slot, const char *why)
 {
-	log_warn("stranger %s: dropped: %s", slot->peer, why);
+	say_dropped(slot, why);
 	if (slot->kind == SLOT_STRANGER) {
 		kill(slot->worker, SIGKILL);
 		slot->deadline_ms = INT64_MAX; /* freed when it is reaped */
@@ -81,27 +111,33 @@ void slot_drop(struct slot *slot, const char *why)
 	slot_free(slot);
 }
 
-/* Makes room when there are too many strangers. */
-void slot_drop_oldest(void)
+void slot_make_room(const struct slot *newest)
 {
-	struct slot *oldest = NULL;
-	unsigned int nr = 0, most = 0;
+	/* Nobody outside can foresee the nanoseconds. */
+	uint32_t dice = (uint32_t)clock_now_ns() * 2654435761u >> 8;
+	struct slot *victim = NULL;
+	unsigned int nr = 0, most = 0, nr_of_most = 0;
 
 	for (unsigned int i = 0; i < NR_SLOTS; i++) {
+		struct slot *slot = &slots[i];
 		unsigned int from;
 
-		if (!slot_is_stranger(&slots[i]) || slots[i].deadline_ms == INT64_MAX)
+		if (!is_in_the_way(slot, newest->kind))
 			continue;
 		nr++;
-		from = count_from(&slots[i]);
-		if (oldest &&
-		    (from < most || (from == most && slots[i].deadline_ms >= oldest->deadline_ms)))
+		from = count_from(slot);
+		if (slot == newest || from < most)
 			continue;
+		if (from > most)
+			nr_of_most = 0;
 		most = from;
-		oldest = &slots[i];
+		/* Each of them is as likely. */
+		if (dice % ++nr_of_most == 0)
+			victim = slot;
+		dice = dice * 1664525u + 1013904223u;
 	}
-	if (nr > CONFIG_MAX_CONNECTIONS)
-		slot_drop(oldest, "too many connections that have not shown a certificate");
+	if (nr > CONFIG_MAX_CONNECTIONS && victim)
+		slot_drop(victim, "too many connections that have not shown a certificate");
 }
 
 /* Reads what a worker tells. */

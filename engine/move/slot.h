@@ -2,13 +2,16 @@
 /*
  * The table of the supervisor. Each slot is one of
  *
- *     CALLER    a connection whose preamble is not complete yet
+ *     CALLER    a connection that has not said its preamble yet, or not begun TLS
  *     STRANGER  a worker whose peer has not shown a trusted certificate yet
  *     MOVE      a worker with an authenticated peer
  *
- * Callers and strangers together are at most CONFIG_MAX_CONNECTIONS: beyond that the one that has
- * waited longest of the address with the most of them is dropped, so a crowd from one address does
- * not push out a peer from another.
+ * There are at most CONFIG_MAX_CONNECTIONS callers, and as many strangers. Beyond that one of those
+ * from the address with the most of them is dropped, so a crowd from one address does not push out a
+ * peer from another. Which of them is left to chance: the longer somebody is in the way the likelier
+ * he goes, and an honest peer at the crowd's own address, who needs a moment only, mostly gets
+ * through; if not it dials again (link.c). A caller costs a descriptor, a stranger a process: so who
+ * says nothing, or a preamble and no more, never pushes out one who is in the handshake.
  */
 #ifndef BATON_SLOT_H
 #define BATON_SLOT_H
@@ -19,7 +22,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define NR_SLOTS (2 * CONFIG_MAX_CONNECTIONS)
+#define NR_SLOTS (3 * CONFIG_MAX_CONNECTIONS)
 
 enum slot_kind { SLOT_FREE, SLOT_CALLER, SLOT_STRANGER, SLOT_MOVE };
 
@@ -32,7 +35,7 @@ struct slot {
 	bool told;     /* how it ended */
 	uint8_t outcome;
 	uint8_t wants; /* lanes the worker waits for, a bit each */
-	uint8_t got;   /* CALLER: bytes of the preamble */
+	uint8_t got;   /* CALLER: bytes of the preamble; all of them: TLS must begin now */
 	uint8_t preamble[ROUTE_BYTES];
 	uint8_t token[ROUTE_TOKEN_BYTES];
 	int64_t deadline_ms;
@@ -52,10 +55,12 @@ struct slot *slot_find_free(void);
 struct slot *slot_find_worker(const uint8_t *token);
 
 bool slot_is_stranger(const struct slot *slot);
-/* Says why and sends a stranger away. */
+/* True when both peers have the same address, whatever their ports. */
+bool slot_same_address(const struct slot *a, const struct slot *b);
+/* Sends a caller or stranger away, and says why as long as that is not said too often. */
 void slot_drop(struct slot *slot, const char *why);
-/* Makes room when there are too many strangers. */
-void slot_drop_oldest(void);
+/* When there are too many of its kind by this new one, another one goes. */
+void slot_make_room(const struct slot *newest);
 
 /* Reads what a worker has told. */
 void slot_hear_worker(struct slot *slot);

@@ -117,6 +117,7 @@ static void start_worker(struct supervisor *s, struct slot *slot, const struct r
 	memcpy(slot->token, route->token, sizeof(slot->token));
 	/* The worker has deadlines of its own; this one is for a worker that hangs. */
 	slot->deadline_ms = clock_deadline_ms(2 * CONFIG_HANDSHAKE_TIMEOUT_MS);
+	slot_make_room(slot);
 }
 
 static void end_slot(struct supervisor *s, struct slot *slot)
@@ -171,6 +172,40 @@ static bool takes_moves(const struct supervisor *s)
 	return true;
 }
 
+/* Behind the preamble TLS begins at once, with a record of this type: else no worker is forked. */
+#define TLS_HANDSHAKE 0x16
+
+/* 1: it does; 0: nothing has come yet; else it was dropped. */
+static int tls_begins(struct slot *caller)
+{
+	uint8_t type;
+	ssize_t got = recv(caller->fd, &type, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (got == 1 && type == TLS_HANDSHAKE)
+		return 1;
+	slot_drop(caller, got < 0    ? strerror(errno)
+			  : got == 0 ? "it closed the connection before the handshake"
+				     : "it does not speak TLS");
+	return -ECONNABORTED;
+}
+
+/* The move of this token does not wait for a connection. */
+static void drop_surplus(struct slot *caller, const struct slot *worker)
+{
+	static const char why[] = "its move has all connections it needs";
+
+	/* Most likely the peer itself: it has noticed a cut before we have, and comes again and again. */
+	if (worker->kind == SLOT_MOVE && slot_same_address(worker, caller)) {
+		log_debug("%s: dropped: %s", caller->peer, why);
+		slot_free(caller);
+	} else {
+		slot_drop(caller, why);
+	}
+}
+
+/* Called again while TLS has not begun. */
 static void route_caller(struct supervisor *s, struct slot *caller)
 {
 	struct slot *worker;
@@ -188,20 +223,24 @@ static void route_caller(struct supervisor *s, struct slot *caller)
 	if (worker && worker->wants & 1u << route.lane)
 		slot_hand_over(worker, caller, route.lane);
 	else if (worker)
-		slot_drop(caller, "its move has all connections it needs");
+		drop_surplus(caller, worker);
 	else if (route.lane)
 		slot_drop(caller, "it asks for a move that is not known here");
 	else if (!takes_moves(s))
 		slot_drop(caller, "no more moves are taken");
-	else
+	else if (tls_begins(caller) > 0)
 		start_worker(s, caller, &route);
 }
 
 static void hear_caller(struct supervisor *s, struct slot *slot)
 {
-	ssize_t got =
-		recv(slot->fd, slot->preamble + slot->got, ROUTE_BYTES - slot->got, MSG_DONTWAIT);
+	ssize_t got;
 
+	if (slot->got == ROUTE_BYTES) {
+		route_caller(s, slot);
+		return;
+	}
+	got = recv(slot->fd, slot->preamble + slot->got, ROUTE_BYTES - slot->got, MSG_DONTWAIT);
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (got <= 0) {
@@ -238,7 +277,10 @@ static void accept_caller(struct supervisor *s)
 	*slot = (struct slot){.kind = SLOT_CALLER, .fd = fd};
 	slot->deadline_ms = clock_deadline_ms(CONFIG_HANDSHAKE_TIMEOUT_MS);
 	text_copy(slot->peer, sizeof(slot->peer), peer);
-	slot_drop_oldest();
+	/* An honest peer has sent its preamble already, and garbage pushes nobody out. */
+	hear_caller(s, slot);
+	if (slot->kind == SLOT_CALLER)
+		slot_make_room(slot);
 }
 
 /* ---- moves whose supervisor has died come to us through the door ---- */

@@ -16,9 +16,6 @@
 #include <unistd.h>
 
 #define TICK_MS 100
-/* The source is asked whether it is there, and is gone when nothing at all has come for so long. */
-#define PING_MS 2000
-#define SILENCE_MS 10000
 /* Messages read of one memory before the lanes have their turn. */
 #define READS_AT_ONCE 32
 
@@ -185,7 +182,6 @@ static int run_faults(struct pager *p, bool *waiting)
 		err = lane_receive(p->faults);
 		if (err <= 0)
 			return err < 0 ? err : busy;
-		p->heard_ms = clock_now_ms();
 		err = pager_fault_frame(p);
 		if (err < 0)
 			return err;
@@ -208,7 +204,6 @@ static int run_bulk(struct pager *p)
 	busy = lane_receive(p->bulk);
 	if (busy <= 0)
 		return busy;
-	p->heard_ms = clock_now_ms();
 	err = pager_push_frame(p);
 	if (err)
 		return err;
@@ -233,20 +228,6 @@ bool pager_is_needed(struct pager *p)
 	return p->nr_spaces != 0;
 }
 
-static int check_link(struct pager *p, int64_t now_ms)
-{
-	struct frame ping = {.type = FRAME_PING};
-
-	if (now_ms > p->heard_ms + SILENCE_MS)
-		return log_fail(ETIMEDOUT, "%s has been silent for %d seconds", p->faults->peer,
-				SILENCE_MS / 1000);
-	/* Also while pages arrive: the source, too, wants to know that somebody is there. */
-	if (now_ms < p->ping_ms + PING_MS || !lane_has_room(p->faults, 0))
-		return 0;
-	p->ping_ms = now_ms;
-	return lane_queue(p->faults, &ping, NULL);
-}
-
 static int run_tick(struct pager *p, pager_tick_fn *tick, void *data)
 {
 	int64_t now_ms = clock_now_ms();
@@ -257,7 +238,7 @@ static int run_tick(struct pager *p, pager_tick_fn *tick, void *data)
 		return 0;
 	p->tick_ms = now_ms + TICK_MS;
 	pager_space_drop_dead(p);
-	err = check_link(p, now_ms);
+	err = lane_look(&p->watch, p->faults, p->bulk);
 	if (err || !tick)
 		return err;
 	pager_counters(p, &counters);
@@ -337,7 +318,7 @@ static void link_begin(struct pager *p, struct lane *faults, struct lane *bulk,
 	p->push_cursor = 0;
 	p->redirect = false;
 	p->redirect_after = 0;
-	p->heard_ms = p->ping_ms = clock_now_ms();
+	p->watch = (struct lane_watch){0};
 	p->tick_ms = 0;
 	p->nr_faults = 0;
 	p->faults_dropped = true;

@@ -55,8 +55,9 @@ typedef int pager_tick_fn(void *data, const struct pager_counters *counters);
 /*
  * Fills until the todo lists of all spaces are empty or all their memories are gone: 0. Then every
  * userfaultfd is closed, and nothing more is on its way on either lane. On a failure of a lane
- * (-ECONNRESET, -EPROTO, -ETIMEDOUT, ...) returns it with all userfaultfds still open and the todo
- * lists exact: call again with new lanes to go on. The same for -ENOMEM (this device is out of memory).
+ * (-ECONNRESET, -EPROTO, ...; -ETIME when the patience of `faults` is over) returns it with all
+ * userfaultfds still open and the todo lists exact: call again with new lanes to go on. The same for
+ * -ENOMEM (this device is out of memory).
  * Handles frames PAGES, ZERO, REACHED, PING, PONG; ABORT from the source is -ECONNABORTED, and stays
  * in faults->rx; others -EPROTO.
  */

@@ -129,7 +129,8 @@ struct pager {
 	uint64_t push_cursor;
 	uint64_t redirect_after; /* bulk->bytes_rx before which no fault moves the push */
 	bool redirect;           /* a fault asks for it, at push_list and push_cursor */
-	int64_t heard_ms, ping_ms, tick_ms;
+	struct lane_watch watch;
+	int64_t tick_ms;
 
 	/* Since the start. */
 	struct histogram latency;

@@ -9,6 +9,7 @@
 #include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
+#include "transport/pace.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -18,8 +19,6 @@
 #include <sys/socket.h>
 
 #define TICK_MS 100
-/* The target sends PING every two seconds when it has nothing to ask. */
-#define SILENCE_MS 30000
 /* Bulk data the kernel may hold unsent: a redirected push and a fault's answer wait behind it. */
 #define BULK_UNSENT_BYTES 131072
 /* How far a push may run ahead of its rate after a pause. */
@@ -38,7 +37,10 @@ struct serve {
 	struct serve_push pushes[PUSH_MAX];
 	unsigned int first_push, nr_pushes;
 	int64_t push_not_before_ns; /* rate limit */
-	int64_t heard_ms, tick_ms;
+	struct pace pace;           /* of the push, so that faults do not wait behind it */
+	int pace_wait_ms;           /* until it may go on, when it is held */
+	struct lane_watch watch;
+	int64_t tick_ms;
 	uint64_t faults, bytes_before, bytes_base;
 	struct lane *lane_faults, *lane_bulk; /* while running */
 	bool fresh;                           /* the next link begins without requests */
@@ -168,9 +170,10 @@ static int take_request(struct serve *s, struct lane *lane, bool is_faults)
 
 	if (err <= 0)
 		return err;
-	s->heard_ms = clock_now_ms();
 	if (lane->rx.type == FRAME_PING)
 		err = answer_ping(lane);
+	else if (lane->rx.type == FRAME_PONG)
+		err = 0;
 	else if (is_faults && lane->rx.type == FRAME_FETCH)
 		err = handle_fetch(s, lane);
 	else if (!is_faults && lane->rx.type == FRAME_PUSH)
@@ -185,6 +188,19 @@ static int take_request(struct serve *s, struct lane *lane, bool is_faults)
 
 /* ---- answers ---- */
 
+/*
+ * How far the next frame may go: on a slow link not further than may be under way. The first page of a
+ * fault, which the program waits for, then does not wait for those behind it to be there.
+ */
+static uint64_t frame_end(const struct serve *s, uint64_t pos, uint64_t end)
+{
+	uint64_t most = s->pace.window / s->source.page_bytes * s->source.page_bytes;
+
+	if (most < s->source.page_bytes)
+		most = s->source.page_bytes;
+	return end - pos < most ? end : pos + most;
+}
+
 /* 1: something was done; 0: nothing to do, or no room. */
 static int serve_faults(struct serve *s, struct lane *lane, bool *foreign)
 {
@@ -194,8 +210,8 @@ static int serve_faults(struct serve *s, struct lane *lane, bool *foreign)
 	if (len) {
 		if (!lane_has_room(lane, (uint32_t)len))
 			return 0;
-		err = source_emit(&s->source, lane, &s->fetch_map, &s->fetch_pos, s->fetch_end, 0,
-				  true);
+		err = source_emit(&s->source, lane, &s->fetch_map, &s->fetch_pos,
+				  frame_end(s, s->fetch_pos, s->fetch_end), 0, true);
 		return err ? err : 1;
 	}
 	if (!lane_has_room(lane, PING_MAX))
@@ -205,11 +221,34 @@ static int serve_faults(struct serve *s, struct lane *lane, bool *foreign)
 	return err;
 }
 
+/*
+ * What both lanes have under way is counted together: while a fault's answer is on its way over a
+ * slow link the push stands still.
+ */
+static void set_pace(struct serve *s, const struct lane *faults, struct lane *bulk)
+{
+	struct traffic sum, other;
+
+	traffic_read(bulk->fd, &sum);
+	traffic_read(faults->fd, &other);
+	sum.acked += other.acked;
+	sum.under_way += other.under_way;
+	bulk->tx_allowed = pace_allow(&s->pace, &sum, clock_now_us());
+	s->pace_wait_ms = pace_wait_ms(&sum);
+}
+
+static void slow_down(struct serve *s, uint64_t bytes, unsigned int max_rate_mib_s, int64_t now)
+{
+	if (s->push_not_before_ns < now - RATE_BURST_NS)
+		s->push_not_before_ns = now - RATE_BURST_NS;
+	s->push_not_before_ns += (int64_t)(bytes * 1000000000 / ((uint64_t)max_rate_mib_s << 20));
+}
+
 /* One frame of the first push, or its end. 1: something was done. */
 static int serve_push(struct serve *s, struct lane *lane, unsigned int max_rate_mib_s)
 {
 	struct serve_push *push = &s->pushes[s->first_push];
-	uint64_t before = push->pos;
+	uint64_t before = push->pos, bytes = lane->bytes_tx;
 	int64_t now;
 	int err;
 
@@ -227,16 +266,10 @@ static int serve_push(struct serve *s, struct lane *lane, unsigned int max_rate_
 	now = max_rate_mib_s ? clock_now_ns() : 0;
 	if (now < s->push_not_before_ns && max_rate_mib_s)
 		return 0;
-	err = source_emit(&s->source, lane, &s->push_map, &push->pos, push->end, push->number,
-			  false);
-	if (max_rate_mib_s && lane->tx_len > lane->tx_sent) {
-		uint64_t bytes = lane->tx_len - lane->tx_sent;
-
-		if (s->push_not_before_ns < now - RATE_BURST_NS)
-			s->push_not_before_ns = now - RATE_BURST_NS;
-		s->push_not_before_ns +=
-			(int64_t)(bytes * 1000000000 / ((uint64_t)max_rate_mib_s << 20));
-	}
+	err = source_emit(&s->source, lane, &s->push_map, &push->pos,
+			  frame_end(s, push->pos, push->end), push->number, false);
+	if (max_rate_mib_s)
+		slow_down(s, lane->bytes_tx - bytes, max_rate_mib_s, now);
 	return err ? err : push->pos != before;
 }
 
@@ -255,10 +288,18 @@ static int serve_bulk(struct serve *s, struct lane *lane, unsigned int max_rate_
 
 /* ---- the loop ---- */
 
-static int wait_ms(const struct serve *s, unsigned int max_rate_mib_s)
+/* True when the pace, not the socket, keeps what is queued from being sent. */
+static bool is_held(const struct lane *bulk)
+{
+	return bulk->tx_len > bulk->tx_sent && !bulk->tx_allowed;
+}
+
+static int wait_ms(const struct serve *s, const struct lane *bulk, unsigned int max_rate_mib_s)
 {
 	int64_t left_ns;
 
+	if (is_held(bulk))
+		return s->pace_wait_ms;
 	if (!s->nr_pushes || !max_rate_mib_s)
 		return TICK_MS;
 	left_ns = s->push_not_before_ns - clock_now_ns();
@@ -289,7 +330,7 @@ static int wait_for_work(struct serve *s, struct lane *faults, struct lane *bulk
 	/* With an answer that waits for room, what comes in has to wait, too. */
 	if (faults->tx_len > faults->tx_sent)
 		fds[0].events = s->fetch_pos < s->fetch_end ? POLLOUT : POLLIN | POLLOUT;
-	if (bulk->tx_len > bulk->tx_sent)
+	if (bulk->tx_len > bulk->tx_sent && !is_held(bulk))
 		fds[1].events |= POLLOUT;
 	/* Bytes inside TLS do not show in poll; they count where they would be taken. */
 	if ((s->fetch_pos == s->fetch_end && lane_has_room(faults, PING_MAX) &&
@@ -297,7 +338,7 @@ static int wait_for_work(struct serve *s, struct lane *faults, struct lane *bulk
 	    (lane_has_room(bulk, PING_MAX) && lane_has_pending(bulk)) ||
 	    can_go_on(s, faults, bulk, max_rate_mib_s))
 		return 0;
-	err = io_poll(fds, 2, wait_ms(s, max_rate_mib_s));
+	err = io_poll(fds, 2, wait_ms(s, bulk, max_rate_mib_s));
 	return err < 0 && err != -EINTR ? err : 0;
 }
 
@@ -305,16 +346,18 @@ static int serve_tick(struct serve *s, serve_tick_fn *tick, void *data)
 {
 	int64_t now_ms = clock_now_ms();
 	struct serve_counters counters;
+	int err;
 
 	io_let_signals_in();
 	if (now_ms < s->tick_ms)
 		return 0;
 	s->tick_ms = now_ms + TICK_MS;
-	if (now_ms > s->heard_ms + SILENCE_MS)
-		return log_fail(ETIMEDOUT, "%s has been silent for %d seconds",
-				s->lane_faults->peer, SILENCE_MS / 1000);
-	if (!tick)
-		return 0;
+	/* A link that was fast enough may have become slow. */
+	if (pace_is_free(&s->pace))
+		set_pace(s, s->lane_faults, s->lane_bulk);
+	err = lane_look(&s->watch, s->lane_faults, s->lane_bulk);
+	if (err || !tick)
+		return err;
 	serve_counters(s, &counters);
 	return tick(data, &counters);
 }
@@ -336,6 +379,8 @@ static int serve_loop(struct serve *s, struct lane *faults, struct lane *bulk,
 			return 1;
 		/* While faults are being answered the push stands still, unless their lane is full. */
 		if (!busy || faults->tx_len > faults->tx_sent) {
+			if (!pace_is_free(&s->pace))
+				set_pace(s, faults, bulk);
 			err = serve_bulk(s, bulk, max_rate_mib_s);
 			if (err < 0)
 				return err;
@@ -361,17 +406,19 @@ int serve_run(struct serve *s, struct lane *faults, struct lane *bulk, unsigned 
 		s->fetch_pos = s->fetch_end = 0;
 		s->nr_pushes = 0;
 		s->fresh = false;
+		pace_begin(&s->pace);
 	}
 	/* Fails on what is no TCP socket; the queue is then as long as the socket's buffer. */
 	(void)setsockopt(bulk->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 	s->lane_faults = faults;
 	s->lane_bulk = bulk;
 	s->bytes_base = lanes_bytes(s);
-	s->heard_ms = clock_now_ms();
+	s->watch = (struct lane_watch){0};
 	s->tick_ms = 0;
 	err = serve_loop(s, faults, bulk, max_rate_mib_s, tick, data);
 	s->bytes_before += lanes_bytes(s) - s->bytes_base;
 	s->lane_faults = s->lane_bulk = NULL;
+	bulk->tx_allowed = UINT64_MAX;
 	if (err < 0)
 		s->fresh = true;
 	return err;

@@ -51,8 +51,8 @@ typedef int serve_tick_fn(void *data, const struct serve_counters *counters);
  * caller handles it, calls lane_receive_done and may call again: pushes go on). PING is answered here.
  * A failure of a lane is returned as is; the caller may call again with new lanes, where the
  * target asks anew. max_rate_mib_s 0: no limit for the push.
- * -ESRCH: the process is gone. -EPROTO: a request that makes no sense. -ETIMEDOUT: the target has
- * been silent for half a minute (it sends PING when it has nothing to ask).
+ * The push is paced (transport/pace.h). -ESRCH: the process is gone. -EPROTO: a request that makes
+ * no sense. -ETIME: the patience of `faults` is over (transport/lane.h).
  */
 int serve_run(struct serve *serve, struct lane *faults, struct lane *bulk,
 	      unsigned int max_rate_mib_s, serve_tick_fn *tick, void *data);

@@ -21,7 +21,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SEND_TIMEOUT_MS 20000
 #define VDSO_READ_BYTES 16384
 #define SCAN_BYTES 65536
 /* Parts of the room in the stack, see is_room. */
@@ -337,7 +336,7 @@ int dump_take_over(struct dump *d)
 int dump_emit(struct dump *d, const struct state_kind *kind, const void *msg)
 {
 	struct frame frame = {.type = FRAME_STATE, .space = kind->id, .addr = d->nr_state};
-	int err = message_queue(d->out, &frame, kind->fields, msg, SEND_TIMEOUT_MS);
+	int err = message_queue(d->out, &frame, kind->fields, msg, -1);
 
 	if (err)
 		return log_fail(-err, "pid %d: its %s could not be sent: %s", d->pid, kind->name,
@@ -358,7 +357,7 @@ int dump_emit_pages(struct dump *d, uint64_t start, uint64_t end)
 		len = end - addr < FRAME_BODY_MAX ? end - addr : FRAME_BODY_MAX;
 		body = lane_body(d->out, (uint32_t)len);
 		if (!body) {
-			err = lane_flush_wait(d->out, SEND_TIMEOUT_MS);
+			err = lane_flush_wait(d->out, -1);
 			body = err < 0 ? NULL : lane_body(d->out, (uint32_t)len);
 			if (!body)
 				return err < 0 ? err : -ENOBUFS;
@@ -462,6 +461,6 @@ int dump_describe(struct dump *d, struct lane *out)
 	if (!err)
 		err = close_leader(d);
 	if (!err)
-		err = lane_flush_wait(out, SEND_TIMEOUT_MS);
+		err = lane_flush_wait(out, -1);
 	return err;
 }

@@ -22,7 +22,8 @@ void dump_prepare(struct dump *d, pid_t pid);
 int dump_open(struct dump *d, pid_t pid);
 
 /* Emits every kind in table order as STATE, PAGES and ZERO frames on `out`, then removes the scratch area
- * and puts all registers back. The process stays frozen. */
+ * and puts all registers back. The process stays frozen. How long that may take is said by the
+ * lane's patience. */
 int dump_describe(struct dump *d, struct lane *out);
 
 void dump_release(struct dump *d);

@@ -2,7 +2,7 @@
 /*
  * The lane's receiving half: any bytes, in any pieces, where TLS would deliver them.
  *
- * needs: transport/lane.c transport/frame.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c
+ * needs: transport/lane.c transport/traffic.c transport/frame.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c
  */
 #include "transport/lane.h"
 

@@ -330,6 +330,18 @@ static void hold_memory(const char *arg)
 	region_make(&filled, (size_t)atoi(arg) * 256, 100, 1);
 }
 
+/* The same in KiB, for slow links. */
+static void hold_kib(const char *arg)
+{
+	region_make(&filled, (size_t)atoi(arg) / 4, 100, 1);
+}
+
+/* KiB of shared memory, which is sent while the process is stopped. */
+static void hold_shared(const char *arg)
+{
+	region_make_shared(&filled, (size_t)atoi(arg) / 4);
+}
+
 /* Is the debugger of another process. */
 static void hold_tracee(const char *arg)
 {
@@ -361,6 +373,8 @@ static const struct {
 	{"fds", hold_fds},
 	{"threads", hold_threads},
 	{"memory", hold_memory},
+	{"kib", hold_kib},
+	{"shared", hold_shared},
 	{"user", hold_user},
 	{"tracee", hold_tracee},
 	{"semaphore", hold_semaphore},

@@ -202,7 +202,7 @@ def full_state_pulled(ctx):
         fill_state(pair.b)
         victim = Victim(ctx, pair)
         source = pair.baton(pair.a, "dump", "--serve", f"{pair.a.address}:{PORT}", victim.pid)
-        wait_for(lambda: pair.a.listens(PORT), 10, "dump --serve listens")
+        wait_for(lambda: source.listens, 10, "dump --serve listens")
         target = pair.baton(pair.b, "restore", "--from", f"{pair.a.address}:{PORT}")
         target.wait(20)
         expect(target, 6, r"state folder.*space")

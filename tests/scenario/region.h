@@ -68,6 +68,15 @@ static inline void region_make(struct region *r, size_t nr_pages, unsigned int p
 			region_write(r, i, 1);
 }
 
+/* All pages are filled, and shared with nobody. */
+static inline void region_make_shared(struct region *r, size_t nr_pages)
+{
+	region_make(r, nr_pages, 0, 1);
+	CHECK(mmap(r->base, nr_pages * PAGE, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == r->base);
+	region_write(r, 0, nr_pages);
+}
+
 static inline void region_zeroed(struct region *r, size_t page, size_t n)
 {
 	memset(&r->seed[page], 0, n * 4);

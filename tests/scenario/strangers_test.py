@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Whoever else connects to a receiver: never touches a process, never blocks an honest move."""
+import contextlib
 import ctypes
 import os
 import socket
@@ -8,7 +9,7 @@ import struct
 import threading
 import time
 
-from devices import PORT, Failure, wait_for
+from devices import PORT, Failure, Skip, wait_for
 from victim import Receiver, Victim, send
 
 PREAMBLE = b"BATON\x01\x00\x00" + b"0123456789abcdef"
@@ -288,12 +289,119 @@ def flooded(ctx):
             raise Failure("nobody of the flood is logged")
 
 
+class Crowd(threading.Thread):
+    """So many connections a second from a device, of all kinds that cost a listener something; each
+    stays open until there are too many or it is over."""
+
+    RATE, MOST, KEPT = 200, 4000, 400
+
+    def __init__(self, device, to):
+        super().__init__(daemon=True)
+        self.device, self.to, self.over = device, to, threading.Event()
+        self.nr, self.socks, self.hello = 0, [], client_hello()
+
+    def one(self):
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex((self.to, PORT))
+        self.socks.append(sock)
+        if len(self.socks) > self.KEPT:
+            self.socks.pop(0).close()
+        # What the one before has to say: it is connected by now.
+        preamble = PREAMBLE[:8] + os.urandom(16)
+        if len(self.socks) > 1:
+            with contextlib.suppress(OSError):
+                self.socks[-2].send((b"", preamble, os.urandom(200), preamble + self.hello)[self.nr % 4])
+        self.nr += 1
+
+    def flood(self):
+        began = time.monotonic()
+        while not self.over.wait(max(0, began + self.nr / self.RATE - time.monotonic())):
+            if self.nr >= self.MOST:
+                break
+            self.one()
+        self.seconds = time.monotonic() - began
+        for sock in self.socks:
+            sock.close()
+
+    def run(self):
+        enter_netns(self.device, self.flood)
+
+    def __enter__(self):
+        self.start()
+        wait_for(lambda: self.nr > 100, 10, "the flood begins")
+        return self
+
+    def __exit__(self, *exc):
+        self.over.set()
+        self.join()
+
+
+class LongWay(threading.Thread):
+    """A way from a device to a port of another one that takes longer than the cable."""
+
+    PORT, SECONDS = 7118, 0.04
+
+    def __init__(self, device, to):
+        super().__init__(daemon=True)
+        self.device, self.to = device, to
+        self.listener = enter_netns(device, lambda: socket.create_server((device.address, self.PORT)))
+
+    def carry(self, source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                time.sleep(self.SECONDS)
+                sink.sendall(data)
+        for sock in (source, sink):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                here = self.listener.accept()[0]
+                there = socket.create_connection((self.to, PORT))
+                for pair in ((here, there), (there, here)):
+                    threading.Thread(target=self.carry, args=pair, daemon=True).start()
+
+    def run(self):
+        enter_netns(self.device, self.serve)
+
+    def __enter__(self):
+        self.start()
+        return f"{self.device.address}:{self.PORT}"
+
+    def __exit__(self, *exc):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.join()
+
+
+def crowd_at_home(ctx):
+    """A crowd at the honest sender's own address does not keep it out, though it has a long way."""
+    with ctx.pair() as pair:
+        receiver = Receiver(pair)
+        with Crowd(pair.a, pair.b.address) as crowd, LongWay(pair.a, pair.b.address) as way:
+            for _ in range(3):
+                victim = Victim(ctx, pair)
+                out = send(pair, victim.pid, to=way)
+                if out.code:
+                    raise Failure(f"an honest move fails, exit {out.code}: {out.tail()}; receiver: "
+                                  f"{receiver.output.tail()}")
+                victim.check_after_move(pair.b)
+        receiver.check_alive()
+        if crowd.nr < 0.8 * crowd.RATE * crowd.seconds and crowd.nr < crowd.MOST:
+            raise Skip(f"this machine makes {crowd.nr / crowd.seconds:.0f} connections a second only")
+        lines = len(receiver.output.stderr.splitlines())
+        if lines > 100 + 8 * crowd.seconds:
+            raise Failure(f"{lines} lines in the log of {crowd.seconds:.0f} s")
+
+
 def source_side(ctx):
     """The same at a `dump --serve`: the process it offers stays untouched."""
     with ctx.pair() as pair:
         victim = Victim(ctx, pair)
         source = pair.baton(pair.a, "dump", "--serve", f"{pair.a.address}:{PORT}", victim.pid)
-        wait_for(lambda: pair.a.listens(PORT) or source.code is not None, 10, "dump --serve listens")
+        wait_for(lambda: source.listens or source.code is not None, 10, "dump --serve listens")
         for _, act in kinds(pair):
             sock = connect(pair.b, pair.a.address)
             try:
@@ -322,5 +430,6 @@ def tests(ctx):
         ("strangers during a move", lambda: storm(ctx)),
         ("strangers who are slow (slow loris)", lambda: slow_loris(ctx)),
         ("strangers in a flood", lambda: flooded(ctx)),
+        ("strangers at the sender's own address, 200 a second", lambda: crowd_at_home(ctx)),
         ("strangers at the source", lambda: source_side(ctx)),
     ]

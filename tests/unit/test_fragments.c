@@ -3,7 +3,7 @@
  * More fragments than the pager has nodes: whatever the process does to them while it is being filled,
  * it reads every byte right, and sees nothing of being halted.
  * needs: engine/paging/pager*.c engine/paging/todo.c engine/paging/uffd.c engine/paging/histogram.c engine/paging/serve.c
- * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/frame.c
+ * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/traffic.c transport/pace.c transport/frame.c
  * needs: engine/process/family.c engine/process/halt.c engine/process/proc.c engine/process/restart.c
  * needs: engine/process/remote.c engine/process/freeze.c arch/x86/regs.c arch/x86/inject.c
  * needs: arch/x86/sigreturn.c arch/x86/pagetable.c lib/io.c lib/readers.c lib/text.c

@@ -3,7 +3,7 @@
  * The pager and the page server together: a process that forks, moves, discards and unmaps its
  * memory while it is being filled reads every byte right.
  * needs: engine/paging/pager*.c engine/paging/todo.c engine/paging/uffd.c engine/paging/histogram.c engine/paging/serve.c
- * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/frame.c
+ * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/traffic.c transport/pace.c transport/frame.c
  * needs: engine/process/family.c engine/process/halt.c engine/process/proc.c engine/process/restart.c
  * needs: engine/process/remote.c engine/process/freeze.c arch/x86/regs.c arch/x86/inject.c
  * needs: arch/x86/sigreturn.c arch/x86/pagetable.c lib/io.c lib/readers.c lib/text.c
@@ -407,7 +407,7 @@ static void answer_wrongly(uint8_t type, uint64_t addr, uint64_t len, bool on_bu
 {
 	struct frame frame = {.type = type, .addr = addr, .len = (uint32_t)len};
 	static uint8_t body[65536];
-	struct lane lane = {.tx_cap = sizeof(body)};
+	struct lane lane = {.tx_cap = sizeof(body), .tx_allowed = UINT64_MAX};
 	static uint8_t tx[sizeof(body) + 64];
 	int faults[2], bulk[2];
 	struct world w;
