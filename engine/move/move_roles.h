@@ -35,7 +35,7 @@ struct target_move {
 	struct restore_start start; /* how far the threads were let go */
 	bool answered;              /* the source asked about a move that no worker here has */
 	bool filled;                /* all pages are there */
-	bool over;              /* the source has said DONE: there is nothing left to prove */
+	bool over;                  /* the source has said DONE: there is nothing left to prove */
 	bool check_only;            /* the source only wants to know */
 	unsigned int nr_refused;    /* of a check: reasons against the move */
 	struct rights rights;       /* with which files are looked at and opened */
