@@ -117,7 +117,7 @@ class Moving:
     def __init__(self, arena, source, target, pid, mode="lazy", rate=None, options=(), env=None):
         self.arena, self.source, self.target, self.pid = arena, source, target, pid
         self.devices = {"source": source, "target": target}
-        self.mode, self.rate, self.options, self.env = mode, rate, list(options), env or {}
+        self.mode, self.rate, self.options, self.env = mode, rate, list(options), dict(env or {})
         self.network = Network(source, target)
         self.maps = executable_maps(source, pid)
         self.cgroup = read(source.proc(pid, "cgroup"))
@@ -137,7 +137,7 @@ class Moving:
         self.began = time.monotonic()
         self.began_ns = time.time_ns()
         if self.env.get("target") and self.mode != "pull":
-            self.arena.services[target.name].start_anew(self.env["target"])
+            self.arena.services[target.name].start_anew(self.env.pop("target"))
         if self.mode == "pull":
             self.serve = ["--serve", f"{source.address}:{PORT + 1}", *rate, *self.options, self.pid]
             self.dump = self.command(source, "dump", *self.serve)
@@ -156,7 +156,8 @@ class Moving:
 
     def command(self, device, word, *args):
         side = "source" if device is self.source else "target"
-        env = dict(os.environ, **self.env[side]) if side in self.env else None
+        # A fault is for the first one only: another command is another program.
+        env = dict(os.environ, **self.env.pop(side)) if side in self.env else None
         out = self.arena.pair.baton(device, word, *args, env=env,
                                     keys=word not in ("resume", "abort"))
         out.device, out.word = device, word
