@@ -15,6 +15,7 @@ from watched import Verifier, check_history
 KILLED = -signal.SIGKILL
 # Who has ended may have left what the operator has to deal with; a moment, and it is no race.
 ALONE_S = 0.3
+GIVE_UP_S = 5
 # Longer than any patience of the protocol (docs/protocol.md), and than TCP's after a cut of seconds.
 LIMIT_S = 75
 # A pair's pids count up, and both devices must keep clear of each other's.
@@ -122,7 +123,7 @@ class Moving:
         self.maps = executable_maps(source, pid)
         self.cgroup = read(source.proc(pid, "cgroup"))
         self.commands, self.alone_since, self.notes = [], None, []
-        self.unfetched_since = None
+        self.unfetched_since = self.given_up_since = None
         self.began = None
         self.ended = False    # the process was ended by the test
         self.operator = True  # whether a move that nobody works on is picked up here
@@ -183,6 +184,7 @@ class Moving:
         picked up again, as the operator would."""
         self.arena.tend()
         self.fetch_again()
+        self.give_up()
         left = moves_in(self.source, "source")
         busy = self.engines("source") or any(
             c.device is self.source and c.code is None for c in self.commands)
@@ -207,6 +209,23 @@ class Moving:
         elif time.monotonic() - self.unfetched_since > ALONE_S:
             self.note("restore is gone: again")
             self.fetch()
+
+    def give_up(self):
+        """Whoever served it is gone, and what was built never ran: only the operator knows that no
+        source will ever ask for it again."""
+        left = moves_in(self.target, "target")
+        gone = (self.mode == "pull" and left and self.dump.code is not None
+                and not moves_in(self.source) and not self.engines("source")
+                and not self.target.alive(self.pid))
+        if not gone:
+            self.given_up_since = None
+        elif self.given_up_since is None:
+            self.given_up_since = time.monotonic()
+        elif time.monotonic() - self.given_up_since > GIVE_UP_S:
+            self.given_up_since = None
+            for name, stage in left.items():
+                self.note(f"target: {stage} and nobody serves it any more: baton abort")
+                self.command(self.target, "abort", name.split("-")[0])
 
     def pick_up(self, left):
         if len([c for c in self.commands if c.word == "resume"]) >= 5:
