@@ -154,11 +154,17 @@ class Service:
         if self.died is None:
             self.died = time.monotonic()
             if code != -signal.SIGKILL:
-                self.ended_badly.append(f"exit {code}: {self.output.tail(2)}")
+                self.ended_badly.append(f"exit {code}: {self.output.tail(2)}; {self.sockets()}")
             else:
                 self.nr_killed += 1
         elif time.monotonic() - self.died > self.AGAIN_S:
             self.start()
+
+    def sockets(self):
+        """Who has the port: for the story of a failure."""
+        done = subprocess.run(["nsenter", "-t", str(self.device.init), "-n", "ss", "-tanp",
+                               f"( sport = :{PORT} )"], capture_output=True, text=True, timeout=20)
+        return " | ".join(" ".join(line.split()) for line in done.stdout.splitlines()[1:8])
 
     def mark(self):
         """From here on log() tells what it said."""

@@ -40,6 +40,9 @@ class Chaos:
                       + "\n".join(result.story) + f"\n  again: make chaos SEED={self.seed} "
                       f"ROUND={result.plan.nr}" + (f" ONLY='{self.only}'" if self.only else ""),
                       flush=True)
+            elif result.story:
+                print(f"round {result.plan.nr} of seed {self.seed} was slow: {result.seconds:.0f} s\n"
+                      + "\n".join(result.story), flush=True)
             elif self.verbose:
                 print(f"round {result.plan.nr}: {result.seconds:.1f} s, ended on the {result.side}; "
                       f"{result.plan}", flush=True)

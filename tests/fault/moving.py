@@ -15,6 +15,7 @@ from watched import Verifier, check_history
 KILLED = -signal.SIGKILL
 # Who has ended may have left what the operator has to deal with; a moment, and it is no race.
 ALONE_S = 0.3
+GIVE_UP_S = 5
 # Longer than any patience of the protocol (docs/protocol.md), and than TCP's after a cut of seconds.
 LIMIT_S = 75
 # A pair's pids count up, and both devices must keep clear of each other's.
@@ -117,12 +118,12 @@ class Moving:
     def __init__(self, arena, source, target, pid, mode="lazy", rate=None, options=(), env=None):
         self.arena, self.source, self.target, self.pid = arena, source, target, pid
         self.devices = {"source": source, "target": target}
-        self.mode, self.rate, self.options, self.env = mode, rate, list(options), env or {}
+        self.mode, self.rate, self.options, self.env = mode, rate, list(options), dict(env or {})
         self.network = Network(source, target)
         self.maps = executable_maps(source, pid)
         self.cgroup = read(source.proc(pid, "cgroup"))
         self.commands, self.alone_since, self.notes = [], None, []
-        self.unfetched_since = None
+        self.unfetched_since = self.given_up_since = None
         self.began = None
         self.ended = False    # the process was ended by the test
         self.operator = True  # whether a move that nobody works on is picked up here
@@ -137,7 +138,7 @@ class Moving:
         self.began = time.monotonic()
         self.began_ns = time.time_ns()
         if self.env.get("target") and self.mode != "pull":
-            self.arena.services[target.name].start_anew(self.env["target"])
+            self.arena.services[target.name].start_anew(self.env.pop("target"))
         if self.mode == "pull":
             self.serve = ["--serve", f"{source.address}:{PORT + 1}", *rate, *self.options, self.pid]
             self.dump = self.command(source, "dump", *self.serve)
@@ -156,7 +157,8 @@ class Moving:
 
     def command(self, device, word, *args):
         side = "source" if device is self.source else "target"
-        env = dict(os.environ, **self.env[side]) if side in self.env else None
+        # A fault is for the first one only: another command is another program.
+        env = dict(os.environ, **self.env.pop(side)) if side in self.env else None
         out = self.arena.pair.baton(device, word, *args, env=env,
                                     keys=word not in ("resume", "abort"))
         out.device, out.word = device, word
@@ -182,6 +184,7 @@ class Moving:
         picked up again, as the operator would."""
         self.arena.tend()
         self.fetch_again()
+        self.give_up()
         left = moves_in(self.source, "source")
         busy = self.engines("source") or any(
             c.device is self.source and c.code is None for c in self.commands)
@@ -206,6 +209,23 @@ class Moving:
         elif time.monotonic() - self.unfetched_since > ALONE_S:
             self.note("restore is gone: again")
             self.fetch()
+
+    def give_up(self):
+        """Whoever served it is gone, and what was built never ran: only the operator knows that no
+        source will ever ask for it again."""
+        left = moves_in(self.target, "target")
+        gone = (self.mode == "pull" and left and self.dump.code is not None
+                and not moves_in(self.source) and not self.engines("source")
+                and not self.target.alive(self.pid))
+        if not gone:
+            self.given_up_since = None
+        elif self.given_up_since is None:
+            self.given_up_since = time.monotonic()
+        elif time.monotonic() - self.given_up_since > GIVE_UP_S:
+            self.given_up_since = None
+            for name, stage in left.items():
+                self.note(f"target: {stage} and nobody serves it any more: baton abort")
+                self.command(self.target, "abort", name.split("-")[0])
 
     def pick_up(self, left):
         if len([c for c in self.commands if c.word == "resume"]) >= 5:

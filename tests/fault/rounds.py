@@ -15,6 +15,8 @@ from watched import check_history, pauses
 
 # A kill of one twin right after the other's is the double fault: the survivor gets this long to fork.
 TWIN_S = 0.5
+# A round that takes longer is told although all was well.
+SLOW_S = 20
 
 
 class Strike:
@@ -189,6 +191,8 @@ def carry_out(arena, plan, result):
     try:
         moving.begin()
         until_the_end(moving, Watch(moving, strike, verifier), result)
+        if time.monotonic() - moving.began > SLOW_S:
+            result.story = ["  planned: " + str(plan)] + moving.story()
         measure(result, strike, verifier.beats(), result.end_ns)
     except Exception:
         result.story = ["  planned: " + str(plan)] + moving.story()
