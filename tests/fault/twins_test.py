@@ -5,6 +5,8 @@ Nobody holds the userfaultfds any more. The process must be ended before it read
 receiver must say so, the source must keep its copy, and the operator gets it back from there.
 """
 import re
+import signal
+import time
 
 from devices import Failure, wait_for
 from faults import kill
@@ -74,7 +76,11 @@ def double_fault(arenas):
         try:
             moving.begin()
             wait_filling(moving, verifier)
-            kill(target, *(e.pid for e in moving.engines("target")))
+            # Stopped first, so that neither has a moment in which it is the survivor.
+            twins = [e.pid for e in moving.engines("target")]
+            kill(target, *twins, sig=signal.SIGSTOP)
+            time.sleep(0.005)
+            kill(target, *twins)
             expect_ended(verifier, target)
             ident = expect_loud(moving)
             send = moving.commands[0]
