@@ -385,8 +385,10 @@ static void kill_copy(struct source_move *m)
 	int64_t deadline = clock_deadline_ms(KILL_TIMEOUT_MS);
 
 	serve_detach(engine->serve);
-	if (engine->dump.pidfd < 0)
+	if (engine->dump.pidfd < 0) {
+		freezer_leave(m->move.state.freezer, 0);
 		return;
+	}
 	if (syscall(SYS_pidfd_send_signal, engine->dump.pidfd, SIGKILL, NULL, 0) && errno != ESRCH)
 		log_warn("pid %d: could not be killed: %s", m->move.state.pid, strerror(errno));
 	/* What is frozen dies when it thaws, before anything else. */
