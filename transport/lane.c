@@ -312,8 +312,8 @@ void lane_close(struct lane *lane)
 
 void lane_forget(struct lane *lane)
 {
-	if (lane->fd < 0)
-		return;
-	tls_forget(lane);
+	/* There is a session without a descriptor while its handshake is under way. */
+	if (lane->tls)
+		tls_forget(lane);
 	reset(lane);
 }

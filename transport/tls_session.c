@@ -234,6 +234,12 @@ static void close_softly(int fd)
 	close(fd);
 }
 
+void tls_forget(struct lane *lane)
+{
+	tls_session_free(lane->tls);
+	lane->tls = NULL;
+}
+
 static int open_lane(struct lane *lane, int fd, const char *peer, bool accepting, int timeout_ms)
 {
 	struct tls_session *session;
@@ -249,18 +255,19 @@ static int open_lane(struct lane *lane, int fd, const char *peer, bool accepting
 		close(fd);
 		return -ENOMEM;
 	}
+	/* Already now: whoever goes on in our place, after a handshake that we did not survive, frees it. */
+	lane->tls = session;
 	mbedtls_ssl_set_bio(&session->ssl, session, bio_send, bio_recv, NULL);
 	err = handshake(session, timeout_ms);
 	if (!err)
 		err = fault_point(FAULT_TLS_HANDSHAKE);
 	if (err) {
-		tls_session_free(session);
+		tls_forget(lane);
 		close_softly(fd);
 		return err;
 	}
 	text_copy(lane->peer, sizeof(lane->peer), peer);
 	session->peer = lane->peer;
-	lane->tls = session;
 	lane->fd = fd;
 	lane->rx_got = 0;
 	lane->tx_len = 0;
@@ -341,12 +348,6 @@ ssize_t tls_read(struct lane *lane, void *buf, size_t len)
 bool tls_has_pending(const struct lane *lane)
 {
 	return !lane->tls->broken && mbedtls_ssl_check_pending(&lane->tls->ssl) != 0;
-}
-
-void tls_forget(struct lane *lane)
-{
-	tls_session_free(lane->tls);
-	lane->tls = NULL;
 }
 
 void tls_close(struct lane *lane)

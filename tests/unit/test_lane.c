@@ -22,9 +22,11 @@
 #include "transport/wire.pb.h"
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -299,6 +301,40 @@ static void test_silent(void **state)
 	exit_code(pid);
 }
 
+/* What a copy of this process finds that was made in the middle of a handshake. */
+static sigjmp_buf in_the_middle;
+
+static void leave_handshake(int signal)
+{
+	UNUSED(signal);
+	siglongjmp(in_the_middle, 1);
+}
+
+static void test_handshake_of_a_process_that_died(void **state)
+{
+	struct sigaction action = {.sa_handler = leave_handshake};
+	struct itimerval soon = {.it_value.tv_usec = 200000};
+	struct arena_usage before, after;
+	pid_t pid = start(run_stranger_thunk, NULL, SILENT);
+
+	UNUSED(state);
+	assert_int_equal(tls_setup(dir('b')), 0);
+	arena_usage(ARENA_TLS, &before);
+	sigaction(SIGALRM, &action, NULL);
+	if (!sigsetjmp(in_the_middle, 1)) {
+		setitimer(ITIMER_REAL, &soon, NULL);
+		dial('b', 5000);
+		fail();
+	}
+	arena_usage(ARENA_TLS, &after);
+	assert_true(after.used_bytes > before.used_bytes + 2 * CONFIG_TLS_RECORD_KIB * 1024);
+	/* Everything is there again for the next one. */
+	lane_forget(&lane);
+	arena_usage(ARENA_TLS, &after);
+	assert_true(after.used_bytes <= before.used_bytes + 1024);
+	exit_code(pid);
+}
+
 static void test_closes(void **state)
 {
 	pid_t pid = start(run_stranger_thunk, NULL, CLOSES);
@@ -506,6 +542,7 @@ int main(void)
 		cmocka_unit_test_setup(test_signed_by_ca, clear),
 		cmocka_unit_test_setup(test_garbage, clear),
 		cmocka_unit_test_setup(test_silent, clear),
+		cmocka_unit_test_setup(test_handshake_of_a_process_that_died, clear),
 		cmocka_unit_test_setup(test_closes, clear),
 		cmocka_unit_test_setup(test_room, clear),
 		cmocka_unit_test_setup(test_bad_frame, clear),
