@@ -201,13 +201,17 @@ static int take_connection(struct link *link, uint8_t number, int64_t deadline)
 			     .msg_iovlen = 1,
 			     .msg_control = &control,
 			     .msg_controllen = sizeof(control)};
-	struct pollfd wait = {link->supervisor_fd, POLLIN, 0};
+	/* A peer that is about to dial lane 1 says nothing on lane 0; one that gave up closes it. */
+	struct pollfd wait[2] = {{link->supervisor_fd, POLLIN, 0},
+				 {number ? link->fast.fd : -1, POLLIN, 0}};
 	struct cmsghdr *header;
 	int fd = -1, got;
 
-	got = io_poll(&wait, 1, clock_left_ms(deadline));
+	got = io_poll(wait, 2, clock_left_ms(deadline));
 	if (got <= 0)
 		return got ? got : -ETIMEDOUT;
+	if (!wait[0].revents)
+		return -ECONNRESET;
 	if (recvmsg(link->supervisor_fd, &msg, MSG_CMSG_CLOEXEC) <= 0)
 		return -EPIPE;
 	header = CMSG_FIRSTHDR(&msg);
