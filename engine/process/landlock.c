@@ -28,7 +28,7 @@ static bool kernel_has_landlock(void)
 
 /* What a process must be for the kernel to let one with these ids look into it (ptrace(2)). Stops
  * itself when it is. */
-static _Noreturn void help(uint32_t uid, uint32_t gid)
+static _Noreturn void help(pid_t parent, uint32_t uid, uint32_t gid)
 {
 	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
 	const struct __user_cap_data_struct none[2] = {{0}};
@@ -39,6 +39,9 @@ static _Noreturn void help(uint32_t uid, uint32_t gid)
 	if (syscall(SYS_setgroups, 0, NULL) || syscall(SYS_setresgid, gid, gid, gid) ||
 	    syscall(SYS_setresuid, uid, uid, uid) || syscall(SYS_capset, &head, none) ||
 	    prctl(PR_SET_DUMPABLE, 1) || prctl(PR_SET_PDEATHSIG, SIGKILL))
+		_exit(1);
+	/* Killed before that was asked for, it would never hear of it. 0: it is of another namespace. */
+	if (getppid() && getppid() != parent)
 		_exit(1);
 	raise(SIGSTOP);
 	for (;;)
@@ -71,11 +74,11 @@ static pid_t fork_beside(pid_t pid)
 static int start(pid_t pid, uint32_t uid, uint32_t gid)
 {
 	struct proc_status status;
-	pid_t child = fork_beside(pid);
+	pid_t parent = getpid(), child = fork_beside(pid);
 	int wait_status, fd, err = child < 0 ? child : -EIO;
 
 	if (child == 0)
-		help(uid, gid);
+		help(parent, uid, gid);
 	if (child < 0)
 		return err;
 	helper.pid = child;

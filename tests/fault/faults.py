@@ -9,7 +9,7 @@ from collections import namedtuple
 
 from devices import PORT, Failure, read, wait_for
 
-Engine = namedtuple("Engine", "pid ppid start")
+Engine = namedtuple("Engine", "pid ppid start name")
 
 CUTS = ("source down", "target down", "drop all", "drop to target", "drop to source",
         "reset source", "reset target")
@@ -24,9 +24,10 @@ def engines(device, binary, *but):
         # The guard only waits for the death of both others.
         if pid in but or read(device.proc(pid, "comm")).strip() == "baton-guard":
             continue
-        words = read(device.proc(pid, "stat")).rpartition(")")[2].split()
+        name, _, rest = read(device.proc(pid, "stat")).rpartition(")")
+        words = rest.split()
         if words and words[0] not in "ZX":
-            found.append(Engine(pid, int(words[1]), int(words[19])))
+            found.append(Engine(pid, int(words[1]), int(words[19]), name.partition("(")[2]))
     return sorted(found, key=lambda e: (e.start, e.pid))
 
 

@@ -300,6 +300,7 @@ class Moving:
         """Both devices are as if nothing had been."""
         for s, device in self.devices.items():
             def left_in(d=device):
+                self.arena.tend()
                 return [n for n in os.listdir(d.state) if not n.endswith((".sock", ".lock"))]
             with contextlib.suppress(Failure):  # baton receive sweeps every second
                 wait_for(lambda: not left_in(), 3, "tidy")

@@ -88,14 +88,14 @@ class Strike:
             # Who was killed a moment ago may still be seen.
             there = [e for e in self.moving.engines(side) if (side, e.pid) not in self.killed]
             when, nr = self.killed_on.get(side, (-9, 0))
-            if len(there) < min(nr, 2) and self.now() - when < TWIN_S:
+            if len(there) < nr and self.now() - when < TWIN_S:
                 return None
             if not there:
                 return None
             chosen = [there[int(fault.which * len(there))]]
             if "twins" in fault.kind:
                 # Not the supervisor of dump --serve with them: that would be three at once.
-                chosen = there[-2:]
+                chosen = [e for e in there if e.name != "baton-guard"][-2:]
             victims += [(self.moving.devices[side], e.pid) for e in chosen]
             self.killed |= {(side, e.pid) for e in chosen}
             self.killed_on[side] = (self.now(), len(there))
