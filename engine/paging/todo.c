@@ -28,25 +28,38 @@ static void node_give(struct todo_list *list, uint16_t index)
 
 	if (list->hint == index)
 		list->hint = TODO_NONE;
+	if (list->near == index)
+		list->near = TODO_NONE;
 	pool->nodes[index].next = pool->free;
 	pool->free = index;
 	pool->nr_free++;
 	list->nr--;
 }
 
+/* A node that ends at or below `addr`, from which on a search may begin; TODO_NONE: from the head. */
+static uint16_t search_begin(const struct todo_list *list, uint64_t addr)
+{
+	return list->near != TODO_NONE && node_at(list, list->near)->end <= addr ? list->near
+										 : TODO_NONE;
+}
+
 /* The link (head or a node's next) that leads to the first node that ends above `addr`. */
 static uint16_t *link_find(struct todo_list *list, uint64_t addr)
 {
-	uint16_t *link = &list->head;
+	uint16_t begin = search_begin(list, addr);
+	uint16_t *link = begin == TODO_NONE ? &list->head : &node_at(list, begin)->next;
 
-	while (*link != TODO_NONE && node_at(list, *link)->end <= addr)
+	while (*link != TODO_NONE && node_at(list, *link)->end <= addr) {
+		list->near = *link;
 		link = &node_at(list, *link)->next;
+	}
 	return link;
 }
 
 static const struct todo_node *node_find(const struct todo_list *list, uint64_t addr)
 {
-	uint16_t index = list->head;
+	uint16_t begin = search_begin(list, addr);
+	uint16_t index = begin == TODO_NONE ? list->head : node_at(list, begin)->next;
 
 	while (index != TODO_NONE && node_at(list, index)->end <= addr)
 		index = node_at(list, index)->next;
@@ -102,12 +115,9 @@ static bool is_inside(const struct todo_list *list, uint64_t addr)
 static void node_insert(struct todo_list *list, uint16_t index)
 {
 	struct todo_node *node = node_at(list, index);
-	uint16_t *link = &list->head, previous = TODO_NONE;
+	uint16_t *link = link_find(list, node->start);
+	uint16_t previous = search_begin(list, node->start);
 
-	while (*link != TODO_NONE && node_at(list, *link)->start < node->start) {
-		previous = *link;
-		link = &node_at(list, *link)->next;
-	}
 	node->next = *link;
 	*link = index;
 	node_join(list, index);
@@ -126,7 +136,8 @@ void todo_pool_init(struct todo_pool *pool, struct todo_node *nodes, uint16_t nr
 
 void todo_init(struct todo_list *list, struct todo_pool *pool)
 {
-	*list = (struct todo_list){.pool = pool, .head = TODO_NONE, .hint = TODO_NONE};
+	*list = (struct todo_list){
+		.pool = pool, .head = TODO_NONE, .hint = TODO_NONE, .near = TODO_NONE};
 }
 
 int todo_add(struct todo_list *list, uint64_t start, uint64_t end, uint64_t source)
@@ -137,8 +148,9 @@ int todo_add(struct todo_list *list, uint64_t start, uint64_t end, uint64_t sour
 
 	if (start >= end || source + (end - start) < source)
 		return -EINVAL;
+	list->moved |= source != start;
 	if ((above && above->start < end) ||
-	    todo_find_source(list, source, source + (end - start), &elsewhere))
+	    (list->moved && todo_find_source(list, source, source + (end - start), &elsewhere)))
 		return -EEXIST;
 	if (list->pool->nr_free == 0)
 		return -ENOSPC;
@@ -218,7 +230,8 @@ int todo_remap(struct todo_list *list, uint64_t from, uint64_t to, uint64_t len)
 		return -ENOSPC;
 	node_split(list, from);
 	node_split(list, from + len);
-	list->hint = TODO_NONE;
+	list->hint = list->near = TODO_NONE;
+	list->moved = true;
 	for (chain = chain_detach(list, from, from + len); chain != TODO_NONE; chain = next) {
 		struct todo_node *node = node_at(list, chain);
 		const struct todo_node *above;
@@ -258,6 +271,7 @@ int todo_copy(struct todo_list *list, const struct todo_list *from)
 	}
 	*link = TODO_NONE;
 	list->bytes = from->bytes;
+	list->moved = from->moved;
 	return 0;
 }
 
@@ -270,6 +284,7 @@ void todo_clear(struct todo_list *list)
 		node_give(list, index);
 	}
 	list->bytes = 0;
+	list->moved = false;
 }
 
 static void piece_set(struct todo_piece *piece, const struct todo_node *node, uint64_t start)

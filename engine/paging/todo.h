@@ -28,7 +28,9 @@ struct todo_list {
 	struct todo_pool *pool;
 	uint16_t head; /* sorted by start */
 	uint16_t hint; /* where todo_find_source hit last, a node of this list; TODO_NONE */
+	uint16_t near; /* in front of what was changed last, likewise */
 	uint16_t nr;
+	bool moved; /* not all intervals are where their source is */
 	uint64_t bytes;
 };
 
