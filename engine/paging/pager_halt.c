@@ -127,6 +127,7 @@ void pager_resume_all(struct pager *p)
 {
 	static const struct timespec pause = {.tv_nsec = 1000000};
 
+	p->relief.halt.no_forks = false;
 	pager_resume(p);
 	for (int i = 0; i < LEAVE_MS && p->relief.halt.nr; i++) {
 		nanosleep(&pause, NULL);

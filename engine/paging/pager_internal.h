@@ -31,7 +31,8 @@
 #include <linux/userfaultfd.h>
 #include "engine/process/halt.h"
 
-#define PAGER_SPACES CONFIG_MAX_SPACES
+/* Some more than are filled while the program runs: a fork may be among what it announces at the last. */
+#define PAGER_SPACES (CONFIG_MAX_SPACES + 8)
 /* Faults known at a time; more wait in the kernel. */
 #define PAGER_FAULTS 64
 /* FETCH under way. */
@@ -202,6 +203,11 @@ int pager_space_read(struct pager *p, unsigned int space);
 int pager_space_drain(struct pager *p, unsigned int space);
 /* Nodes that must stay free so that events can be read. */
 unsigned int pager_reserve(const struct pager *p);
+/* As many memories are filled as may be. */
+static inline bool pager_is_full(const struct pager *p)
+{
+	return p->nr_spaces >= CONFIG_MAX_SPACES;
+}
 static inline struct todo_list *pager_todo(struct pager *p, unsigned int space)
 {
 	return &p->lists[p->spaces[space].list].todo;

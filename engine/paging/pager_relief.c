@@ -32,6 +32,8 @@
 #define ENOUGH_NODES (CONFIG_TODO_NODES - CONFIG_TODO_NODES / 4)
 /* ... intervals are only fetched for so many more than must be free. */
 #define MORE_NODES (CONFIG_TODO_NODES / 16)
+/* When there are too many memories, the program is halted for so long at a time. */
+#define FULL_MS 20
 /* Under way at a time, so that a long way to the source costs little. */
 #define HOLD_ASKS 16
 /* A list that could not be filled is left alone for so long. */
@@ -112,7 +114,8 @@ static bool has_relief(const struct pager *p)
 
 static int halt_and_close(struct pager *p)
 {
-	int err = pager_halt(p, 0);
+	/* With too many memories what helps is to complete some. */
+	int err = pager_halt(p, pager_is_full(p) ? FULL_MS : 0);
 
 	if (err <= 0)
 		return err;
@@ -180,11 +183,12 @@ static int relieve_nodes(struct pager *p)
 	struct pager_relief *r = &p->relief;
 	int err = 0;
 
+	r->halt.no_forks = pager_is_full(p);
 	if (!r->halted && r->halt.nr)
 		halt_release(&r->halt);
-	if (!r->halted && (p->pool.nr_free >= pager_reserve(p) || p->nr_spaces == PAGER_SPACES))
+	if (!r->halted && p->pool.nr_free >= pager_reserve(p) && !pager_is_full(p))
 		return r->halt.nr != 0;
-	/* As long as nothing is announced, nothing takes a node. */
+	/* As long as nothing is announced, nothing takes a node, or a space. */
 	if (pager_is_changing(p) || (r->halted && !r->tidied && !has_relief(p))) {
 		if (clock_now_ms() >= r->again_ms)
 			err = halt_and_close(p);
@@ -227,8 +231,7 @@ static int relieve_spaces(struct pager *p)
 	struct todo_piece piece;
 	int err;
 
-	if (PAGER_SPACES == 1 || p->nr_spaces < PAGER_SPACES - 1 || relief_asks(p) ||
-	    !choose_list(p, &piece))
+	if (p->nr_spaces < CONFIG_MAX_SPACES - 1 || relief_asks(p) || !choose_list(p, &piece))
 		return 0;
 	err = relief_ask(p, &piece);
 	return err == -EBUSY ? 0 : err;

@@ -100,11 +100,11 @@ unsigned int pager_reserve(const struct pager *p)
 }
 
 /*
- * Room for a change: a list for every space, there are as many of both, so one is always free for a
- * space to own. And nodes. With less than the reserve a fork could leave two memories with changes
- * announced in both, and no room for a second list; so that much is only used while the program is
- * being halted. Then a copy of a list leaves some for what other memories announce: those that are alone
- * on their lists can be halted, and relieved, even if those that share one have to wait.
+ * Room for a change. A list for every space: there are as many of both, so one is always free for a
+ * space to own. And nodes: with less than the reserve a fork could leave two memories with changes
+ * announced in both, and no room for a second list. So the last of both are only used while the program is
+ * being halted. Then a copy of a list leaves some nodes for what other memories announce: those that are
+ * alone on their lists can be halted, and relieved, even if those that share one have to wait.
  */
 static bool has_room(const struct pager *p, unsigned int space)
 {
@@ -112,24 +112,21 @@ static bool has_room(const struct pager *p, unsigned int space)
 	unsigned int need = PAGER_CHANGE_NODES + 1;
 
 	if (!p->relief.settling)
-		need = pager_reserve(p);
-	else if (list->refs > 1)
+		return !pager_is_full(p) && p->pool.nr_free >= pager_reserve(p);
+	if (list->refs > 1)
 		need += list->todo.nr + PAGER_LAST_NODES / 2;
-	return p->pool.nr_free >= need;
+	return p->nr_spaces < PAGER_SPACES && p->pool.nr_free >= need;
 }
 
 bool pager_space_promises(const struct pager *p, unsigned int space)
 {
-	return p->nr_spaces < PAGER_SPACES &&
-	       (has_room(p, space) || !pager_space_is_changing(p, space));
+	return has_room(p, space) || !pager_space_is_changing(p, space);
 }
 
 bool pager_space_readable(const struct pager *p, unsigned int space)
 {
 	struct pollfd pfd = {.fd = p->spaces[space].uffd, .events = POLLIN};
 
-	if (p->nr_spaces == PAGER_SPACES)
-		return false;
 	/* When no change is announced, what waits to be read is a fault; faults are read first. */
 	return has_room(p, space) || (poll(&pfd, 1, 0) == 1 && !pager_space_is_changing(p, space));
 }

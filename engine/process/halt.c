@@ -10,6 +10,7 @@
 #include "lib/text.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -35,6 +36,34 @@ static struct halt_thread *find_thread(struct halt *h, pid_t tid)
 	return NULL;
 }
 
+/* Whether a call makes a process with a memory of its own; clone3 keeps its flags in memory. */
+static bool is_fork(int64_t nr, const uint64_t *args)
+{
+	switch (nr) {
+#ifdef SYS_fork
+	case SYS_fork:
+		return true;
+#endif
+	case SYS_clone:
+		return !(args[0] & CLONE_VM);
+	case SYS_clone3:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* The child has the same registers, but for the result. */
+static bool has_forked(pid_t tid)
+{
+	struct arch_regs regs;
+	uint64_t args[6];
+
+	if (arch_regs_get(tid, &regs) || arch_inject_result(&regs) <= 0)
+		return false;
+	return is_fork(arch_restart_call(&regs, args), args);
+}
+
 /* What a thread that was told to stop has to say. False when it is no more. */
 static bool take_status(struct halt_thread *thread)
 {
@@ -50,6 +79,7 @@ static bool take_status(struct halt_thread *thread)
 			return false;
 		if (remote_is_signal_stop(status)) {
 			thread->stopped = true;
+			thread->forked = has_forked(tid);
 			/* At once: should we die, it goes on by itself. */
 			restart_undo(tid);
 		} else {
@@ -94,7 +124,7 @@ void halt_release(struct halt *h)
 
 	take_all_status(h);
 	for (unsigned int i = 0; i < h->nr; i++) {
-		if (h->threads[i].stopped)
+		if (h->threads[i].stopped && !(h->no_forks && h->threads[i].forked))
 			ptrace(PTRACE_DETACH, h->threads[i].tid, 0, 0);
 		else
 			h->threads[left++] = h->threads[i];
@@ -224,7 +254,9 @@ static int sweep_sleeper(struct sweep *s, pid_t tid)
 		note_discard(s->h, 0, UINT64_MAX);
 		return 0;
 	default:
-		return 0; /* a child that it waits for (vfork), a page, a disk */
+		/* A child that it waits for (vfork), a page, a disk. */
+		if (!s->h->no_forks || !is_fork(call.nr, call.args))
+			return 0;
 	}
 	return stop_thread(s, tid);
 }

@@ -20,6 +20,7 @@
 struct halt_thread {
 	pid_t pid, tid;
 	bool stopped;
+	bool forked; /* it stopped where it had just made a process, or may have */
 };
 
 struct halt_range {
@@ -32,6 +33,7 @@ struct halt {
 	unsigned int nr, max;
 	struct halt_range discards[HALT_RANGES];
 	unsigned int nr_discards;
+	bool no_forks; /* also those that wait in a fork are stopped, and kept until this is false */
 };
 
 /* Takes the table from the arena; before arena_seal. -ENOMEM. */
@@ -50,8 +52,9 @@ int halt_sweep(struct halt *h);
 bool halt_discards(const struct halt *h, uint64_t start, uint64_t end);
 
 /*
- * Lets go of the threads that are stopped. Those that were told to stop and have not (they are in a call
- * that lasts) stay attached: as long as h->nr is not 0, this has to be called again.
+ * Lets go of the threads that are stopped, with no_forks but for those that have just forked. They, and
+ * those that were told to stop and have not (they are in a call that lasts) stay attached: as long as
+ * h->nr is not 0, this has to be called again.
  */
 void halt_release(struct halt *h);
 
