@@ -332,6 +332,36 @@ static void test_forks(void **state)
 	run_both(play_forks);
 }
 
+/* More children than there are spaces, all of which discard without a pause. */
+#define CROWD (CONFIG_MAX_SPACES + 8)
+
+static int play_crowd(struct world *w)
+{
+	static pid_t pids[CROWD];
+	int err = 0;
+
+	model_init(11);
+	for (unsigned int i = 0; i < CROWD; i++) {
+		pids[i] = fork_child();
+		if (pids[i] == 0)
+			_exit(make_holes(w, i, 500 + i) || model_check_all(w));
+		if (model_discard(w, 3000 + i, 1))
+			return 2;
+	}
+	for (unsigned int i = 0; i < CROWD; i++) {
+		int end = end_of(pids[i]);
+
+		err = err ? err : end;
+	}
+	return err ? err : model_check_all(w);
+}
+
+static void test_crowd(void **state)
+{
+	(void)state;
+	run_both(play_crowd);
+}
+
 /* As long as some of these run there is hardly a moment in which nothing is announced; and there are too
  * many of them. */
 #define NR_RESTLESS (CONFIG_MAX_SPACES + 4)
@@ -578,9 +608,9 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_moved_away),      cmocka_unit_test(test_unmapped),
 		cmocka_unit_test(test_freed),           cmocka_unit_test(test_threads),
 		cmocka_unit_test(test_forks),           cmocka_unit_test(test_orphan),
-		cmocka_unit_test(test_restless),        cmocka_unit_test(test_vfork),
-		cmocka_unit_test(test_execs),           cmocka_unit_test(test_waits),
-		cmocka_unit_test(test_traced),
+		cmocka_unit_test(test_crowd),           cmocka_unit_test(test_restless),
+		cmocka_unit_test(test_vfork),           cmocka_unit_test(test_execs),
+		cmocka_unit_test(test_waits),           cmocka_unit_test(test_traced),
 	};
 
 	/* One test alone: its name; a second argument: every detail. */
