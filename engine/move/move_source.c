@@ -242,7 +242,7 @@ static void undo(struct source_move *m)
 	text_copy(reason, sizeof(reason), log_reason());
 	(void)fault_point(FAULT_SOURCE_UNDO);
 	/* From here on whoever finds the file lets it run as well. */
-	if (m->committed && movestate_write(&m->move.state, STAGE_OFFERED))
+	if (m->move.state.stage > STAGE_OFFERED && movestate_write(&m->move.state, STAGE_OFFERED))
 		log_warn("move %s: %s", m->move.state.id, log_reason());
 	serve_detach(engine->serve);
 	m->committed = false;

@@ -73,19 +73,19 @@ static void read_boot(char out[static MOVESTATE_BOOT_TEXT])
 	text_copy(out, MOVESTATE_BOOT_TEXT, text);
 }
 
-static int put_text(const struct movestate *state, char *text, size_t cap)
+static int put_text(const struct movestate *state, enum move_stage stage, char *text, size_t cap)
 {
-	return snprintf(
-		text, cap,
-		"baton-move 2\nid %s\nrole %s\nstage %s\npid %d\npid-start %llu\ncomm %s\n"
-		"peer %s\ntoken %s\ndial %s\nlisten %s\nboot %s\nfreezer %s\nreason %s\n"
-		"keys %s\ndecide %d\nstopped %d\n"
-		"fingerprint %s\nmode %s\nengine %d\nbegun %lld\nchanged %lld\nend\n",
-		state->id, state->source ? "source" : "target", movestate_stage_name(state->stage),
-		state->pid, (unsigned long long)state->pid_start, state->comm, state->peer,
-		state->token, state->dial, state->listen, state->boot, state->freezer,
-		state->reason, state->keys, state->decide, state->stopped, state->fingerprint,
-		state->mode, state->engine, (long long)state->begun_s, (long long)state->changed_s);
+	return snprintf(text, cap,
+			"baton-move 2\nid %s\nrole %s\nstage %s\npid %d\npid-start %llu\ncomm %s\n"
+			"peer %s\ntoken %s\ndial %s\nlisten %s\nboot %s\nfreezer %s\nreason %s\n"
+			"keys %s\ndecide %d\nstopped %d\n"
+			"fingerprint %s\nmode %s\nengine %d\nbegun %lld\nchanged %lld\nend\n",
+			state->id, state->source ? "source" : "target", movestate_stage_name(stage),
+			state->pid, (unsigned long long)state->pid_start, state->comm, state->peer,
+			state->token, state->dial, state->listen, state->boot, state->freezer,
+			state->reason, state->keys, state->decide, state->stopped,
+			state->fingerprint, state->mode, state->engine, (long long)state->begun_s,
+			(long long)state->changed_s);
 }
 
 int movestate_write(struct movestate *state, enum move_stage stage)
@@ -100,13 +100,15 @@ int movestate_write(struct movestate *state, enum move_stage stage)
 	clean_text(state->comm);
 	clean_text(state->peer);
 	clean_text(state->reason);
-	state->stage = stage;
+	/* Should we die in here, whoever goes on must not take the move for less far than the disk does. */
+	if (stage > before)
+		state->stage = stage;
 	state->engine = getpid();
 	state->changed_s = time(NULL);
 	if (!state->begun_s)
 		state->begun_s = state->changed_s;
 	read_boot(state->boot);
-	len = put_text(state, text, sizeof(text));
+	len = put_text(state, stage, text, sizeof(text));
 	movestate_file_name(state, "move", name, sizeof(name));
 	err = io_replace_file(folder_fd, name, 0600, text, (size_t)len);
 	if (err) {
@@ -115,6 +117,7 @@ int movestate_write(struct movestate *state, enum move_stage stage)
 			-err, "state folder %s: writing %s: %s; make room there or use --state DIR",
 			folder_path, name, strerror(-err));
 	}
+	state->stage = stage;
 	state->written = true;
 	return 0;
 }

@@ -74,8 +74,9 @@ int movestate_folder_open(const char *path);
 int movestate_folder(void);
 
 /*
- * Writes the state and syncs it: what it says holds from here on. The stage is set to `stage` first.
- * -ENOSPC, -EROFS, ... with the reason said; the file then holds what it held before.
+ * Writes the state and syncs it: what it says holds from here on. Whoever dies
+ * in here leaves a stage in memory that is at least as far as the one on disk. -ENOSPC, -EROFS, ... with
+ * the reason said; both then hold what they held before.
  */
 int movestate_write(struct movestate *state, enum move_stage stage);
 

@@ -10,9 +10,12 @@
 #include "tests/unit/unit.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -72,6 +75,40 @@ static void test_round_trip(void **unused)
 	movestate_remove(&out);
 	assert_int_equal(movestate_read(movestate_folder(), "0011223344556677-source.move", &in),
 			 -ENOENT);
+}
+
+/* Killed while it writes, from `stage` to `next`; what the memory that it shares says then. */
+static enum move_stage killed_in_write(enum move_stage stage, enum move_stage next)
+{
+	static const struct rlimit tiny = {16, 16};
+	struct movestate *shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
+					MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	enum move_stage left;
+	int status;
+	pid_t pid;
+
+	assert_ptr_not_equal(shared, MAP_FAILED);
+	*shared = example();
+	assert_int_equal(movestate_write(shared, stage), 0);
+	pid = fork();
+	if (pid == 0) {
+		signal(SIGXFSZ, SIG_DFL);
+		setrlimit(RLIMIT_FSIZE, &tiny);
+		_exit(movestate_write(shared, next) != 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ);
+	left = shared->stage;
+	movestate_remove(shared);
+	munmap(shared, sizeof(*shared));
+	return left;
+}
+
+static void test_never_less_far_than_the_disk(void **unused)
+{
+	UNUSED(unused);
+	assert_int_equal(killed_in_write(STAGE_READY, STAGE_STARTED), STAGE_STARTED);
+	assert_int_equal(killed_in_write(STAGE_STARTED, STAGE_READY), STAGE_STARTED);
 }
 
 static void test_no_line_of_its_own(void **unused)
@@ -264,6 +301,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_never_less_far_than_the_disk),
 		cmocka_unit_test(test_no_line_of_its_own),
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_counters),
