@@ -70,7 +70,7 @@
 	X(DUMP_CLOSE, source)   /* the argument memory is unmapped again, registers not back */    \
 	X(DUMP_THAW, source)    /* memory and registers are its own again; it is let go next */    \
 	/* target, the process: engine/process/ */                                                 \
-	X(RESTORE_SPAWN, target)  /* the new process exists */                                     \
+	X(RESTORE_SPAWN, target)  /* the new process exists, and is not ours yet */                \
 	X(RESTORE_SPACE, target)  /* its address space is empty but for scratch area and vdso */   \
 	X(RESTORE_STATE, target)  /* N-th state message done */                                    \
 	X(RESTORE_PAGES, target)  /* N-th frame of pages written */                                \

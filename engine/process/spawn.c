@@ -9,6 +9,7 @@
  */
 #include "engine/process/spawn.h"
 
+#include "lib/fault.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 
@@ -22,7 +23,11 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
+
+/* Whoever made it attaches at once. If it died instead, nobody knows of the new process, and it ends. */
+#define UNWANTED_S 2
 
 /* What the new process, or one on the way to it, tells us. */
 struct report {
@@ -57,9 +62,15 @@ static void tell(int sock, int err, bool in_session)
 
 static _Noreturn void be_process(int sock, bool in_session)
 {
+	struct timespec wait = {.tv_sec = UNWANTED_S};
+
+	/* Nobody must wait for the end of a connection for as long as we are here. */
+	if (sock > STDERR_FILENO + 1)
+		syscall(SYS_close_range, STDERR_FILENO + 1, sock - 1, 0);
+	syscall(SYS_close_range, sock + 1, ~0U, 0);
 	tell(sock, 0, in_session);
-	for (;;)
-		syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0);
+	syscall(SYS_ppoll, NULL, 0, &wait, NULL, 0);
+	_exit(1);
 }
 
 /*
@@ -175,6 +186,10 @@ int spawn_process(struct spawn *s)
 	close(socks[0]);
 	if (!err)
 		err = report.err;
+	if (!err)
+		err = fault_point(FAULT_RESTORE_SPAWN);
+	if (err && s->pid)
+		kill(s->pid, SIGKILL);
 	s->in_session = report.in_session;
 	if (err && s->init) {
 		kill(s->init, SIGKILL);

@@ -18,9 +18,9 @@ struct spawn {
 };
 
 /*
- * Forks. The process sleeps in a system call, with our standard streams and everything else still
- * open. Its parent is init, or the init of its namespace. -EEXIST: the pid is taken; other -errno of clone3(2), each
- * with log_fail. Source: clone3(2) set_tid, unix(7) SCM_CREDENTIALS.
+ * Forks. The process sleeps in a system call, with our standard streams and a socket open, and ends
+ * after some seconds in which nobody has attached to it. Its parent is init, or the init of its
+ * namespace. -EEXIST: the pid is taken; other -errno of clone3(2), each with log_fail. Source: clone3(2) set_tid, unix(7) SCM_CREDENTIALS.
  */
 int spawn_process(struct spawn *s);
 

@@ -219,8 +219,6 @@ static int process_restore(struct restore *r, const void *data)
 				msg->pid, msg->rlimits_count);
 	err = create(r, msg);
 	if (!err)
-		err = fault_point(FAULT_RESTORE_SPAWN);
-	if (!err)
 		err = space_empty(r, msg);
 	if (!err)
 		err = fault_point(FAULT_RESTORE_SPACE);

@@ -309,6 +309,9 @@ class Moving:
                 raise Failure(f"the {s}'s state folder still has {' '.join(sorted(left))}")
             if self.engines(s):
                 raise Failure(f"processes of baton are left on the {s}")
+            if s != side:  # what was built there, or ran
+                wait_for(lambda d=device: not os.path.exists(d.proc(self.pid)), 10,
+                         f"pid {self.pid} is gone on the {s}")
         now = read(self.devices[side].proc(self.pid, "cgroup"))
         if side == "source" and now != self.cgroup:
             raise Failure(f"it is in another control group than before: {now.split()}")
