@@ -35,6 +35,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #define PAGE 4096ul
@@ -113,6 +114,40 @@ static void __attribute__((noreturn, format(printf, 1, 2))) wrong(const char *fm
 	if (v.child)
 		_exit(3);
 	abort();
+}
+
+/* A stack that has lost its memory has nowhere to say so. */
+static _Alignas(16) char spare_stack[16384];
+
+static void on_crash(int sig, siginfo_t *info, void *context)
+{
+	const mcontext_t *m = &((ucontext_t *)context)->uc_mcontext;
+#ifdef __aarch64__
+	uintptr_t pc = (uintptr_t)m->pc, sp = (uintptr_t)m->sp;
+#else
+	uintptr_t pc = (uintptr_t)m->gregs[REG_RIP], sp = (uintptr_t)m->gregs[REG_RSP];
+#endif
+	const uint64_t *words = (const uint64_t *)(sp & ~(PAGE - 1));
+	size_t used = 0;
+
+	for (size_t i = 0; i < PAGE / 8; i++)
+		used += words[i] != 0;
+	wrong("signal %d at %p: pc %#lx, sp %#lx, whose page has %zu words that are not zero; "
+	      "below it %#llx, at it %#llx",
+	      sig, info->si_addr, (unsigned long)pc, (unsigned long)sp, used,
+	      (unsigned long long)((uint64_t *)sp)[-1], (unsigned long long)*(uint64_t *)sp);
+}
+
+static void catch_crashes(void)
+{
+	const stack_t spare = {.ss_sp = spare_stack, .ss_size = sizeof(spare_stack)};
+	struct sigaction crash = {.sa_sigaction = on_crash,
+				  .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESETHAND};
+
+	sigaltstack(&spare, NULL);
+	sigaction(SIGSEGV, &crash, NULL);
+	sigaction(SIGBUS, &crash, NULL);
+	sigaction(SIGILL, &crash, NULL);
 }
 
 static void write_file(const char *name, const char *text)
@@ -596,6 +631,7 @@ int main(int argc, char **argv)
 	v.wrong_fd = open_file("wrong", O_WRONLY | O_APPEND);
 	v.beats_fd = open_file("beats", O_WRONLY | O_APPEND);
 	v.now_fd = open_file("now", O_WRONLY);
+	catch_crashes();
 	fill();
 	start_threads();
 	snprintf(text, sizeof(text), "%d\n", (int)getpid());
