@@ -148,6 +148,8 @@ void movestate_remove(struct movestate *state)
 	if (folder_fd < 0)
 		return;
 	if (state->written) {
+		movestate_file_name(state, "stat.new", name, sizeof(name));
+		unlinkat(folder_fd, name, 0);
 		movestate_file_name(state, "stat", name, sizeof(name));
 		unlinkat(folder_fd, name, 0);
 		movestate_file_name(state, "move", name, sizeof(name));

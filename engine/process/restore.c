@@ -225,7 +225,11 @@ static int finish_leader(struct restore *r)
 	int err;
 
 	/* No memory of the leader's is read or written by calls from here on. */
-	err = creds_apply(leader, &r->leader_creds);
+	err = mm_show(r);
+	if (!err)
+		err = process_limit(r);
+	if (!err)
+		err = creds_apply(leader, &r->leader_creds);
 	if (!err && r->leader_timed.nr)
 		err = restart_arm(leader, &r->leader_regs, &r->leader_timed);
 	if (err)

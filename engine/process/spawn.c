@@ -60,10 +60,34 @@ static void tell(int sock, int err, bool in_session)
 	send(sock, &report, sizeof(report), MSG_NOSIGNAL);
 }
 
+/* Its memory is soon another program's: nothing in it is shown in /proc/PID (engine/state/mm.c). */
+static void hide_arguments(void)
+{
+	uint64_t here = (uintptr_t)&here;
+	struct prctl_mm_map map = {
+		.start_code = here,
+		.end_code = here + 1,
+		.start_data = here,
+		.end_data = here,
+		.start_brk = here,
+		.brk = here,
+		.start_stack = here,
+		.arg_start = here,
+		.arg_end = here,
+		.env_start = here,
+		.env_end = here,
+		.exe_fd = (uint32_t)-1,
+	};
+
+	/* Where it is not known, the new program's layout is what fails. */
+	prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof(map), 0);
+}
+
 static _Noreturn void be_process(int sock, bool in_session)
 {
 	struct timespec wait = {.tv_sec = UNWANTED_S};
 
+	hide_arguments();
 	/* Nobody must wait for the end of a connection for as long as we are here. */
 	if (sock > STDERR_FILENO + 1)
 		syscall(SYS_close_range, STDERR_FILENO + 1, sock - 1, 0);

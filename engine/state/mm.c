@@ -58,10 +58,40 @@ static int mm_dump(struct dump *d, const struct state_kind *kind)
 	return err;
 }
 
+/*
+ * Whoever reads /proc/PID/cmdline or environ (ps does) makes the kernel read the program's stack, and a
+ * page that is missing there and not watched yet becomes one of zeros for good. So as long as memory is not
+ * watched the kernel knows of no arguments and of no environment.
+ */
+static int64_t set_layout(struct restore *r, const struct prctl_mm_map *map)
+{
+	return remote_call(&r->leader, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
+			   remote_push(&r->leader, map, sizeof(*map)), sizeof(*map));
+}
+
+int mm_show(struct restore *r)
+{
+	int64_t ret;
+
+	if (!r->mm.start_code)
+		return log_fail(EPROTO, "the peer described no memory layout");
+	r->mm.exe_fd = (uint32_t)-1; /* stays */
+	r->mm.auxv = NULL;
+	r->mm.auxv_size = 0;
+	remote_reset(&r->leader);
+	ret = set_layout(r, &r->mm);
+	return ret < 0 ? log_fail((int)-ret, "memory layout (PR_SET_MM_MAP): %s",
+				  strerror((int)-ret))
+		       : 0;
+}
+
 static int mm_restore(struct restore *r, const void *data)
 {
 	const baton_Mm *msg = data;
-	struct prctl_mm_map map = {
+	struct prctl_mm_map map;
+	int64_t fd, ret;
+
+	r->mm = (struct prctl_mm_map){
 		.start_code = msg->start_code,
 		.end_code = msg->end_code,
 		.start_data = msg->start_data,
@@ -73,18 +103,18 @@ static int mm_restore(struct restore *r, const void *data)
 		.arg_end = msg->arg_end,
 		.env_start = msg->env_start,
 		.env_end = msg->env_end,
-		.auxv_size = msg->auxv.size,
 	};
-	int64_t fd, ret;
-
+	map = r->mm;
+	map.arg_end = map.arg_start;
+	map.env_end = map.env_start;
 	fd = fd_remote_open(r, msg->exe, O_RDONLY);
 	if (fd < 0)
 		return log_fail((int)-fd, "program file %s: %s", msg->exe, strerror((int)-fd));
 	remote_reset(&r->leader);
 	map.exe_fd = (uint32_t)fd;
 	map.auxv = (void *)remote_push(&r->leader, msg->auxv.bytes, msg->auxv.size);
-	ret = remote_call(&r->leader, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
-			  remote_push(&r->leader, &map, sizeof(map)), sizeof(map));
+	map.auxv_size = msg->auxv.size;
+	ret = set_layout(r, &map);
 	remote_call(&r->leader, SYS_close, (uint64_t)fd);
 	if (ret < 0)
 		return log_fail((int)-ret,

@@ -243,7 +243,7 @@ static int process_restore(struct restore *r, const void *data)
 	return 0;
 }
 
-static int set_rlimits(struct restore *r)
+int process_limit(struct restore *r)
 {
 	const baton_Process *msg = &r->process;
 	int i;
@@ -302,8 +302,6 @@ static int process_finish(struct restore *r)
 		log_warn("oom_score_adj %d cannot be set here: %s", msg->oom_score_adj,
 			 strerror(-err));
 	err = enter_folders(r);
-	if (!err)
-		err = set_rlimits(r);
 	remote_call(&r->leader, SYS_umask, msg->umask);
 	return err;
 }

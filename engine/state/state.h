@@ -16,6 +16,7 @@
 #include "engine/state/process.pb.h"
 #include "engine/state/setting.pb.h"
 #include <pb.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 struct lane;
@@ -101,6 +102,7 @@ struct restore {
 	bool leader_done;         /* they have been received */
 	baton_Process process;    /* what it is as a whole */
 	baton_Settings settings;  /* and has switched on */
+	struct prctl_mm_map mm;   /* its final memory layout */
 	bool in_session;          /* its session could be had */
 	unsigned int nr_threads;
 	pid_t *tids;                 /* as seen from here; [0] is the leader */
@@ -122,6 +124,13 @@ struct restore {
 /* True when a range of the new process meets the instruction and the arguments of remote calls: what a
  * peer could write there would run with our rights. */
 bool restore_is_scratch(const struct restore *r, uint64_t addr, uint64_t len);
+
+/* After the program's memory is watched, for others may read it from here on: its arguments and its
+ * environment are in /proc/PID (engine/state/mm.c). */
+int mm_show(struct restore *r);
+
+/* Sets its resource limits; after mm_show, which its RLIMIT_DATA could forbid. */
+int process_limit(struct restore *r);
 
 /* ---- the table ---- */
 

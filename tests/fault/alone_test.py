@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: MIT
 """One fault alone, at a chosen stage: each way to cut a link, and each process killed."""
-from devices import Failure
+import contextlib
+import os
+import threading
+
+from devices import Failure, read
 from faults import CUTS, LASTING
 from moving import STAGES, Arenas, Moving, moves_in
 from plan import Fault, Plan
@@ -47,6 +51,49 @@ def in_a_flood(arenas, kind):
         verifier.end(source, target)
 
 
+class Ps(threading.Thread):
+    """Reads the arguments of a process without a pause, from the moment it exists."""
+
+    def __init__(self, device, pid):
+        super().__init__(daemon=True)
+        self.path, self.over, self.read = device.proc(pid, "cmdline"), False, 0
+        self.start()
+
+    def run(self):
+        while not self.over:
+            with contextlib.suppress(OSError), open(self.path, "rb", buffering=0) as file:
+                while not self.over:
+                    self.read += len(os.pread(file.fileno(), 4096, 0))
+
+    def stop(self):
+        self.over = True
+        self.join()
+
+
+def watched_by_ps(arenas):
+    """Whoever looks at what is being built leaves no page of zeros there."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=4)
+        arguments = read(source.proc(verifier.pid, "cmdline"))
+        ps = Ps(target, verifier.pid)
+        moving = Moving(arena, source, target, verifier.pid)
+        try:
+            moving.begin()
+            moving.wait(moving.over, "the move's end")
+            verifier.check_all()
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
+        finally:
+            ps.stop()
+        if moving.expect_over(verifier) != "target" or not ps.read:
+            raise Failure(f"it is on the {moving.where(verifier)}, {ps.read} bytes were read")
+        found = read(target.proc(verifier.pid, "cmdline"))
+        if found != arguments:
+            raise Failure(f"its arguments are {found!r} instead of {arguments!r}")
+        verifier.end(source, target)
+
+
 def tests(ctx):
     arenas = Arenas(ctx)
     ctx.at_end.append(arenas.close)
@@ -62,6 +109,7 @@ def tests(ctx):
     cases.append(("kill target twins", "target", "building", "lazy", 0))
     floods = [(f"{kind} in a flood of strangers", lambda k=kind: in_a_flood(arenas, k))
               for kind in ("reset source", "reset target", "kill receiver")]
-    return floods + [(f"{kind} at {side} {stage} ({mode}" + (", the younger twin)" if which else ")"),
+    watched = [("ps reads what is being built", lambda: watched_by_ps(arenas))]
+    return watched + floods + [(f"{kind} at {side} {stage} ({mode}" + (", the younger twin)" if which else ")"),
              lambda k=kind, s=side, t=stage, m=mode, w=which: one(arenas, k, s, t, m, w))
             for kind, side, stage, mode, which in cases]
