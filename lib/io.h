@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 /*
  * Reads exactly / writes exactly `len` bytes, however many calls that takes. EINTR is retried.
@@ -79,6 +80,19 @@ void line_reader_close(struct line_reader *reader);
  * 1: a line; 0: the end; -EFBIG: a line longer than the buffer; -errno of read(2).
  */
 int line_reader_next(struct line_reader *reader, char **line);
+
+/*
+ * Closes *fd unless it is negative, and makes it -1: before it is closed, so that nobody who goes on in place of
+ * a process that was killed in here closes what has the number by then.
+ */
+static inline void io_close(int *fd)
+{
+	int closed = *fd;
+
+	*fd = -1;
+	if (closed >= 0)
+		close(closed);
+}
 
 /* Entries of a folder, in the kernel's order. */
 struct dir_reader {

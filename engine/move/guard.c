@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A small process that holds the reading ends of two pipes whose writing ends are ours. The reading ends
+ * A small process that has the reading ends of two pipes whose writing ends are ours alone. The reading ends
  * are in asynchronous mode, with SIGKILL as their signal and the moved process as their owner: when the last
  * writing end is closed, the kernel itself ends that process (fcntl(2), F_SETSIG). SIGSTOP would do if it
  * had one thread: it is taken by one thread, and others run on for a moment; SIGKILL is for all at once.
@@ -47,9 +47,9 @@ static void end_all(pid_t pid, int proc_fd)
 		  pid);
 }
 
-static _Noreturn void be_guard(pid_t pid, const int ends[2])
+static _Noreturn void be_guard(pid_t pid, const struct guard *guard)
 {
-	int proc_fd;
+	int ends[] = {guard->low.read_fd, guard->high.read_fd}, proc_fd;
 	char nothing;
 
 	prctl(PR_SET_NAME, "baton-guard");
@@ -57,8 +57,10 @@ static _Noreturn void be_guard(pid_t pid, const int ends[2])
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	/* Only standard error stays, for what there is to say, and the reading ends. */
+	for (int i = 0; i < 2; i++)
+		ends[i] = fcntl(ends[i], F_DUPFD, 5);
 	for (int i = 0; i < 2; i++) {
-		if (ends[i] != 3 + i && dup2(ends[i], 3 + i) < 0)
+		if (ends[i] < 0 || dup2(ends[i], 3 + i) < 0)
 			_exit(1);
 	}
 	syscall(SYS_close_range, 5, ~0U, 0);
@@ -69,100 +71,109 @@ static _Noreturn void be_guard(pid_t pid, const int ends[2])
 	_exit(0);
 }
 
-/* A pipe whose last writer's end is the end of `pid`. */
-static int make_pipe(pid_t pid, int ends[2])
+static int start_process(struct guard *guard, pid_t pid)
 {
+	pid_t child = fork();
+
+	if (child == 0)
+		be_guard(pid, guard);
+	if (child < 0)
+		return -errno;
+	guard->pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+	return 0;
+}
+
+/* A pipe whose last writer's end is the end of `pid`; the number of the writing end is `least` or above. */
+static int make_pipe(struct guard_pipe *p, pid_t pid, int least)
+{
+	int ends[2];
+
 	if (pipe2(ends, O_CLOEXEC))
 		return -errno;
-	return fcntl(ends[0], F_SETSIG, SIGKILL) || fcntl(ends[0], F_SETOWN, pid) ||
-			       fcntl(ends[0], F_SETFL, O_ASYNC)
+	p->read_fd = ends[0];
+	p->write_fd = fcntl(ends[1], F_DUPFD_CLOEXEC, least);
+	/* A low limit of descriptors: as high as it gets. */
+	if (p->write_fd < 0)
+		p->write_fd = fcntl(ends[1], F_DUPFD_CLOEXEC, 3);
+	close(ends[1]);
+	if (p->write_fd < 0)
+		return -EMFILE;
+	return fcntl(p->read_fd, F_SETSIG, SIGKILL) || fcntl(p->read_fd, F_SETOWN, pid) ||
+			       fcntl(p->read_fd, F_SETFL, O_ASYNC)
 		       ? -errno
 		       : 0;
+}
+
+static void drop_fd(int *fd)
+{
+	int dropped = *fd;
+
+	/* Nobody who goes on in our place closes what has the number by then. */
+	*fd = 0;
+	if (dropped > 0)
+		close(dropped);
+}
+
+/* From here on its end is nobody's. */
+static void drop_pipe(struct guard_pipe *p)
+{
+	if (p->read_fd > 0)
+		fcntl(p->read_fd, F_SETFL, 0);
+	drop_fd(&p->read_fd);
+	drop_fd(&p->write_fd);
 }
 
 void guard_reserve(struct guard *guard)
 {
 	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
-	guard->low_fd = fd > 0 ? fd : 0;
-}
-
-/* Puts the writing ends where they belong. */
-static int place(struct guard *guard, const int low, const int high)
-{
-	if (!guard->low_fd)
-		guard->low_fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
-	else if (dup3(low, guard->low_fd, O_CLOEXEC) < 0)
-		return -errno;
-	if (!guard->high_fd)
-		guard->high_fd = fcntl(high, F_DUPFD_CLOEXEC, HIGH_FD);
-	else if (dup3(high, guard->high_fd, O_CLOEXEC) < 0)
-		return -errno;
-	/* A low limit of descriptors: as high as it gets. */
-	if (guard->high_fd < 0)
-		guard->high_fd = fcntl(high, F_DUPFD_CLOEXEC, 3);
-	return guard->low_fd < 0 || guard->high_fd < 0 ? -EMFILE : 0;
+	guard->low.write_fd = fd > 0 ? fd : 0;
 }
 
 int guard_start(struct guard *guard, pid_t pid)
 {
-	int low[2] = {-1, -1}, high[2] = {-1, -1}, err;
-	pid_t child = -1;
+	int low_fd = guard->low.write_fd, err;
 
-	err = make_pipe(pid, low);
+	drop_pipe(&guard->low);
+	err = make_pipe(&guard->low, pid, low_fd ? low_fd : 3);
 	if (!err)
-		err = make_pipe(pid, high);
+		err = make_pipe(&guard->high, pid, HIGH_FD);
 	if (!err)
-		child = fork();
-	if (child == 0)
-		be_guard(pid, (int[2]){low[0], high[0]});
-	if (!err)
-		err = child < 0 ? -errno : place(guard, low[1], high[1]);
-	if (child > 0)
-		guard->pidfd = (int)syscall(SYS_pidfd_open, child, 0);
-	for (int i = 0; i < 2; i++) {
-		close(low[i]);
-		close(high[i]);
-	}
+		err = start_process(guard, pid);
 	return err;
-}
-
-/* Its process is a child of ours or of a worker that died. */
-static bool is_dead(const struct guard *guard, int timeout_ms)
-{
-	struct pollfd watch = {guard->pidfd, POLLIN, 0};
-
-	return io_poll(&watch, 1, timeout_ms) != 0;
 }
 
 void guard_check(struct guard *guard, pid_t pid)
 {
+	struct pollfd watch = {guard->pidfd, POLLIN, 0};
 	int err;
 
-	if (guard->pidfd <= 0 || !is_dead(guard, 0))
+	if (guard->pidfd <= 0 || io_poll(&watch, 1, 0) <= 0)
 		return;
+	/* A child of ours or of a worker that died. */
 	waitid(P_PIDFD, (id_t)guard->pidfd, NULL, WEXITED | WNOHANG);
-	close(guard->pidfd);
-	guard->pidfd = 0;
-	err = guard_start(guard, pid);
+	drop_fd(&guard->pidfd);
+	err = start_process(guard, pid);
 	if (err)
 		log_warn("pid %d: nothing would end it if all processes of the move died at once "
 			 "(%s)",
 			 pid, strerror(-err));
+	else
+		log_warn("the guard of pid %d died; there is a new one", pid);
 }
 
 void guard_end(struct guard *guard)
 {
-	/* First its process: the end of a writer would otherwise be what it waits for. */
-	if (guard->pidfd > 0) {
+	/* Its process has the reading ends as well, and says what their end means. */
+	if (guard->pidfd > 0)
 		syscall(SYS_pidfd_send_signal, guard->pidfd, SIGKILL, NULL, 0);
-		is_dead(guard, END_TIMEOUT_MS);
+	drop_pipe(&guard->low);
+	drop_pipe(&guard->high);
+	if (guard->pidfd > 0) {
+		struct pollfd watch = {guard->pidfd, POLLIN, 0};
+
+		io_poll(&watch, 1, END_TIMEOUT_MS);
 		waitid(P_PIDFD, (id_t)guard->pidfd, NULL, WEXITED | WNOHANG);
-		close(guard->pidfd);
 	}
-	if (guard->low_fd > 0)
-		close(guard->low_fd);
-	if (guard->high_fd > 0)
-		close(guard->high_fd);
-	*guard = (struct guard){0};
+	drop_fd(&guard->pidfd);
 }

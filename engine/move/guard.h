@@ -10,11 +10,14 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+struct guard_pipe {
+	int read_fd, write_fd; /* 0: none */
+};
+
 /* In the arena's tables. Zeroed at first. */
 struct guard {
-	int low_fd;  /* kept free for it, below all userfaultfds; 0: none */
-	int high_fd; /* 0: none */
-	int pidfd;   /* of its process; 0: it does not watch */
+	struct guard_pipe low, high; /* their writing ends are below and above all userfaultfds */
+	int pidfd;                   /* of its process; 0: it does not watch */
 };
 
 /* Before there are userfaultfds: takes a low number for it. Best effort. */

@@ -158,10 +158,12 @@ void movestate_remove(struct movestate *state)
 		sweep_temporaries();
 	}
 	if (state->lock_fd > 0) {
+		int fd = state->lock_fd;
+
 		movestate_file_name(state, "lock", name, sizeof(name));
 		unlinkat(folder_fd, name, 0);
-		close(state->lock_fd);
 		state->lock_fd = 0;
+		close(fd);
 	}
 }
 

@@ -5,6 +5,7 @@
 #include "arch/arch.h"
 #include "lib/arena.h"
 #include "lib/kernel.h"
+#include "lib/io.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -252,9 +253,7 @@ int pagemap_each_guard(struct pagemap *map, uint64_t start, uint64_t end,
 
 void pagemap_close(struct pagemap *map)
 {
-	if (map->fd >= 0)
-		close(map->fd);
-	map->fd = -1;
+	io_close(&map->fd);
 	map->from = map->upto = 0;
 	map->nr = map->at = 0;
 }

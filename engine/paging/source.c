@@ -3,6 +3,7 @@
 #include "engine/paging/source.h"
 
 #include "arch/arch.h"
+#include "lib/io.h"
 #include "lib/log.h"
 
 #include <errno.h>
@@ -35,9 +36,7 @@ int source_open(struct source *source, pid_t pid)
 
 void source_close(struct source *source)
 {
-	if (source->mem_fd >= 0)
-		close(source->mem_fd);
-	source->mem_fd = -1;
+	io_close(&source->mem_fd);
 }
 
 /*

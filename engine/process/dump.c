@@ -7,6 +7,7 @@
 #include "lib/arena.h"
 #include "lib/fault.h"
 #include "lib/kernel.h"
+#include "lib/io.h"
 #include "lib/log.h"
 #include "transport/message.h"
 
@@ -275,19 +276,12 @@ int dump_open(struct dump *d, pid_t pid)
 	return err;
 }
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 void dump_close(struct dump *d)
 {
 	landlock_end();
-	close_fd(&d->leader.mem_fd);
-	close_fd(&d->proc_fd);
-	close_fd(&d->pidfd);
+	io_close(&d->leader.mem_fd);
+	io_close(&d->proc_fd);
+	io_close(&d->pidfd);
 	pagemap_close(&d->pagemap);
 }
 

@@ -8,6 +8,7 @@
 #include "lib/arena.h"
 #include "lib/fault.h"
 #include "lib/kernel.h"
+#include "lib/io.h"
 #include "lib/log.h"
 #include "transport/message.h"
 
@@ -281,20 +282,13 @@ int restore_finish(struct restore *r, int *uffd)
 	return err;
 }
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 static void restore_close(struct restore *r)
 {
 	remote_unpin();
-	close_fd(&r->leader.mem_fd);
-	close_fd(&r->proc_fd);
-	close_fd(&r->pidfd);
-	close_fd(&r->object_fd);
+	io_close(&r->leader.mem_fd);
+	io_close(&r->proc_fd);
+	io_close(&r->pidfd);
+	io_close(&r->object_fd);
 	r->pid = 0;
 	r->nr_threads = 0;
 }
