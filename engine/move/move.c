@@ -66,6 +66,7 @@ void move_begin_again(struct move *move, const struct movestate *state)
 
 	move->state = *state;
 	move->state.written = true;
+	move->state.written_stage = state->stage;
 	link->source = state->source;
 	link->known = true;
 	(void)text_parse_hex(state->token, link->token, sizeof(link->token));

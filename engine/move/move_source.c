@@ -272,7 +272,7 @@ static void note_started(struct source_move *m)
 {
 	move_met_again(&m->move);
 	/* Not m->started: a worker may have died between that and the file. */
-	if (m->move.state.stage != STAGE_COMMITTED)
+	if (m->move.state.written_stage != STAGE_COMMITTED)
 		return;
 	(void)fault_point(FAULT_SOURCE_STARTED);
 	m->started = true;
@@ -460,7 +460,7 @@ static enum outcome finish_committed(struct source_move *m)
 	move_stage(&m->move, "end");
 	link_patience(m->move.link, (struct lane_patience){0});
 	(void)fault_point(FAULT_SOURCE_COMPLETE);
-	if (m->move.state.stage != STAGE_DRAINED) {
+	if (m->move.state.written_stage != STAGE_DRAINED) {
 		report_pages(m);
 		if (movestate_write(&m->move.state, STAGE_DRAINED))
 			log_warn("move %s: %s", m->move.state.id, log_reason());

@@ -117,7 +117,7 @@ int movestate_write(struct movestate *state, enum move_stage stage)
 			-err, "state folder %s: writing %s: %s; make room there or use --state DIR",
 			folder_path, name, strerror(-err));
 	}
-	state->stage = stage;
+	state->stage = state->written_stage = stage;
 	state->written = true;
 	return 0;
 }

@@ -53,11 +53,12 @@ struct movestate {
 	bool stopped;                  /* source: it was in group-stop before the move */
 	char fingerprint[65];          /* of the peer's certificate, hexadecimal */
 	char mode[12];
-	enum move_stage stage;
-	pid_t engine;               /* the baton process that works on it */
-	int64_t begun_s, changed_s; /* CLOCK_REALTIME */
-	bool written;               /* by us: its files are ours to remove; not kept in the file */
-	int lock_fd;                /* while we work on it; 0: we do not; not kept in the file */
+	enum move_stage stage;         /* at least as far as the one on disk */
+	enum move_stage written_stage; /* at most as far, or none was; not kept in the file */
+	pid_t engine;                  /* the baton process that works on it */
+	int64_t begun_s, changed_s;    /* CLOCK_REALTIME */
+	bool written; /* by us: its files are ours to remove; not kept in the file */
+	int lock_fd;  /* while we work on it; 0: we do not; not kept in the file */
 };
 
 /* Counters as they are shown; a zero pages_total means unknown. */

@@ -77,7 +77,7 @@ static void test_round_trip(void **unused)
 			 -ENOENT);
 }
 
-/* Killed while it writes, from `stage` to `next`; what the memory that it shares says then. */
+/* Killed while it writes, from `stage` to `next`. What the memory that it shares says then. */
 static enum move_stage killed_in_write(enum move_stage stage, enum move_stage next)
 {
 	static const struct rlimit tiny = {16, 16};
@@ -99,6 +99,7 @@ static enum move_stage killed_in_write(enum move_stage stage, enum move_stage ne
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ);
 	left = shared->stage;
+	assert_int_equal(shared->written_stage, stage);
 	movestate_remove(shared);
 	munmap(shared, sizeof(*shared));
 	return left;
