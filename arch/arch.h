@@ -145,4 +145,22 @@ bool arch_vdso_is_part(const char *name);
 /* True for mappings every process has at the same place and nobody can move, e.g. [vsyscall]. */
 bool arch_vdso_is_fixed(const char *name);
 
+/* ---- vdso_redirect.c: functions of a vdso whose kernel does not run any more ---- */
+
+#define ARCH_VDSO_ENTRY_MAX 64
+struct arch_vdso_function {
+	const char *name; /* without the prefix that a vdso's names have */
+	long call;        /* does the same; -1: its code needs no data of the kernel's, and stays */
+};
+extern const struct arch_vdso_function arch_vdso_functions[];
+extern const unsigned int arch_nr_vdso_functions;
+
+/*
+ * Code for the entry of such a function, which lies at `at`: it goes on at `to`, or, when that is 0, makes
+ * system call `call` and returns. Bytes, always the same number for one call. getrandom(2)'s question for
+ * the size of its state is answered with -ENOSYS then.
+ */
+size_t arch_vdso_entry(uint8_t out[static ARCH_VDSO_ENTRY_MAX], long call, uint64_t at,
+		       uint64_t to);
+
 #endif
