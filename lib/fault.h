@@ -40,6 +40,7 @@
 	X(SOURCE_UNDO, source)      /* it failed; the process not let go yet */                    \
 	/* target, the sequence: engine/move/ */                                                   \
 	X(TARGET_OFFERED, target)   /* OFFER got, not answered */                                  \
+	X(TARGET_VDSO, target)      /* the vdsos were compared; fail: they differ */               \
 	X(TARGET_BUILDING, target)  /* `building` is on disk, nothing built */                     \
 	X(TARGET_BUILT, target)     /* built and armed, READY not sent */                          \
 	X(TARGET_READY, target)     /* READY sent */                                               \

@@ -11,11 +11,12 @@
 struct source_move {
 	struct move move;
 	int64_t frozen_us;
-	bool described; /* the target may be ready */
-	bool committed; /* GO may have been sent */
-	bool untraced;  /* we are not its tracer: another process was, which died or ended */
-	bool held;      /* a SIGSTOP of ours keeps it from running when we die */
-	bool started;   /* the target's STARTED was seen */
+	bool described;  /* the target may be ready */
+	bool committed;  /* GO may have been sent */
+	bool untraced;   /* we are not its tracer: another process was, which died or ended */
+	bool held;       /* a SIGSTOP of ours keeps it from running when we die */
+	bool started;    /* the target's STARTED was seen */
+	bool other_vdso; /* the target's kernel has another one */
 	uint64_t pages_resident;
 };
 
@@ -37,6 +38,7 @@ struct target_move {
 	bool filled;                /* all pages are there */
 	bool over;                  /* the source has said DONE: there is nothing left to prove */
 	bool check_only;            /* the source only wants to know */
+	bool other_vdso;            /* the source's kernel has another one */
 	unsigned int nr_refused;    /* of a check: reasons against the move */
 	struct rights rights;       /* with which files are looked at and opened */
 	uint64_t nr_eager;          /* pages that came with the description */

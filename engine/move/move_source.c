@@ -595,7 +595,7 @@ static enum outcome hand_over(struct source_move *m)
 	dump_prepare(&engine->dump, move->state.pid);
 	move_stage(move, "freeze");
 	m->frozen_us = clock_now_us();
-	err = dump_open(&engine->dump, move->state.pid);
+	err = dump_open(&engine->dump, move->state.pid, m->other_vdso);
 	move->report.freeze_us = (uint64_t)(clock_now_us() - m->frozen_us);
 	if (!err)
 		err = describe(m);

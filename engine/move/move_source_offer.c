@@ -128,6 +128,7 @@ static int ask_answer(struct source_move *m, int timeout_ms)
 	} else if (answer->mode >= baton_MoveMode_MOVE_MODE_LAZY &&
 		   answer->mode <= baton_MoveMode_MOVE_MODE_EAGER) {
 		move->mode = (enum move_mode)answer->mode;
+		m->other_vdso = answer->other_vdso;
 	} else {
 		err = log_fail(EPROTO, "peer %s: its answer makes no sense", move->link->peer);
 	}

@@ -22,7 +22,8 @@ static int check_offer(struct target_move *m)
 	struct offer_limits limits = {.keys_dir = move->options->keys_dir,
 				      .peer = move->link->name,
 				      .pidns = move->options->pidns,
-				      .rights = &m->rights};
+				      .rights = &m->rights,
+				      .other_vdso = &m->other_vdso};
 	size_t mark = arena_mark();
 	baton_MoveOffer *offer = arena_alloc(ARENA_SCRATCH, sizeof(*offer), 16);
 	int err;
@@ -83,6 +84,7 @@ static int send_answer(struct target_move *m, int refused)
 		return log_fail(ENOMEM, "the memory budget has no room for a message");
 	answer->accepted = !refused;
 	answer->mode = (baton_MoveMode)m->move.mode;
+	answer->other_vdso = m->other_vdso;
 	if (refused)
 		text_copy(answer->reason, sizeof(answer->reason), log_reason());
 	err = link_send_message(m->move.link, FRAME_ANSWER, baton_MoveAnswer_fields, answer);

@@ -15,12 +15,12 @@
 #include "engine/move/offer.h"
 #include "engine/move/policy.h"
 #include "engine/process/proc.h"
+#include "engine/process/vdso.h"
+#include "lib/arena.h"
+#include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
 #include "lib/text.h"
-
-/* A vdso is two to a handful of pages; more is no vdso. */
-#define VDSO_MAX_BYTES (256u * 1024)
 
 void offer_clean_text(char *text)
 {
@@ -81,48 +81,40 @@ int offer_check_pid(pid_t pid)
 	return err;
 }
 
-/* Where the vdso of the process at proc_fd lies. -ENOENT when it has none. */
-static int find_vdso(int proc_fd, uint64_t *start, uint64_t *end)
+/* SHA-256 of the running kernel's vdso, as a process has it. All zeros when there is none. */
+static int digest_vdso(int proc_fd, uint8_t out[static 32], struct vdso_place *place)
 {
-	char buf[PROC_LINE_MAX], *line;
-	struct line_reader reader;
-	struct proc_map map;
-	int got, err;
-
-	err = line_reader_open(&reader, proc_fd, "maps", buf, sizeof(buf));
-	if (err)
-		return err;
-	err = -ENOENT;
-	while ((got = line_reader_next(&reader, &line)) > 0) {
-		if (!proc_map_parse(line, &map) || strcmp(map.name, "[vdso]"))
-			continue;
-		*start = map.start;
-		*end = map.end;
-		err = 0;
-		break;
-	}
-	line_reader_close(&reader);
-	return got < 0 ? got : err;
-}
-
-/* SHA-256 of the vdso image: programs keep pointers into it. All zeros when there is none. */
-static int digest_vdso(int proc_fd, uint8_t out[static 32])
-{
-	uint64_t start, end;
 	int fd, err;
 
 	memset(out, 0, 32);
-	err = find_vdso(proc_fd, &start, &end);
-	if (err == -ENOENT)
-		return 0;
-	if (err || end - start > VDSO_MAX_BYTES)
-		return err ? err : -EFBIG;
+	err = vdso_find(proc_fd, place);
+	if (err)
+		return err == -ENOENT ? 0 : err;
 	fd = openat(proc_fd, "mem", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	err = fileid_digest(fd, start, end - start, out);
+	err = fileid_digest(fd, place->own.start, place->own.len, out);
 	close(fd);
 	return err;
+}
+
+/* Whether the one that a program knows could be redirected to another: tried on a copy, to itself. */
+static bool vdso_is_known(int proc_fd, const struct vdso_range *range)
+{
+	size_t len = range->len < VDSO_IMAGE_MAX ? range->len : VDSO_IMAGE_MAX;
+	size_t mark = arena_mark();
+	uint8_t *image = arena_alloc(ARENA_SCRATCH, VDSO_IMAGE_MAX, 16);
+	int fd = openat(proc_fd, "mem", O_RDONLY | O_CLOEXEC);
+	bool known = image && len && fd >= 0 && !io_pread_full(fd, image, len, range->start) &&
+		     !vdso_redirect(image, len, range->start, image, len, range->start);
+
+	if (fd >= 0)
+		close(fd);
+	if (!known)
+		log_debug("its vdso cannot be redirected: %s", log_reason());
+	log_reason_clear();
+	arena_reset(mark);
+	return known;
 }
 
 /* Threads, by the numbers they know. */
@@ -169,6 +161,7 @@ static int collect(int proc_fd, baton_MoveOffer *offer)
 {
 	struct tid_list list = {proc_fd, offer};
 	struct proc_status status;
+	struct vdso_place vdso;
 	struct utsname uts;
 	ssize_t len;
 	int err;
@@ -200,7 +193,9 @@ static int collect(int proc_fd, baton_MoveOffer *offer)
 	if (err)
 		return err;
 	offer->vdso.size = 32;
-	return digest_vdso(proc_fd, offer->vdso.bytes);
+	err = digest_vdso(proc_fd, offer->vdso.bytes, &vdso);
+	offer->vdso_known = !err && vdso_is_known(proc_fd, &vdso.known);
+	return err;
 }
 
 int offer_collect(pid_t pid, baton_MoveOffer *offer)
@@ -242,8 +237,10 @@ static int check_machine(const baton_MoveOffer *offer)
 	return 0;
 }
 
-static int check_vdso(const baton_MoveOffer *offer)
+/* Programs keep pointers into it. */
+static int check_vdso(const baton_MoveOffer *offer, const struct offer_limits *limits)
 {
+	struct vdso_place place;
 	struct utsname uts;
 	uint8_t own[32];
 	int fd, err;
@@ -251,18 +248,28 @@ static int check_vdso(const baton_MoveOffer *offer)
 	fd = proc_open(getpid());
 	if (fd < 0)
 		return fd;
-	err = digest_vdso(fd, own);
+	err = digest_vdso(fd, own, &place);
 	close(fd);
 	if (err)
 		return log_fail(-err, "this device's vdso cannot be read: %s", strerror(-err));
-	if (offer->vdso.size == sizeof(own) && !memcmp(own, offer->vdso.bytes, sizeof(own)))
+	*limits->other_vdso = offer->vdso.size != sizeof(own) ||
+			      memcmp(own, offer->vdso.bytes, sizeof(own)) != 0 ||
+			      fault_point(FAULT_TARGET_VDSO);
+	if (!*limits->other_vdso)
 		return 0;
 	uname(&uts);
-	return log_fail(
-		ENOEXEC,
-		"the kernels' vdso differ (there Linux %s, here Linux %s), and programs keep "
-		"pointers into it; run the same kernel on both devices",
-		offer->kernel, uts.release);
+	if (offer->vdso_known) {
+		log_debug("the kernels' vdso differ (there Linux %s, here Linux %s): the one there "
+			  "comes along",
+			  offer->kernel, uts.release);
+		log_reason_clear();
+		return 0;
+	}
+	return log_fail(ENOEXEC,
+			"the kernels' vdso differ (there Linux %s, here Linux %s), programs keep "
+			"pointers into it, and the one there has functions that cannot be "
+			"redirected; run the same kernel on both devices",
+			offer->kernel, uts.release);
 }
 
 static int check_pids(const baton_MoveOffer *offer)
@@ -318,7 +325,7 @@ int offer_check_step(unsigned int step, const baton_MoveOffer *offer,
 	case 1:
 		return check_machine(offer);
 	case 2:
-		return check_vdso(offer);
+		return check_vdso(offer, limits);
 	default:
 		return limits->pidns || no_process ? 0 : check_pids(offer);
 	}

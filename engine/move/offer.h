@@ -22,6 +22,7 @@ struct offer_limits {
 	const char *peer;      /* name of the peer */
 	bool pidns;            /* pids need not be free */
 	struct rights *rights; /* answer: with which its files are to be opened */
+	bool *other_vdso;      /* answer: the kernel there has another vdso */
 };
 
 /* 0 when this device can run what is offered; else -errno and the reason, which names the thing. */

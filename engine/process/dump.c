@@ -256,13 +256,36 @@ static int close_leader(struct dump *d)
 	return err ? err : err_mask;
 }
 
-int dump_open(struct dump *d, pid_t pid)
+/* Code of a vdso relies on its kernel's data while it runs. */
+static int leave_vdso(struct dump *d)
 {
-	int err;
+	const struct vdso_range ranges[] = {d->vdso.own, d->vdso.known};
 
+	return freeze_leave(d->freeze, ranges, sizeof(ranges) / sizeof(ranges[0]));
+}
+
+static int find_vdso(struct dump *d, pid_t pid)
+{
+	int fd = proc_open(pid);
+	int err = fd < 0 ? fd : vdso_find(fd, &d->vdso);
+
+	if (fd >= 0)
+		close(fd);
+	return err ? log_fail(-err, "pid %d: its vdso is not found: %s", pid, strerror(-err)) : 0;
+}
+
+int dump_open(struct dump *d, pid_t pid, bool other_vdso)
+{
+	int err = other_vdso ? find_vdso(d, pid) : 0;
+
+	if (err)
+		return err;
+	d->other_vdso = other_vdso;
 	d->nr_state = d->nr_eager = d->nr_sent = 0;
 	landlock_begin(pid);
 	err = freeze_process(d->freeze, pid);
+	if (!err && other_vdso)
+		err = leave_vdso(d);
 	if (!err)
 		err = fault_point(FAULT_DUMP_FREEZE);
 	if (!err)

@@ -17,9 +17,10 @@ void dump_prepare(struct dump *d, pid_t pid);
 
 /*
  * Freezes `pid`, opens the remote thread and the scratch area. On failure the process runs on.
- * dump_release undoes all of it, in every state, and lets the process run on.
+ * dump_release undoes all of it, in every state, and lets the process run on. `other_vdso`: the target has
+ * another one, so no thread is stopped inside of the one here.
  */
-int dump_open(struct dump *d, pid_t pid);
+int dump_open(struct dump *d, pid_t pid, bool other_vdso);
 
 /* Emits every kind in table order as STATE, PAGES and ZERO frames on `out`, then removes the scratch area
  * and puts all registers back. The process stays frozen. How long that may take is said by the

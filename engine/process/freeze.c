@@ -28,6 +28,10 @@
 #define STAT_PROCESSOR 39
 /* New threads may appear while the others are being stopped; each sweep stops those it finds. */
 #define MAX_SWEEPS 64
+/* A thread that is to leave a range runs for so long, so often. */
+#define LEAVE_NS 20000
+#define LEAVE_TRIES 2000
+#define SEIZE_OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_SUSPEND_SECCOMP)
 
 int freeze_init(struct freeze *f)
 {
@@ -151,7 +155,6 @@ static int sweep_thread(void *data, pid_t tid)
 	struct freeze *f = s->f;
 	struct freeze_thread *t;
 	struct proc_status status;
-	long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_SUSPEND_SECCOMP;
 
 	if (freeze_has(f, tid))
 		return 0;
@@ -168,7 +171,7 @@ static int sweep_thread(void *data, pid_t tid)
 	t->tid_inside = status.pid_inside;
 	t->stopped = status.state == 'T';
 	t->waited_ns = waited_ns(s->proc_fd, tid);
-	if (ptrace(PTRACE_SEIZE, tid, 0, options) < 0) {
+	if (ptrace(PTRACE_SEIZE, tid, 0, SEIZE_OPTIONS) < 0) {
 		if (errno == ESRCH)
 			return 0;
 		return log_fail(errno,
@@ -301,6 +304,78 @@ int freeze_process(struct freeze *f, pid_t pid)
 	if (err)
 		freeze_thaw(f);
 	return err;
+}
+
+/* ---- threads where they cannot stay ---- */
+
+static bool is_inside(pid_t tid, const struct vdso_range *ranges, unsigned int nr)
+{
+	struct arch_regs regs;
+
+	if (arch_regs_get(tid, &regs))
+		return false;
+	for (unsigned int i = 0; i < nr; i++)
+		if (arch_regs_pc(&regs) - ranges[i].start < ranges[i].len)
+			return true;
+	return false;
+}
+
+/* What it does meanwhile it does as itself: under its seccomp filters. */
+static int run_a_moment(struct freeze *f, struct freeze_thread *thread)
+{
+	const struct timespec moment = {0, LEAVE_NS};
+	int err;
+
+	ptrace(PTRACE_SETOPTIONS, thread->tid, 0, PTRACE_O_TRACESYSGOOD);
+	if (ptrace(PTRACE_CONT, thread->tid, 0, 0) < 0)
+		return -ESRCH;
+	nanosleep(&moment, NULL);
+	ptrace(PTRACE_INTERRUPT, thread->tid, 0, 0);
+	err = wait_stopped(f, thread);
+	if (!err)
+		ptrace(PTRACE_SETOPTIONS, thread->tid, 0, SEIZE_OPTIONS);
+	thread->waited_ns = 0;
+	return err;
+}
+
+static int leave_one(struct freeze *f, struct freeze_thread *thread,
+		     const struct vdso_range *ranges, unsigned int nr)
+{
+	int err = 0;
+
+	for (unsigned int tries = 0; !err && is_inside(thread->tid, ranges, nr); tries++)
+		err = tries < LEAVE_TRIES
+			      ? run_a_moment(f, thread)
+			      : log_fail(EAGAIN,
+					 "pid %d: thread %d stays inside the vdso, which is "
+					 "another one there; try again",
+					 f->pid, thread->tid);
+	return err;
+}
+
+int freeze_leave(struct freeze *f, const struct vdso_range *ranges, unsigned int nr)
+{
+	int proc_fd = proc_open(f->pid), err = 0;
+	unsigned int seen = 0, i;
+
+	if (proc_fd < 0)
+		return proc_fd;
+	while (!err && seen < f->nr) {
+		for (i = seen, seen = f->nr; i < seen && !err;) {
+			err = leave_one(f, &f->threads[i], ranges, nr);
+			if (err == -ESRCH) {
+				forget_thread(f, i);
+				seen--;
+				err = 0;
+			} else {
+				i++;
+			}
+		}
+		if (!err)
+			err = sweep_all(f, proc_fd);
+	}
+	close(proc_fd);
+	return err ? err : put_leader_first(f);
 }
 
 bool freeze_is_stopped(const struct freeze *f)

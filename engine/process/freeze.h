@@ -4,6 +4,7 @@
 #define BATON_FREEZE_H
 
 #include "arch/arch.h"
+#include "engine/process/vdso.h"
 #include <stdbool.h>
 
 struct freeze_thread {
@@ -32,6 +33,13 @@ void freeze_prepare(void);
  * CONFIG_MAX_THREADS), each with log_fail.
  */
 int freeze_process(struct freeze *f, pid_t pid);
+
+/*
+ * Lets each thread whose program counter is in one of the ranges run on, alone and for a moment, until it is
+ * in none; threads that come into being meanwhile are stopped as well. Only while nothing of the process was
+ * read. -EAGAIN: one stays inside; -errno of freeze_process. On failure the threads stay frozen.
+ */
+int freeze_leave(struct freeze *f, const struct vdso_range *ranges, unsigned int nr);
 
 /* Lets every thread run on as if nothing had happened. Idempotent; threads that died are no error. */
 int freeze_thaw(struct freeze *f);

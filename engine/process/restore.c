@@ -4,6 +4,7 @@
 
 #include "engine/process/proc.h"
 #include "engine/process/restart.h"
+#include "engine/process/space.h"
 #include "engine/state/creds.h"
 #include "lib/arena.h"
 #include "lib/fault.h"
@@ -49,6 +50,7 @@ void restore_begin(struct restore *r, const struct restore_options *options)
 	r->on_lazy_data = data;
 	r->stdio = options->stdio;
 	r->pidns = options->pidns;
+	r->other_vdso = options->other_vdso;
 	r->rights = options->rights;
 }
 
@@ -257,6 +259,7 @@ int restore_finish(struct restore *r, int *uffd)
 	*uffd = -1;
 	if (!r->pid || !r->leader_done)
 		return log_fail(EPROTO, "the description ended before the process was complete");
+	err = space_settle(r);
 	for (i = state_nr_kinds; i-- > 0 && !err;)
 		if (state_kinds[i]->finish)
 			err = state_kinds[i]->finish(r);

@@ -10,6 +10,7 @@ struct restore_options {
 		*stdio; /* file for standard streams that led outside; NULL: the receiver's own */
 	const struct rights *rights; /* of its files */
 	bool pidns;                  /* a pid namespace of its own, with a small init */
+	bool other_vdso;             /* it comes with the one that it knows */
 };
 
 /* Once, before arena_seal. */

@@ -9,6 +9,7 @@
 #include "engine/process/space.h"
 
 #include "engine/process/proc.h"
+#include "engine/process/vdso.h"
 #include "lib/arena.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
@@ -93,6 +94,10 @@ int space_describe(struct dump *d, baton_Process *msg)
 	msg->gap_len = l.gap_len;
 	msg->vdso_count = (pb_size_t)l.parts.nr;
 	memcpy(msg->vdso, l.parts.part, sizeof(l.parts.part));
+	if (d->other_vdso) {
+		msg->image_start = d->vdso.known.start;
+		msg->image_len = d->vdso.known.len;
+	}
 	return 0;
 }
 
@@ -191,33 +196,58 @@ static bool vdso_fits(const struct restore *r, uint64_t start, uint64_t len)
 	       !restore_is_scratch(r, start, len);
 }
 
+/* From the first part's start to the last one's end: their distances are part of the code. */
+static uint64_t span(const struct parts *own)
+{
+	const baton_VdsoPart *last = &own->part[own->nr - 1];
+
+	return last->start + last->len - own->part[0].start;
+}
+
+static int move_all(struct restore *r, struct parts *own, uint64_t to)
+{
+	uint64_t first = own->part[0].start;
+	int err = 0;
+
+	for (unsigned int i = 0; i < own->nr && !err; i++) {
+		baton_VdsoPart *part = &own->part[i];
+		uint64_t start = to + (part->start - first);
+
+		err = move_part(r, part->start, part->len, start);
+		part->start = start;
+	}
+	return err;
+}
+
 /* By way of the space behind the scratch area, since old and new place may overlap. */
 static int move_vdso(struct restore *r, struct parts *own, const baton_Process *msg)
 {
 	uint64_t aside = r->scratch + r->scratch_len + (GAP_MARGIN / 2);
 	unsigned int i;
-	int err = 0;
+	int err;
 
 	aside &= ~((1ULL << arch_page_shift()) - 1);
-	for (i = 0; i < own->nr && !err; i++) {
+	err = span(own) <= GAP_MARGIN ? move_all(r, own, aside) : -ENOEXEC;
+	for (i = 0; i < own->nr && !err && !r->other_vdso; i++) {
 		baton_VdsoPart *part = &own->part[i];
 
-		err = move_part(r, part->start, part->len, aside);
-		part->start = aside;
-		aside += part->len;
-	}
-	for (i = 0; i < own->nr && !err; i++)
-		err = vdso_fits(r, msg->vdso[i].start, own->part[i].len)
-			      ? move_part(r, own->part[i].start, own->part[i].len,
-					  msg->vdso[i].start)
+		err = vdso_fits(r, msg->vdso[i].start, part->len)
+			      ? move_part(r, part->start, part->len, msg->vdso[i].start)
 			      : -EPROTO;
+		part->start = msg->vdso[i].start;
+	}
 	return err ? log_fail(-err, "the vdso cannot be moved: %s", strerror(-err)) : 0;
 }
 
-static int check_parts(const struct parts *own, const baton_Process *msg)
+static int check_parts(const struct restore *r, const struct parts *own, const baton_Process *msg)
 {
 	unsigned int i;
 
+	if (msg->gap_len < GAP_MIN || msg->gap_start >= arch_user_top() ||
+	    msg->gap_len > arch_user_top() - msg->gap_start)
+		return log_fail(EPROTO, "the peer names a gap that is none");
+	if (r->other_vdso && own->nr)
+		return 0;
 	if (own->nr != msg->vdso_count || own->nr == 0)
 		return log_fail(ENOEXEC, "the peer's vdso has %u parts, this kernel's has %u",
 				msg->vdso_count, own->nr);
@@ -226,9 +256,6 @@ static int check_parts(const struct parts *own, const baton_Process *msg)
 		    own->part[i].len != msg->vdso[i].len)
 			return log_fail(ENOEXEC, "%s is another one on this kernel",
 					own->part[i].name);
-	if (msg->gap_len < GAP_MIN || msg->gap_start >= arch_user_top() ||
-	    msg->gap_len > arch_user_top() - msg->gap_start)
-		return log_fail(EPROTO, "the peer names a gap that is none");
 	return 0;
 }
 
@@ -240,7 +267,7 @@ int space_empty(struct restore *r, const baton_Process *msg)
 	int err = layout_read(r->proc_fd, &l);
 
 	if (!err)
-		err = check_parts(&l.parts, msg);
+		err = check_parts(r, &l.parts, msg);
 	vdso = err ? NULL : find_vdso(&l.parts);
 	if (!vdso)
 		return err ? err : log_fail(ENOEXEC, "this kernel has no vdso");
@@ -255,8 +282,63 @@ int space_empty(struct restore *r, const baton_Process *msg)
 	if (!err)
 		err = move_vdso(r, &l.parts, msg);
 	if (!err)
-		r->vdso_insn = msg->vdso[vdso - l.parts.part].start + insn;
+		r->vdso_insn = vdso->start + insn;
 	return err;
+}
+
+static int read_image(const struct restore *r, uint64_t start, uint64_t *len, uint8_t **image)
+{
+	*len = *len < VDSO_IMAGE_MAX ? *len : VDSO_IMAGE_MAX;
+	*image = arena_alloc(ARENA_SCRATCH, *len, 16);
+	return *image ? remote_read(&r->leader, start, *image, *len) : -ENOMEM;
+}
+
+/* The program's calls go to this kernel's vdso from now on. */
+static int redirect(struct restore *r, const baton_VdsoPart *vdso)
+{
+	uint64_t at = r->process.image_start, len = r->process.image_len, next_len = vdso->len;
+	size_t mark = arena_mark();
+	uint8_t *image, *next;
+	int err = -EPROTO;
+
+	if (len && at < arch_user_top() && len <= arch_user_top() - at &&
+	    !restore_is_scratch(r, at, len))
+		err = read_image(r, at, &len, &image);
+	if (!err)
+		err = read_image(r, vdso->start, &next_len, &next);
+	if (!err)
+		err = vdso_redirect(image, len, at, next, next_len, vdso->start);
+	if (!err)
+		err = remote_write(&r->leader, at, image, len);
+	arena_reset(mark);
+	return err ? log_fail(-err, "the vdso that the program knows cannot be redirected: %s",
+			      strerror(-err))
+		   : 0;
+}
+
+int space_settle(struct restore *r)
+{
+	const baton_VdsoPart *vdso;
+	uint64_t aside;
+	struct layout l;
+	int64_t to;
+	int err;
+
+	if (!r->other_vdso)
+		return 0;
+	err = layout_read(r->proc_fd, &l);
+	vdso = err ? NULL : find_vdso(&l.parts);
+	if (!vdso)
+		return err ? err : -ENOEXEC;
+	aside = l.parts.part[0].start;
+	/* Where the kernel would put the next mapping of the program: in nobody's way. */
+	to = remote_call(&r->leader, SYS_mmap, 0, span(&l.parts), PROT_NONE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, (uint64_t)-1);
+	err = to < 0 ? (int)to : move_all(r, &l.parts, (uint64_t)to);
+	if (err)
+		return log_fail(-err, "the vdso finds no place: %s", strerror(-err));
+	r->vdso_insn += (uint64_t)to - aside;
+	return redirect(r, vdso);
 }
 
 const char *space_inside_root(const char *path, const char *root)

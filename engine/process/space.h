@@ -11,9 +11,16 @@ int space_describe(struct dump *d, baton_Process *msg);
 
 /*
  * Target: unmaps everything that the new process got from us, puts the vdso where the program
- * expects it, and maps the scratch area into the gap. Sets leader.insn, leader.scratch, vdso_insn.
+ * expects it, or aside, and maps the scratch area into the gap. Sets leader.insn, leader.scratch,
+ * vdso_insn.
  */
 int space_empty(struct restore *r, const baton_Process *msg);
+
+/*
+ * Target, all mappings are there: where the program knows another kernel's vdso, this kernel's goes to a
+ * place of its own, and what the program knows is redirected to it. 0 or -errno with log_fail.
+ */
+int space_settle(struct restore *r);
 
 /* `path` as a process with this root sees it; "/" when it lies outside. */
 const char *space_inside_root(const char *path, const char *root);

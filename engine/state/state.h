@@ -11,6 +11,7 @@
 #include "engine/process/remote.h"
 #include "engine/process/restart.h"
 #include "engine/process/rights.h"
+#include "engine/process/vdso.h"
 #include "engine/state/creds.pb.h"
 #include "engine/state/kinds.h"
 #include "engine/state/process.pb.h"
@@ -61,6 +62,8 @@ struct dump {
 	unsigned int nr_sent;      /* pending signals that somebody sent, as they were described */
 	const char *kind;          /* being dumped, for messages */
 	bool fds_known;            /* fd.c: its table is of this process, frozen */
+	bool other_vdso;           /* the target's kernel has another one */
+	struct vdso_place vdso;    /* then: where it lies */
 };
 
 /* Sends one message of a kind. */
@@ -94,6 +97,7 @@ struct restore {
 	uint64_t scratch; /* start of the whole scratch mapping, code page included */
 	uint64_t scratch_len;
 	uint64_t vdso_insn;           /* a system call instruction in its vdso; 0: it has none */
+	bool other_vdso;              /* the program knows another one than this kernel's */
 	bool stopped;                 /* it was in group-stop and shall be so again */
 	struct arch_regs leader_regs; /* final registers of the leader */
 	uint64_t leader_mask, leader_rseq_cs;

@@ -247,6 +247,27 @@ static int dump_backing(struct vma_dump *v, const struct proc_map *map)
 	}
 }
 
+/*
+ * The vdso of this kernel, where the target has another one: its image becomes ordinary memory, and its data
+ * zeros. Code that a signal handler has interrupted and that goes on in there finds no clock in them, and makes
+ * a system call.
+ */
+static int dump_vdso_part(struct vma_dump *v, const struct proc_map *map)
+{
+	const struct dump *d = v->d;
+
+	if (!d->other_vdso || d->vdso.known.start != d->vdso.own.start ||
+	    !arch_vdso_is_part(map->name))
+		return 0;
+	v->msg = (baton_Vma){.start = map->start,
+			     .len = map->end - map->start,
+			     .backing = baton_VmaBacking_VMA_ANONYMOUS,
+			     .anon_name = "vdso of another kernel",
+			     .fd = -1};
+	set_flags(&v->msg, map, 0);
+	return dump_emit(v->d, v->kind, &v->msg);
+}
+
 static int dump_one(void *data, const struct proc_map *map, uint64_t flags)
 {
 	struct vma_dump *v = data;
@@ -258,7 +279,7 @@ static int dump_one(void *data, const struct proc_map *map, uint64_t flags)
 		return 0;
 	switch (vma_classify(map, flags, &backing, &why)) {
 	case VMA_SKIP:
-		return 0;
+		return dump_vdso_part(v, map);
 	case VMA_REFUSE:
 		return log_fail(EOPNOTSUPP, "pid %d: %llx-%llx %s: %s", v->d->pid,
 				(unsigned long long)map->start, (unsigned long long)map->end,
@@ -288,6 +309,10 @@ static int vma_dump(struct dump *d, const struct state_kind *kind)
 	v->kind = kind;
 	err = walk_vmas(d->proc_fd, &v->walk, dump_one, v);
 	arena_reset(mark);
+	/* The target changes it before the start. */
+	if (!err && d->other_vdso)
+		err = dump_emit_pages(d, d->vdso.known.start,
+				      d->vdso.known.start + d->vdso.known.len);
 	return err;
 }
 
