@@ -13,15 +13,20 @@ SEND_KEYS = ("id", "pid", "result", "downtime_us", "freeze_us", "total_us", "pag
              "reconnects", "peak_rss_kib")
 
 
-def executable_maps(device, pid, kernels=("[vsyscall]",)):
-    """The executable mappings but the kernel's: nothing of baton may be among them afterwards."""
-    found = set()
+def executable_maps(device, pid):
+    """{(addresses, rights): name} of executable mappings: nothing of baton may be among them afterwards."""
+    found = {}
     with open(device.proc(pid, "maps")) as f:
         for line in f:
             words = line.split()
-            if "x" in words[1] and words[-1] not in kernels:
-                found.add((words[0], words[1]))
+            if "x" in words[1] and words[-1] != "[vsyscall]":
+                found[words[0], words[1]] = words[-1]
     return found
+
+
+def gone_of(maps, others):
+    """Those that are not among the others. Another kernel's vdso finds a place of its own."""
+    return sorted(m for m, name in maps.items() if m not in others and name != "[vdso]")
 
 
 def check_clean(device, pid, maps_before=None):
@@ -37,12 +42,11 @@ def check_clean(device, pid, maps_before=None):
     if any(" um" in line for line in open(device.proc(pid, "smaps")) if line.startswith("VmFlags:")):
         raise Failure("memory of the process still waits for pages (VmFlags um)")
     if maps_before is not None:
-        # Another kernel's vdso finds a place of its own; the one that was there becomes ordinary memory.
-        now = executable_maps(device, pid, ("[vsyscall]", "[vdso]"))
-        if now - maps_before:
-            raise Failure(f"new executable mappings: {sorted(now - maps_before)}")
-        if maps_before - now:
-            raise Failure(f"lost executable mappings: {sorted(maps_before - now)}")
+        now = executable_maps(device, pid)
+        if gone_of(now, maps_before):
+            raise Failure(f"new executable mappings: {gone_of(now, maps_before)}")
+        if gone_of(maps_before, now):
+            raise Failure(f"lost executable mappings: {gone_of(maps_before, now)}")
 
 
 class Peaks(threading.Thread):
