@@ -399,7 +399,7 @@ int dump_emit_pages(struct dump *d, uint64_t start, uint64_t end)
 	return 0;
 }
 
-int dump_each_existing(struct dump *d, uint64_t start, uint64_t end, dump_run_fn *fn)
+int dump_emit_existing(struct dump *d, uint64_t start, uint64_t end)
 {
 	uint64_t from, upto, done;
 	int err = 0;
@@ -407,15 +407,10 @@ int dump_each_existing(struct dump *d, uint64_t start, uint64_t end, dump_run_fn
 	while (start < end && !err) {
 		err = pagemap_next(&d->pagemap, start, end, &from, &upto, &done);
 		if (!err && from < upto)
-			err = fn(d, from, upto);
+			err = dump_emit_pages(d, from, upto);
 		start = done;
 	}
 	return err;
-}
-
-int dump_emit_existing(struct dump *d, uint64_t start, uint64_t end)
-{
-	return dump_each_existing(d, start, end, dump_emit_pages);
 }
 
 static int describe_process(struct dump *d)
