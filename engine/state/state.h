@@ -109,7 +109,7 @@ struct restore {
 	} fds;
 	bool pidns;
 	int object_fd; /* shared memory being filled: PAGES of this range go into it; -1 */
-	uint64_t object_start, object_end, object_offset;
+	uint64_t object_start, object_end, object_offset, object_len;
 	uint64_t nr_state;
 	int (*on_lazy)(void *data, uint64_t start, uint64_t end);
 	void *on_lazy_data;

@@ -112,6 +112,7 @@ static void set_flags(baton_Vma *msg, const struct proc_map *map, uint64_t flags
 /* Content of shared memory: where the object has data, whoever wrote it. */
 static int dump_shared_pages(struct dump *d, const baton_Vma *msg, int object)
 {
+	const off_t page = (off_t)d->pagemap.page_bytes;
 	off_t at = (off_t)msg->offset, end = (off_t)(msg->offset + msg->len), hole;
 	int err = 0;
 
@@ -122,7 +123,8 @@ static int dump_shared_pages(struct dump *d, const baton_Vma *msg, int object)
 		hole = lseek(object, at, SEEK_HOLE);
 		if (hole < 0)
 			return -errno;
-		hole = hole < end ? hole : end;
+		/* The end of an object is a hole, too, and may lie within a page. */
+		hole = hole < end ? (hole + page - 1) / page * page : end;
 		err = dump_emit_pages(d, msg->start + (uint64_t)at - msg->offset,
 				      msg->start + (uint64_t)hole - msg->offset);
 		at = hole;
