@@ -20,7 +20,6 @@
 #define MADV_KEEPONFORK 19
 #endif
 
-#define PAGE 4096ul
 #define PAGES(n) ((size_t)(n)*PAGE)
 #define NOFD_BYTES (PAGES(11) + 123) /* ends within a page */
 #define NR_AREAS 32
