@@ -7,11 +7,14 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define KIB ((size_t)1024)
 #define ARENA_BYTES (CONFIG_MEMORY_BUDGET_KIB * KIB)
 #define ARENA_ALIGN_MIN ((size_t)16)
-#define ARENA_ALIGN_MAX ((size_t)4096)
+#define ARENA_ALIGN_MAX ((size_t)64)
+/* The largest page that any kernel has: one binary runs on all of them. */
+#define PAGE_MAX_BYTES 65536
 
 /*
  * Two sessions (each two records and 5 KiB), what a handshake needs for a moment, key and
@@ -28,7 +31,7 @@
 /* A state message decodes into at most 40 KiB, and the text beside it. */
 #define SCRATCH_MIN_BYTES (44 * KIB)
 
-static _Alignas(4096) uint8_t arena_bytes[ARENA_BYTES];
+static _Alignas(PAGE_MAX_BYTES) uint8_t arena_bytes[ARENA_BYTES];
 
 static struct region {
 	uint8_t *start;
@@ -51,14 +54,13 @@ int arena_init(void)
 		[ARENA_TLS] = TLS_BYTES,
 		[ARENA_FRAMES] = FRAMES_BYTES,
 	};
-	size_t rest, at = 0;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), rest, at = 0;
 
 	if (FIXED_BYTES + 2 * SCRATCH_MIN_BYTES > ARENA_BYTES)
 		return -ENOMEM;
-	/* Tables and scratch share what the fixed parts leave. */
+	/* Tables and scratch share what the fixed parts leave; tables are whole pages, see arena_share. */
 	rest = ARENA_BYTES - FIXED_BYTES;
-	sizes[ARENA_SCRATCH] = (rest / 2) & ~(ARENA_ALIGN_MAX - 1);
-	sizes[ARENA_TABLES] = (rest - sizes[ARENA_SCRATCH]) & ~(ARENA_ALIGN_MAX - 1);
+	sizes[ARENA_TABLES] = (rest / 2) & ~(page - 1);
 	sizes[ARENA_SCRATCH] = rest - sizes[ARENA_TABLES];
 
 	for (int i = 0; i < ARENA_NR; i++) {
@@ -99,7 +101,7 @@ void arena_seal(void)
 int arena_share(void)
 {
 	struct region *tables = &regions[ARENA_TABLES];
-	size_t size = tables->size & ~(ARENA_ALIGN_MAX - 1);
+	size_t size = tables->size;
 	void *shared = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	if (shared == MAP_FAILED)
@@ -157,4 +159,5 @@ void arena_usage(enum arena_region which, struct arena_usage *usage)
 
 _Static_assert(CONFIG_RUN_KIB % 4 == 0, "CONFIG_RUN_KIB is a multiple of 4");
 _Static_assert(TLS_BYTES % ARENA_ALIGN_MAX == 0 && FRAMES_BYTES % ARENA_ALIGN_MAX == 0,
-	       "regions start on a page");
+	       "regions start at a multiple of every alignment");
+_Static_assert(ARENA_TABLES == 0, "tables begin with a page, whatever its size");

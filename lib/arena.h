@@ -9,9 +9,9 @@
 #include <stddef.h>
 
 enum arena_region {
+	ARENA_TABLES,  /* todo list, threads, descriptors; shared by the processes of a move */
 	ARENA_TLS,     /* mbedtls: all that it allocates */
 	ARENA_FRAMES,  /* buffers of the lanes; pages are read into and filled from them in place */
-	ARENA_TABLES,  /* todo list, threads, descriptors; shared by the processes of a move */
 	ARENA_SCRATCH, /* messages being encoded or decoded, text being parsed: mark and reset */
 	ARENA_NR,
 };
@@ -29,7 +29,7 @@ int arena_init(void);
 
 /*
  * `size` bytes of a region, aligned to `align` (a power of two; less than 16 counts as 16, more
- * than 4096 is refused), zeroed. NULL when the region is full, or after arena_seal for any region
+ * than 64 is refused), zeroed. NULL when the region is full, or after arena_seal for any region
  * but ARENA_SCRATCH.
  */
 void *arena_alloc(enum arena_region region, size_t size, size_t align);

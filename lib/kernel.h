@@ -12,6 +12,9 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+/* A system call that failed returns at least the negative of it (MAX_ERRNO, linux/err.h). */
+#define KERNEL_MAX_ERRNO 4095
+
 /* ---- system call numbers (the same on all architectures since 424) ---- */
 
 #ifndef SYS_pidfd_send_signal

@@ -16,8 +16,9 @@ struct frame_bounds {
 #define BODY_NONE .min = 0, .max = 0, .unit = 1
 #define BODY_U64 .min = 8, .max = 8, .unit = 1
 #define BODY_UP_TO(most) .min = 0, .max = (most), .unit = 1
-/* No architecture has pages smaller than 4 KiB; whoever fills them checks against its own size. */
-#define BODY_PAGES .min = 4096, .max = FRAME_BODY_MAX, .unit = 4096
+/* The smallest page of any kernel; whoever fills pages checks against the size of its own. */
+#define PAGE_MIN_BYTES 4096
+#define BODY_PAGES .min = PAGE_MIN_BYTES, .max = FRAME_BODY_MAX, .unit = PAGE_MIN_BYTES
 
 static const struct frame_bounds bounds[FRAME_TYPE_END] = {
 	[FRAME_HELLO] = {"HELLO", BODY_UP_TO(1024)},

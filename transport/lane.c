@@ -30,8 +30,8 @@ int lane_init(struct lane *lane)
 {
 	*lane = (struct lane){
 		.fd = -1, .tx_cap = FRAME_BODY_MAX + TX_SLACK_BYTES, .tx_allowed = UINT64_MAX};
-	lane->rx_body = arena_alloc(ARENA_FRAMES, FRAME_BODY_MAX, 4096);
-	lane->tx = arena_alloc(ARENA_FRAMES, lane->tx_cap, 4096);
+	lane->rx_body = arena_alloc(ARENA_FRAMES, FRAME_BODY_MAX, 64);
+	lane->tx = arena_alloc(ARENA_FRAMES, lane->tx_cap, 64);
 	if (!lane->rx_body || !lane->tx)
 		return log_fail(ENOMEM, "the memory budget holds no more lanes; "
 					"raise CONFIG_MEMORY_BUDGET_KIB");

@@ -36,7 +36,7 @@ struct lane {
 	uint8_t rx_raw[FRAME_HEADER_BYTES];
 	uint32_t rx_got;  /* bytes of header + body received */
 	struct frame rx;  /* valid once 16 bytes are there */
-	uint8_t *rx_body; /* page-aligned, FRAME_BODY_MAX bytes */
+	uint8_t *rx_body; /* FRAME_BODY_MAX bytes */
 
 	/* Sending: whole frames, back to back. */
 	uint8_t *tx; /* tx_cap bytes: FRAME_BODY_MAX + room for headers */

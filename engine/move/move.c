@@ -6,6 +6,7 @@
 #include <time.h>
 #include <fcntl.h>
 
+#include "arch/arch.h"
 #include "engine/move/move.h"
 #include "engine/move/offer.h"
 #include "engine/move/twin.h"
@@ -30,8 +31,15 @@ const char *move_mode_name(enum move_mode mode)
 
 int move_init(enum move_role role)
 {
-	int err = role == MOVE_SOURCE ? move_source_init() : move_target_init();
+	const uint32_t page = 1u << arch_page_shift();
+	int err;
 
+	if (page > FRAME_BODY_MAX)
+		return log_fail(EINVAL,
+				"a page of this kernel (%u bytes) is larger than a run; raise "
+				"CONFIG_RUN_KIB to %u",
+				page, page / 1024);
+	err = role == MOVE_SOURCE ? move_source_init() : move_target_init();
 	if (!err)
 		err = twin_init();
 	return err ? log_fail(ENOMEM,

@@ -20,10 +20,11 @@
 #define WINDOW_BYTES (WINDOW_REGIONS * sizeof(struct page_region))
 
 /* A scan ends after so many pages that exist: a fault waits for about 0.2 ms of it at most. */
-#define SCAN_MAX_PAGES 4096
+#define SCAN_MAX_PAGES 4096 /* not a page */
 
 /* Bits of a pagemap entry, Documentation/admin-guide/mm/pagemap.rst. */
-#define ENTRY_GUARD (1ull << 58) /* 6.15 */
+#define ENTRY_FRAME ((1ull << 55) - 1) /* of a page that is present; 0 without CAP_SYS_ADMIN */
+#define ENTRY_GUARD (1ull << 58)       /* 6.15 */
 #define ENTRY_FILE (1ull << 61)
 #define ENTRY_SWAPPED (1ull << 62)
 #define ENTRY_PRESENT (1ull << 63)
@@ -33,8 +34,9 @@
 #define ENTRY_SWAP_TYPE 0x1full
 #define ENTRY_MARKER_GUARD (4ull << 5)
 
-static bool is_guard(uint64_t entry)
+static bool is_guard(const struct pagemap *map, uint64_t entry)
 {
+	(void)map;
 	return (entry & ENTRY_GUARD) ||
 	       (!(entry & ENTRY_PRESENT) && (entry & ENTRY_SWAPPED) &&
 		(entry & ENTRY_SWAP_TYPE) == ENTRY_SWAP_TYPE && (entry & ENTRY_MARKER_GUARD));
@@ -50,11 +52,57 @@ static bool kernel_has_guards(uint64_t page_bytes)
 	return has;
 }
 
+/*
+ * The frame that the kernel shows where memory was only read; a scan knows it by itself. Two pages of ours
+ * must have it: a page of our own would be somebody else's later. 0 when it cannot be told. (That of a
+ * huge page says ENTRY_FILE.)
+ */
+static uint64_t find_zero_frame(uint64_t page_bytes)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	volatile uint8_t *pages =
+		mmap(NULL, 2 * page_bytes, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t entry[2] = {0};
+
+	if (fd >= 0 && pages != MAP_FAILED) {
+		madvise((void *)pages, 2 * page_bytes, MADV_NOHUGEPAGE);
+		(void)pages[0];
+		(void)pages[page_bytes];
+		if (pread(fd, entry, sizeof(entry),
+			  (off_t)((uintptr_t)pages / page_bytes * sizeof(entry[0]))) !=
+		    sizeof(entry))
+			entry[0] = 0;
+	}
+	if (pages != MAP_FAILED)
+		munmap((void *)pages, 2 * page_bytes);
+	if (fd >= 0)
+		close(fd);
+	if (!(entry[0] & entry[1] & ENTRY_PRESENT) || ((entry[0] ^ entry[1]) & ENTRY_FRAME))
+		return 0;
+	return entry[0] & ENTRY_FRAME;
+}
+
+/* True for a page with content of its own. */
+static bool is_own(const struct pagemap *map, uint64_t entry)
+{
+	if (!(entry & (ENTRY_PRESENT | ENTRY_SWAPPED)) || (entry & ENTRY_FILE) ||
+	    is_guard(map, entry))
+		return false;
+	return !(entry & ENTRY_PRESENT) || !map->zero_frame ||
+	       (entry & ENTRY_FRAME) != map->zero_frame;
+}
+
+static void map_begin(struct pagemap *map, void *window)
+{
+	*map = (struct pagemap){
+		.fd = -1, .page_bytes = (uint64_t)1 << arch_page_shift(), .window = window};
+	map->guards = kernel_has_guards(map->page_bytes);
+	map->zero_frame = find_zero_frame(map->page_bytes);
+}
+
 int pagemap_init(struct pagemap *map)
 {
-	*map = (struct pagemap){.fd = -1, .page_bytes = (uint64_t)1 << arch_page_shift()};
-	map->guards = kernel_has_guards(map->page_bytes);
-	map->window = arena_alloc(ARENA_TABLES, WINDOW_BYTES, 16);
+	map_begin(map, arena_alloc(ARENA_TABLES, WINDOW_BYTES, 16));
 	if (!map->window)
 		return log_fail(ENOMEM, "the memory budget has no room for the page map's window; "
 					"raise CONFIG_MEMORY_BUDGET_KIB");
@@ -95,7 +143,8 @@ static int scan(struct pagemap *map, uint64_t start, uint64_t end)
  * region i / 2, of 24 bytes, is written when entry i, of 8 bytes at two thirds of the window, was
  * read; so the entries not yet read are never overtaken.
  */
-static int read_entries(struct pagemap *map, uint64_t start, uint64_t end)
+static int read_entries(struct pagemap *map, uint64_t start, uint64_t end,
+			bool (*wanted)(const struct pagemap *map, uint64_t entry))
 {
 	struct page_region *regions = map->window;
 	uint64_t nr = (end - start) / map->page_bytes;
@@ -114,8 +163,7 @@ static int read_entries(struct pagemap *map, uint64_t start, uint64_t end)
 		uint64_t addr = start + i * map->page_bytes, entry = entries[i];
 		struct page_region *last = map->nr ? &regions[map->nr - 1] : NULL;
 
-		if (!(entry & (ENTRY_PRESENT | ENTRY_SWAPPED)) || (entry & ENTRY_FILE) ||
-		    is_guard(entry))
+		if (!wanted(map, entry))
 			continue;
 		if (last && last->end == addr)
 			last->end += map->page_bytes;
@@ -131,7 +179,7 @@ static int read_entries(struct pagemap *map, uint64_t start, uint64_t end)
 /* Makes the window describe memory from `start` on. */
 static int window_load(struct pagemap *map, uint64_t start, uint64_t end)
 {
-	int err = map->scan ? scan(map, start, end) : read_entries(map, start, end);
+	int err = map->scan ? scan(map, start, end) : read_entries(map, start, end, is_own);
 
 	map->from = start;
 	map->at = 0;
@@ -174,22 +222,44 @@ int pagemap_next(struct pagemap *map, uint64_t start, uint64_t end, uint64_t *ru
 	return 0;
 }
 
-int pagemap_open(struct pagemap *map, pid_t pid)
+static int open_map(struct pagemap *map, pid_t pid)
 {
 	char path[32];
-	int err;
 
-	pagemap_close(map);
 	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
 	map->fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (map->fd < 0) {
-		err = errno;
-		return log_fail(err, "pid %d: cannot open %s: %s", (int)pid, path, strerror(err));
-	}
+	if (map->fd < 0)
+		return -errno;
 	/* Asked of one page: a kernel without it says ENOTTY, one that does not tell guards EINVAL. */
 	map->scan = scan(map, map->page_bytes, 2 * map->page_bytes) == 0;
 	map->from = map->upto = 0;
 	return 0;
+}
+
+int pagemap_open(struct pagemap *map, pid_t pid)
+{
+	int err;
+
+	pagemap_close(map);
+	err = open_map(map, pid);
+	return err ? log_fail(-err, "pid %d: cannot open its page map: %s", (int)pid,
+			      strerror(-err))
+		   : 0;
+}
+
+int pagemap_probe(pid_t pid, bool *scans)
+{
+	struct page_region window[WINDOW_REGIONS];
+	struct pagemap map;
+	int err;
+
+	map_begin(&map, window);
+	err = open_map(&map, pid);
+	if (!err && !map.scan)
+		err = read_entries(&map, map.page_bytes, 2 * map.page_bytes, is_own);
+	*scans = map.scan;
+	pagemap_close(&map);
+	return err;
 }
 
 static int scan_guards(struct pagemap *map, uint64_t start, uint64_t end)
@@ -209,26 +279,6 @@ static int scan_guards(struct pagemap *map, uint64_t start, uint64_t end)
 	return nr < 0 ? -errno : 0;
 }
 
-/* One page at a time: few kernels have guards and not this scan. */
-static int read_guards(struct pagemap *map, uint64_t start, uint64_t end)
-{
-	struct page_region *regions = map->window;
-	uint64_t entry;
-
-	map->nr = 0;
-	for (map->upto = start; map->upto < end && !map->nr; map->upto += map->page_bytes) {
-		ssize_t got = pread(map->fd, &entry, sizeof(entry),
-				    (off_t)(map->upto / map->page_bytes * sizeof(entry)));
-
-		if (got != sizeof(entry))
-			return got < 0 ? -errno : -EIO;
-		if (is_guard(entry))
-			regions[map->nr++] = (struct page_region){
-				.start = map->upto, .end = map->upto + map->page_bytes};
-	}
-	return 0;
-}
-
 int pagemap_each_guard(struct pagemap *map, uint64_t start, uint64_t end,
 		       int (*fn)(void *data, uint64_t start, uint64_t end), void *data)
 {
@@ -236,7 +286,8 @@ int pagemap_each_guard(struct pagemap *map, uint64_t start, uint64_t end,
 	int err = 0;
 
 	while (map->guards && start < end && !err) {
-		err = map->scan ? scan_guards(map, start, end) : read_guards(map, start, end);
+		err = map->scan ? scan_guards(map, start, end)
+				: read_entries(map, start, end, is_guard);
 		if (!err && map->upto <= start)
 			err = -EIO;
 		if (err)

@@ -17,6 +17,7 @@ struct pagemap {
 	int fd;            /* -1 when closed */
 	bool scan, guards; /* PAGEMAP_SCAN; the kernel has guard regions */
 	uint64_t page_bytes;
+	uint64_t zero_frame; /* of the shared zero page, in entries; 0: not known */
 	void *window;        /* regions of the last scan, or entries of the last read */
 	uint64_t from, upto; /* what the window describes */
 	uint32_t nr, at;     /* regions in it; where the last search ended */
@@ -28,6 +29,9 @@ int pagemap_init(struct pagemap *map);
 /* Opens /proc/PID/pagemap and finds out which interface the kernel has. */
 int pagemap_open(struct pagemap *map, pid_t pid);
 void pagemap_close(struct pagemap *map);
+
+/* Whether pages of process `pid` are found, and by a scan or by reading. 0 or -errno. */
+int pagemap_probe(pid_t pid, bool *scans);
 
 /*
  * Looks for pages in [start, end) from `start` on, for a bounded time. The answer is exact up to

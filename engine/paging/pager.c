@@ -29,11 +29,6 @@ int pager_init(struct pager **pager)
 				"the memory budget has no room for the pager's tables; raise "
 				"CONFIG_MEMORY_BUDGET_KIB or lower CONFIG_TODO_NODES");
 	p->page_bytes = (uint64_t)1 << arch_page_shift();
-	if (p->page_bytes > FRAME_BODY_MAX)
-		return log_fail(EINVAL,
-				"a page of this kernel (%llu bytes) is larger than a run; "
-				"raise CONFIG_RUN_KIB",
-				(unsigned long long)p->page_bytes);
 	p->unreadable = mmap(NULL, p->page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p->unreadable == MAP_FAILED)
 		return log_fail(errno, "cannot map a page: %s", strerror(errno));

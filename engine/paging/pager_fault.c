@@ -11,7 +11,7 @@
 #include <linux/userfaultfd.h>
 
 /* Zero pages given at once where nothing is to come: new memory is mostly used in order. */
-#define ZERO_PAGES 8
+#define ZERO_BYTES 32768
 
 void pager_fault_add(struct pager *p, unsigned int space, uint64_t addr)
 {
@@ -111,7 +111,8 @@ static int fault_fetch(struct pager *p, struct pager_fault *fault, const struct 
 /* The page is not listed: it never was, or was discarded. */
 static int fault_zero(struct pager *p, const struct pager_fault *fault)
 {
-	uint64_t addr = fault->addr, len = ZERO_PAGES * p->page_bytes, done;
+	uint64_t addr = fault->addr, done;
+	uint64_t len = p->page_bytes < ZERO_BYTES ? ZERO_BYTES : p->page_bytes;
 	unsigned int space = fault->space;
 	struct todo_piece above;
 	int err;

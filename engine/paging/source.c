@@ -14,8 +14,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* A frame is ended before this many zero pages; fewer are cheaper sent than told. */
-#define ZERO_RUN_PAGES 4
+/* A frame is ended before so many bytes of zero pages; fewer are cheaper sent than told. */
+#define ZERO_RUN_BYTES 16384
 
 int source_open(struct source *source, pid_t pid)
 {
@@ -93,6 +93,7 @@ static bool page_is_zero(const uint8_t *page, uint64_t page_bytes)
 static uint64_t run_length(const struct source *source, const uint8_t *body, uint64_t nr_pages,
 			   bool *zero)
 {
+	uint64_t worth = (ZERO_RUN_BYTES + source->page_bytes - 1) / source->page_bytes;
 	uint64_t nr_zero = 0, i;
 
 	*zero = page_is_zero(body, source->page_bytes);
@@ -102,8 +103,8 @@ static uint64_t run_length(const struct source *source, const uint8_t *body, uin
 		if (*zero && !is_zero)
 			break;
 		nr_zero = is_zero ? nr_zero + 1 : 0;
-		if (!*zero && nr_zero == ZERO_RUN_PAGES)
-			return i + 1 - ZERO_RUN_PAGES;
+		if (!*zero && nr_zero == worth)
+			return i + 1 - worth;
 	}
 	return *zero ? i : i - nr_zero;
 }

@@ -24,10 +24,10 @@
 
 #define VDSO_READ_BYTES 16384
 #define SCAN_BYTES 65536
-/* Parts of the room in the stack, see is_room. */
+/* Parts of the room in the stack, see is_room; nothing to do with the size of a page. */
 #define ARGUMENT_BYTES 8192ULL
 #define WAY_BYTES 16384ULL
-#define STACK_MARGIN_BYTES 4096ULL
+#define STACK_MARGIN_BYTES 4096ULL /* not a page */
 #define STACK_ROOM_BYTES (ARGUMENT_BYTES + 2 * WAY_BYTES + STACK_MARGIN_BYTES)
 _Static_assert(ARCH_SIGRETURN_MAX <= WAY_BYTES, "a way back has room");
 
@@ -130,16 +130,16 @@ static bool way_is_there(const struct dump *d)
  */
 static bool is_room(struct dump *d, const struct proc_map *map)
 {
-	uint64_t sp = arch_regs_sp(&d->leader.saved), from, upto, done;
+	uint64_t sp = arch_regs_sp(&d->leader.saved), page = d->pagemap.page_bytes;
+	uint64_t end = map->start + (STACK_ROOM_BYTES + page - 1) / page * page, from, upto, done;
 
 	if (strcmp(map->name, "[stack]") != 0 || !map->write ||
 	    map->end - map->start < STACK_ROOM_BYTES)
 		return false;
 	if (sp >= map->start && sp < map->end)
 		return sp - map->start >= STACK_ROOM_BYTES;
-	return !pagemap_next(&d->pagemap, map->start, map->start + STACK_ROOM_BYTES, &from, &upto,
-			     &done) &&
-	       from == upto && done >= map->start + STACK_ROOM_BYTES;
+	return !pagemap_next(&d->pagemap, map->start, end, &from, &upto, &done) && from == upto &&
+	       done >= end;
 }
 
 static bool survey_map(struct dump *d, const struct proc_map *map)
@@ -179,7 +179,7 @@ static int map_scratch(struct dump *d)
 		remote_call(&d->leader, SYS_mmap, 0, REMOTE_SCRATCH_BYTES, PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, (uint64_t)-1);
 
-	if (addr < 0 && addr > -4096)
+	if (remote_failed(addr))
 		return log_fail((int)-addr, "pid %d: no memory for %d KiB of arguments: %s", d->pid,
 				REMOTE_SCRATCH_BYTES / 1024, strerror((int)-addr));
 	d->leader.scratch = (uint64_t)addr;
@@ -223,17 +223,39 @@ static int open_leader(struct dump *d)
 	return 0;
 }
 
-/* Gives the memory back: unmapped, or as empty as it was. */
+static void write_zeros(const struct remote *leader, uint64_t at, uint64_t len)
+{
+	static const uint8_t zeros[256];
+
+	for (uint64_t n; len; at += n, len -= n) {
+		n = len < sizeof(zeros) ? len : sizeof(zeros);
+		if (remote_write(leader, at, zeros, n))
+			return;
+	}
+}
+
+/*
+ * Makes a part of the room as empty as it was. One that is not whole pages of this kernel has neighbours
+ * in them: the way back that is still needed, or the program's own stack.
+ */
+static void drop_part(struct dump *d, uint64_t at, uint64_t len)
+{
+	if ((at | len) & (d->pagemap.page_bytes - 1))
+		write_zeros(&d->leader, at, len);
+	else
+		remote_call(&d->leader, SYS_madvise, at, len, MADV_DONTNEED);
+}
+
+/* Gives the memory back. The leader's way back goes last, see close_leader. */
 static void drop_scratch(struct dump *d)
 {
 	struct remote *leader = &d->leader;
 
-	if (!d->room && leader->scratch) {
+	if (d->room) {
+		drop_part(d, d->room, ARGUMENT_BYTES);
+		drop_part(d, d->room + ARGUMENT_BYTES + WAY_BYTES, WAY_BYTES);
+	} else if (leader->scratch) {
 		remote_call(leader, SYS_munmap, leader->scratch, leader->scratch_len);
-	} else if (d->room) {
-		remote_call(leader, SYS_madvise, d->room, ARGUMENT_BYTES, MADV_DONTNEED);
-		remote_call(leader, SYS_madvise, d->room + ARGUMENT_BYTES + WAY_BYTES, WAY_BYTES,
-			    MADV_DONTNEED);
 	}
 	leader->scratch = 0;
 }
@@ -241,7 +263,6 @@ static void drop_scratch(struct dump *d)
 /* Takes the scratch area out and puts registers and mask back. Idempotent. */
 static int close_leader(struct dump *d)
 {
-	static const uint8_t zeros[ARCH_SIGRETURN_MAX];
 	int err, err_mask;
 
 	if (!d->leader_open)
@@ -252,7 +273,7 @@ static int close_leader(struct dump *d)
 	err_mask = mask_set(d->pid, d->leader_mask);
 	err = remote_close(&d->leader);
 	if (d->room)
-		remote_write(&d->leader, d->room + ARGUMENT_BYTES, zeros, sizeof(zeros));
+		write_zeros(&d->leader, d->room + ARGUMENT_BYTES, WAY_BYTES);
 	return err ? err : err_mask;
 }
 
@@ -364,6 +385,7 @@ int dump_emit(struct dump *d, const struct state_kind *kind, const void *msg)
 
 int dump_emit_pages(struct dump *d, uint64_t start, uint64_t end)
 {
+	const uint64_t most = FRAME_BODY_MAX & ~(d->pagemap.page_bytes - 1);
 	uint64_t addr, len;
 	int err;
 
@@ -371,7 +393,7 @@ int dump_emit_pages(struct dump *d, uint64_t start, uint64_t end)
 		struct frame frame = {.type = FRAME_PAGES, .addr = addr};
 		uint8_t *body;
 
-		len = end - addr < FRAME_BODY_MAX ? end - addr : FRAME_BODY_MAX;
+		len = end - addr < most ? end - addr : most;
 		body = lane_body(d->out, (uint32_t)len);
 		if (!body) {
 			err = lane_flush_wait(d->out, -1);
@@ -394,7 +416,7 @@ int dump_emit_pages(struct dump *d, uint64_t start, uint64_t end)
 	return 0;
 }
 
-int dump_each_existing(struct dump *d, uint64_t start, uint64_t end, dump_run_fn *fn)
+int dump_emit_existing(struct dump *d, uint64_t start, uint64_t end)
 {
 	uint64_t from, upto, done;
 	int err = 0;
@@ -402,15 +424,10 @@ int dump_each_existing(struct dump *d, uint64_t start, uint64_t end, dump_run_fn
 	while (start < end && !err) {
 		err = pagemap_next(&d->pagemap, start, end, &from, &upto, &done);
 		if (!err && from < upto)
-			err = fn(d, from, upto);
+			err = dump_emit_pages(d, from, upto);
 		start = done;
 	}
 	return err;
-}
-
-int dump_emit_existing(struct dump *d, uint64_t start, uint64_t end)
-{
-	return dump_each_existing(d, start, end, dump_emit_pages);
 }
 
 static int describe_process(struct dump *d)

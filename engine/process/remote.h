@@ -9,6 +9,7 @@
 #define BATON_REMOTE_H
 
 #include "arch/arch.h"
+#include "lib/kernel.h"
 #include <stdbool.h>
 
 /* Dispatch of a thread's system calls to itself, as the kernel has it (linux/ptrace.h, 6.4). */
@@ -68,6 +69,12 @@ int remote_close(struct remote *r);
  */
 int64_t remote_run(struct remote *r, long nr, const uint64_t args[static 6]);
 #define remote_call(r, nr, ...) remote_run((r), (nr), (const uint64_t[6]){__VA_ARGS__})
+
+/* True for a negative errno, where the result is an address (which may be negative, too). */
+static inline bool remote_failed(int64_t result)
+{
+	return result < 0 && result >= -KERNEL_MAX_ERRNO;
+}
 
 /*
  * As remote_run for a call that blocks: interrupts it once it sleeps and leaves the thread in a

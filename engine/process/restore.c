@@ -100,6 +100,15 @@ bool restore_is_scratch(const struct restore *r, uint64_t addr, uint64_t len)
 	return addr < r->scratch + r->scratch_len && addr + len > r->scratch;
 }
 
+/* The last page may reach beyond the end: what is there is nobody's, and would make the object longer. */
+static int write_object(const struct restore *r, uint64_t at, const struct lane *lane)
+{
+	uint64_t left = at < r->object_len ? r->object_len - at : 0;
+
+	return io_pwrite_full(r->object_fd, lane->rx_body,
+			      lane->rx.len < left ? lane->rx.len : left, at);
+}
+
 static int restore_pages(struct restore *r, const struct lane *lane)
 {
 	uint64_t addr = lane->rx.addr;
@@ -111,8 +120,7 @@ static int restore_pages(struct restore *r, const struct lane *lane)
 	if (r->object_fd >= 0 && addr >= r->object_start && addr < r->object_end)
 		err = lane->rx.len > r->object_end - addr
 			      ? -EPROTO
-			      : io_pwrite_full(r->object_fd, lane->rx_body, lane->rx.len,
-					       addr - r->object_start + r->object_offset);
+			      : write_object(r, addr - r->object_start + r->object_offset, lane);
 	else
 		err = remote_write(&r->leader, addr, lane->rx_body, lane->rx.len);
 	if (!err)

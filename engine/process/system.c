@@ -6,6 +6,7 @@
 #include "engine/process/system.h"
 
 #include "arch/arch.h"
+#include "engine/paging/pagemap.h"
 #include "engine/process/proc.h"
 #include "engine/process/system_trial.h"
 #include "lib/arena.h"
@@ -65,11 +66,16 @@ static void judge(struct system_probe *p, int err, enum system_level bad, const 
 
 static void probe_kernel(struct system_probe *p)
 {
+	const unsigned int page = 1u << arch_page_shift();
 	struct utsname uts;
 
 	uname(&uts);
 	say(p, SYSTEM_OK, "kernel", "Linux %s, %s, pages of %u bytes", uts.release, arch_name(),
-	    1u << arch_page_shift());
+	    page);
+	if (page > CONFIG_RUN_KIB * 1024)
+		say(p, SYSTEM_MISSING, "run",
+		    "a page is larger than a run of this build; raise CONFIG_RUN_KIB to %u",
+		    page / 1024);
 }
 
 static const struct right {
@@ -235,43 +241,6 @@ static int close_if_open(int fd)
 	return 0;
 }
 
-static int read_entry(pid_t pid, const char *name, uint64_t offset)
-{
-	char path[32];
-	uint64_t entry;
-	int fd, err;
-
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	err = io_pread_full(fd, &entry, sizeof(entry), offset);
-	close(fd);
-	return err;
-}
-
-static int scan_pages(pid_t pid)
-{
-	struct page_region region;
-	struct pm_scan_arg arg = {.size = sizeof(arg),
-				  .start = 0x10000,
-				  .end = 0x100000,
-				  .vec = (uintptr_t)&region,
-				  .vec_len = 1,
-				  .category_mask = PAGE_IS_PRESENT,
-				  .return_mask = PAGE_IS_PRESENT};
-	char path[32];
-	int fd, err;
-
-	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	err = ioctl(fd, PAGEMAP_SCAN, &arg) < 0 ? -errno : 0;
-	close(fd);
-	return err;
-}
-
 static int read_other(pid_t pid, const void *what)
 {
 	uint64_t value;
@@ -283,7 +252,8 @@ static int read_other(pid_t pid, const void *what)
 static void probe_access(struct system_probe *p, pid_t pid)
 {
 	static const uint64_t readable = 1; /* at the same address in the child */
-	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0), err;
+	bool scans;
 
 	judge(p, pidfd < 0 ? -errno : 0, SYSTEM_MISSING, "pidfd", "pidfd_open", "needs Linux 5.3");
 	if (pidfd >= 0) {
@@ -300,11 +270,15 @@ static void probe_access(struct system_probe *p, pid_t pid)
 	      "mapped files are opened", "run as root (CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN)");
 	judge(p, read_other(pid, &readable), SYSTEM_MISSING, "process-vm", "memory is read",
 	      "build the kernel with CONFIG_CROSS_MEMORY_ATTACH, run as root");
-	judge(p, read_entry(pid, "pagemap", (uintptr_t)&readable >> arch_page_shift() << 3),
-	      SYSTEM_MISSING, "pagemap", "pages are found",
+	err = pagemap_probe(pid, &scans);
+	judge(p, err, SYSTEM_MISSING, "pagemap", "pages are found",
 	      "build the kernel with CONFIG_PROC_PAGE_MONITOR");
-	judge(p, scan_pages(pid), SYSTEM_OPTIONAL, "pagemap-scan", "pages are found fast",
-	      "pages are found by reading pagemap instead; PAGEMAP_SCAN needs Linux 6.7");
+	if (!err && !scans)
+		say(p, SYSTEM_OPTIONAL, "pagemap-scan",
+		    "pages are found by reading pagemap, which takes longer; PAGEMAP_SCAN needs "
+		    "Linux 6.7 (6.16 where there are guard regions)");
+	else if (!err)
+		say(p, SYSTEM_OK, "pagemap-scan", "pages are found by PAGEMAP_SCAN");
 }
 
 /* What needs the subject stopped; it is stopped by us when 0 is returned. */

@@ -194,7 +194,7 @@ static int read_lock_future(struct dump *d, uint32_t *flags)
 	int err = 0;
 
 	*flags = 0;
-	if (at < 0 && at > -4096)
+	if (remote_failed(at))
 		return log_fail(
 			(int)-at,
 			"pid %d: whether it has called mlockall(MCL_FUTURE) cannot be told: no "

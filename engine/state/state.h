@@ -73,11 +73,7 @@ int dump_emit(struct dump *d, const struct state_kind *kind, const void *msg);
  * page that cannot be read is an error: -EFAULT. */
 int dump_emit_pages(struct dump *d, uint64_t start, uint64_t end);
 
-/* Calls `fn` for each run of private pages that have content of their own, until it returns non-zero. */
-typedef int dump_run_fn(struct dump *d, uint64_t start, uint64_t end);
-int dump_each_existing(struct dump *d, uint64_t start, uint64_t end, dump_run_fn *fn);
-
-/* dump_emit_pages for each such run. Of shared memory and of files as they are it sends nothing. */
+/* dump_emit_pages for each run of private pages that have content of their own. */
 int dump_emit_existing(struct dump *d, uint64_t start, uint64_t end);
 
 /* True when somebody sent a signal since the pending ones were described (engine/state/signal.c). */
@@ -119,7 +115,7 @@ struct restore {
 	} fds;
 	bool pidns;
 	int object_fd; /* shared memory being filled: PAGES of this range go into it; -1 */
-	uint64_t object_start, object_end, object_offset;
+	uint64_t object_start, object_end, object_offset, object_len;
 	uint64_t nr_state;
 	int (*on_lazy)(void *data, uint64_t start, uint64_t end);
 	void *on_lazy_data;

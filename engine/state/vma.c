@@ -109,15 +109,10 @@ static void set_flags(baton_Vma *msg, const struct proc_map *map, uint64_t flags
 	msg->shared = map->shared;
 }
 
-static int any_exists(struct dump *d, uint64_t from, uint64_t upto)
-{
-	(void)d;
-	return from < upto;
-}
-
 /* Content of shared memory: where the object has data, whoever wrote it. */
 static int dump_shared_pages(struct dump *d, const baton_Vma *msg, int object)
 {
+	const off_t page = (off_t)d->pagemap.page_bytes;
 	off_t at = (off_t)msg->offset, end = (off_t)(msg->offset + msg->len), hole;
 	int err = 0;
 
@@ -128,7 +123,8 @@ static int dump_shared_pages(struct dump *d, const baton_Vma *msg, int object)
 		hole = lseek(object, at, SEEK_HOLE);
 		if (hole < 0)
 			return -errno;
-		hole = hole < end ? hole : end;
+		/* The end of an object is a hole, too, and may lie within a page. */
+		hole = hole < end ? (hole + page - 1) / page * page : end;
 		err = dump_emit_pages(d, msg->start + (uint64_t)at - msg->offset,
 				      msg->start + (uint64_t)hole - msg->offset);
 		at = hole;
@@ -186,6 +182,12 @@ static int dump_shared_memory(struct vma_dump *v, const struct proc_map *map)
 	return err;
 }
 
+/* What smaps counts as none (terabytes of reserved addresses, files of the program) is not looked through. */
+static int dump_own_pages(struct vma_dump *v, const struct proc_map *map)
+{
+	return v->walk.has_pages ? dump_emit_existing(v->d, map->start, map->end) : 0;
+}
+
 static int dump_anonymous(struct vma_dump *v, const struct proc_map *map)
 {
 	static const char prefix[] = "[anon:";
@@ -196,16 +198,9 @@ static int dump_anonymous(struct vma_dump *v, const struct proc_map *map)
 	    text_copy(v->msg.anon_name, sizeof(v->msg.anon_name), map->name + sizeof(prefix) - 1))
 		v->msg.anon_name[len - sizeof(prefix)] = '\0';
 	/* Locked memory never waits for a page: its pages come before the start. */
-	if (vma_is_locked(v->msg.flags)) {
-		err = dump_emit(v->d, v->kind, &v->msg);
-		return err ? err
-			   : dump_emit_existing(v->d, v->msg.start, v->msg.start + v->msg.len);
-	}
-	err = dump_each_existing(v->d, v->msg.start, v->msg.start + v->msg.len, any_exists);
-	if (err < 0)
-		return err;
-	v->msg.lazy = err > 0;
-	return dump_emit(v->d, v->kind, &v->msg);
+	v->msg.lazy = v->walk.has_pages && !vma_is_locked(v->msg.flags);
+	err = dump_emit(v->d, v->kind, &v->msg);
+	return err || v->msg.lazy ? err : dump_own_pages(v, map);
 }
 
 static int dump_file(struct vma_dump *v, const struct proc_map *map)
@@ -215,9 +210,7 @@ static int dump_file(struct vma_dump *v, const struct proc_map *map)
 	if (!text_copy(v->msg.path, sizeof(v->msg.path), map->name))
 		return -ENAMETOOLONG;
 	err = dump_emit(v->d, v->kind, &v->msg);
-	if (err || map->shared)
-		return err;
-	return dump_emit_existing(v->d, v->msg.start, v->msg.start + v->msg.len);
+	return err || map->shared ? err : dump_own_pages(v, map);
 }
 
 /* Name of a memfd: without what /proc puts around it. */
@@ -239,7 +232,7 @@ static int dump_backing(struct vma_dump *v, const struct proc_map *map)
 	case baton_VmaBacking_VMA_MEMFD:
 		memfd_name(&v->msg, map->name);
 		err = dump_shared_memory(v, map);
-		return err || map->shared ? err : dump_emit_existing(v->d, map->start, map->end);
+		return err || map->shared ? err : dump_own_pages(v, map);
 	case baton_VmaBacking_VMA_SHARED_ANONYMOUS:
 		return dump_shared_memory(v, map);
 	default:

@@ -149,6 +149,7 @@ static int note_object(struct restore *r, const baton_Vma *msg)
 	r->object_start = msg->start;
 	r->object_end = msg->start + msg->len;
 	r->object_offset = msg->offset;
+	r->object_len = msg->object_len;
 	return 0;
 }
 

@@ -24,13 +24,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE 4096ul
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 #define ROUNDS 4000
 #define RUN (64ul << 10)
 #define FILL (256ul << 20)
 
 static int uffd;
-static char source[RUN] __attribute__((aligned(4096)));
+static char source[RUN] __attribute__((aligned(64)));
 static int page_socket = -1; /* where the handler asks for pages; -1: it has them */
 
 static void die(const char *what)

@@ -14,7 +14,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
-#define PAGE 4096ul
 #define MEMBARRIER_GET_REGISTRATIONS (1 << 9)
 #define MEMBARRIER_PRIVATE 8
 #define MEMBARRIER_REGISTER_GLOBAL 4

@@ -307,8 +307,8 @@ static void sealed_prepare(void)
 	fd[2] = memfd_create("open", MFD_ALLOW_SEALING);
 	/* Sealed for the future: the mapping from before still writes. */
 	fd[3] = memfd_create("later", MFD_ALLOW_SEALING);
-	CHECK(!ftruncate(fd[3], 4096));
-	mapped = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd[3], 0);
+	CHECK(!ftruncate(fd[3], PAGE));
+	mapped = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd[3], 0);
 	CHECK(mapped != MAP_FAILED && !fcntl(fd[3], F_ADD_SEALS, F_SEAL_FUTURE_WRITE));
 	CHECK(write(fd[0], "constant", 8) == 8 && write(fd[1], "other", 5) == 5);
 	CHECK(!fcntl(fd[0], F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL));

@@ -109,7 +109,7 @@ static void hold_map(const char *arg)
 {
 	int fd = need(open(arg, O_RDONLY | O_CLOEXEC), arg);
 
-	if (mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED)
+	if (mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 0) == MAP_FAILED)
 		scenario_fail("map %s", arg);
 	close(fd);
 }

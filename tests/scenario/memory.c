@@ -20,8 +20,8 @@
 #define MADV_KEEPONFORK 19
 #endif
 
-#define PAGE 4096ul
 #define PAGES(n) ((size_t)(n)*PAGE)
+#define NOFD_BYTES (PAGES(11) + 123) /* ends within a page */
 #define NR_AREAS 32
 #define SMAPS_BYTES (1 << 20)
 
@@ -199,9 +199,9 @@ static void prepare_shared(void)
 	mem_private = map(PAGES(10), RW, MAP_PRIVATE, mem_fd, (off_t)PAGES(5));
 	scenario_fill(mem_private, PAGES(2), 10);
 	fd = memfd_create("closed", MFD_CLOEXEC);
-	CHECK(fd >= 0 && !ftruncate(fd, (off_t)PAGES(12)));
+	CHECK(fd >= 0 && !ftruncate(fd, (off_t)NOFD_BYTES));
 	mem_nofd = map(PAGES(12), RW, MAP_SHARED, fd, 0);
-	scenario_fill(mem_nofd, PAGES(12), 11);
+	scenario_fill(mem_nofd, NOFD_BYTES, 11);
 	close(fd);
 	add("shared anonymous", shared_anon, PAGES(40));
 	add("memfd shared", mem_shared, PAGES(20));
@@ -306,6 +306,17 @@ static void check_files(void)
 	close(fd);
 }
 
+static off_t object_bytes(const char *at, size_t len)
+{
+	char path[80];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/proc/self/map_files/%lx-%lx", (unsigned long)at,
+		 (unsigned long)at + len);
+	CHECK(!stat(path, &st), "%s: %s", path, strerror(errno));
+	return st.st_size;
+}
+
 static void check_shared(void)
 {
 	char buf[16];
@@ -315,7 +326,9 @@ static void check_shared(void)
 	same("memfd", mem_shared, PAGES(20), 9, 0);
 	same("memfd private", mem_private, PAGES(2), 10, 0);
 	same("memfd private, unwritten", mem_private + PAGES(2), PAGES(8), 9, PAGES(2));
-	same("memfd without descriptor", mem_nofd, PAGES(12), 11, 0);
+	same("memfd without descriptor", mem_nofd, NOFD_BYTES, 11, 0);
+	CHECK(scenario_not_zero(mem_nofd + NOFD_BYTES, PAGES(12) - NOFD_BYTES) < 0);
+	CHECK(object_bytes(mem_nofd, PAGES(12)) == (off_t)NOFD_BYTES);
 	memcpy(mem_shared, "joined", 6);
 	CHECK(pread(mem_fd, buf, 6, (off_t)PAGES(5)) == 6 && !memcmp(buf, "joined", 6));
 	CHECK(lseek(mem_fd, 0, SEEK_END) == (off_t)PAGES(30));

@@ -6,8 +6,6 @@
 #include "scenario.h"
 #include <sys/mman.h>
 
-#define PAGE 4096ul
-
 struct region {
 	char *base;
 	size_t nr_pages;

@@ -39,6 +39,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Of the kernel that runs it: 4, 16 or 64 KiB. */
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
+
 struct scenario {
 	void (*prepare)(void);  /* builds the state under test */
 	void (*wait)(void);     /* NULL: scenario_wait */

@@ -35,7 +35,7 @@ void model_init(unsigned int with_seed)
 int model_check(struct world *w, unsigned int i)
 {
 	const uint64_t *page = (const uint64_t *)(w->window + i * w->page);
-	uint64_t expected[8192 / 8];
+	uint64_t expected[WORLD_PAGE_MAX / 8];
 	const struct model_page *b = &model[i];
 
 	if (b->kind == MODEL_UNMAPPED)

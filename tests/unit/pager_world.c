@@ -2,6 +2,7 @@
 /* A source process, a server, a target process: see pager_world.h. */
 #include "tests/unit/pager_world.h"
 
+#include "arch/arch.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
 #include "lib/kernel.h"
@@ -78,14 +79,16 @@ void world_begin(struct world *w)
 {
 	int status;
 
-	*w = (struct world){.page = (uint64_t)sysconf(_SC_PAGESIZE), .uffd = -1};
+	*w = (struct world){.page = (uint64_t)1 << arch_page_shift(), .uffd = -1};
 	assert_int_equal(arena_init(), 0);
 	assert_int_equal(pager_init(&w->pager), 0);
 	assert_int_equal(lane_init(&w->faults), 0);
 	assert_int_equal(lane_init(&w->bulk), 0);
-	w->window = mmap(NULL, WORLD_PAGES * w->page, PROT_NONE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	assert_true(w->window != MAP_FAILED);
+	w->reserved = mmap(NULL, (WORLD_PAGES + 1) * w->page, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	assert_true(w->reserved != MAP_FAILED);
+	/* With pages that are larger than the kernel's. */
+	w->window = w->reserved + (w->page - (uintptr_t)w->reserved % w->page) % w->page;
 	w->source = fork();
 	if (w->source == 0)
 		source_main(w);
@@ -308,5 +311,5 @@ void world_end(struct world *w)
 	}
 	kill(w->source, SIGKILL);
 	waitpid(w->source, NULL, 0);
-	munmap(w->window, WORLD_PAGES * w->page);
+	munmap(w->reserved, (WORLD_PAGES + 1) * w->page);
 }

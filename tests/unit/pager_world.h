@@ -16,10 +16,11 @@
 /* Pages of the window in which everything happens; the first of them are the source's memory. */
 #define WORLD_PAGES 12288
 #define WORLD_AREA_PAGES 6144
+#define WORLD_PAGE_MAX 65536
 
 struct world {
 	uint64_t page;
-	uint8_t *window;
+	uint8_t *reserved, *window;
 	pid_t source, server, target;
 	int target_go; /* write end: the target begins */
 	int uffd;

@@ -3,11 +3,23 @@
  * The arena: regions, alignment, sealing, scratch.
  *
  * needs: lib/arena.c
+ * libs: -Wl,--wrap=sysconf
  */
 #include "lib/arena.h"
 
 #include "tests/unit/unit.h"
 #include <string.h>
+#include <unistd.h>
+
+static long page_bytes;
+
+/* A kernel with other pages, as far as the arena can tell. */
+long __wrap_sysconf(int name);
+long __real_sysconf(int name);
+long __wrap_sysconf(int name)
+{
+	return name == _SC_PAGESIZE && page_bytes ? page_bytes : __real_sysconf(name);
+}
 
 static int setup(void **state)
 {
@@ -39,8 +51,8 @@ static void test_alignment(void **state)
 	a = arena_alloc(ARENA_TABLES, 1, 1);
 	b = arena_alloc(ARENA_TABLES, 1, 1);
 	assert_int_equal(b - a, 16);
-	assert_int_equal((uintptr_t)arena_alloc(ARENA_TABLES, 1, 4096) % 4096, 0);
-	assert_null(arena_alloc(ARENA_TABLES, 1, 8192));
+	assert_int_equal((uintptr_t)arena_alloc(ARENA_TABLES, 1, 64) % 64, 0);
+	assert_null(arena_alloc(ARENA_TABLES, 1, 128));
 	assert_null(arena_alloc(ARENA_TABLES, 1, 48));
 }
 
@@ -52,7 +64,7 @@ static void test_full(void **state)
 	arena_usage(ARENA_FRAMES, &usage);
 	assert_null(arena_alloc(ARENA_FRAMES, usage.size_bytes + 1, 16));
 	assert_null(arena_alloc(ARENA_FRAMES, SIZE_MAX, 16));
-	assert_null(arena_alloc(ARENA_FRAMES, SIZE_MAX - 15, 4096));
+	assert_null(arena_alloc(ARENA_FRAMES, SIZE_MAX - 15, 64));
 	assert_non_null(arena_alloc(ARENA_FRAMES, usage.size_bytes, 16));
 	assert_null(arena_alloc(ARENA_FRAMES, 1, 16));
 	arena_usage(ARENA_FRAMES, &usage);
@@ -96,6 +108,37 @@ static void asked(size_t *used, size_t *peak)
 	*peak = 9;
 }
 
+static void check_share(long bytes)
+{
+	struct arena_usage usage[ARENA_NR];
+	uint8_t *at[ARENA_NR];
+
+	page_bytes = bytes;
+	assert_int_equal(arena_init(), 0);
+	for (int i = 0; i < ARENA_NR; i++) {
+		arena_usage((enum arena_region)i, &usage[i]);
+		at[i] = arena_alloc((enum arena_region)i, usage[i].size_bytes, 16);
+		assert_non_null(at[i]);
+		memset(at[i], i + 1, usage[i].size_bytes);
+	}
+	/* The kernel puts whole pages there, and nothing else may be in them. */
+	assert_int_equal((uintptr_t)at[ARENA_TABLES] % (uintptr_t)bytes, 0);
+	assert_int_equal(usage[ARENA_TABLES].size_bytes % (size_t)bytes, 0);
+	assert_int_equal(arena_share(), 0);
+	for (int i = 0; i < ARENA_NR; i++)
+		for (size_t n = 0; n < usage[i].size_bytes; n++)
+			assert_int_equal(at[i][n], i + 1);
+}
+
+static void test_share_with_any_page(void **state)
+{
+	UNUSED(state);
+	check_share(4 << 10);
+	check_share(16 << 10);
+	check_share(64 << 10);
+	page_bytes = 0;
+}
+
 static void test_asked_usage(void **state)
 {
 	struct arena_usage usage;
@@ -116,6 +159,7 @@ int main(void)
 		cmocka_unit_test_setup(test_seal, setup),
 		cmocka_unit_test_setup(test_scratch_is_wiped, setup),
 		cmocka_unit_test_setup(test_asked_usage, setup),
+		cmocka_unit_test(test_share_with_any_page),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
