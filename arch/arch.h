@@ -8,24 +8,37 @@
 #ifndef BATON_ARCH_H
 #define BATON_ARCH_H
 
-#include "arch_types.h" /* struct arch_regs, struct arch_sigaction, ARCH_XSTATE_MAX */
+#include "arch_types.h" /* struct arch_regs, struct arch_sigaction, ARCH_XSTATE_MAX, ... */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-/* ---- regs.c: general registers and extended state ---- */
+/* ---- regs.c: general registers ---- */
 
-/* Reads or writes all general registers, TLS base included. -errno of ptrace(2). */
+/* Reads or writes all general registers. -errno of ptrace(2); -ENOEXEC: a 32-bit task. */
 int arch_regs_get(pid_t tid, struct arch_regs *regs);
 int arch_regs_set(pid_t tid, const struct arch_regs *regs);
+/*
+ * As arch_regs_get for a thread in a signal stop (PTRACE_EVENT_STOP), with the system call that the stop
+ * interrupted: what arch_restart_kind and its like ask for.
+ */
+int arch_regs_get_call(pid_t tid, struct arch_regs *regs);
 uint64_t arch_regs_pc(const struct arch_regs *regs);
 uint64_t arch_regs_sp(const struct arch_regs *regs);
 void arch_regs_set_pc(struct arch_regs *regs, uint64_t pc);
 
-/* Extended state (FP, SIMD, ...) as the kernel's regset. get: bytes written, or -errno. */
+/* ---- xstate.c ---- */
+
+/*
+ * Extended state: the TLS base, where it is none of the general registers, FP, SIMD, keys, ... in the
+ * architecture's own form. get: bytes written, or -errno. set: -EPROTO for a form that is none.
+ */
 ssize_t arch_xstate_get(pid_t tid, void *buf, size_t cap);
 int arch_xstate_set(pid_t tid, const void *buf, size_t len);
+/* What a system call destroys of it: kept before the first, put back after the last. 0 or -errno. */
+int arch_live_keep(pid_t tid, struct arch_live *live);
+int arch_live_put_back(pid_t tid, const struct arch_live *live);
 
 /* ---- inject.c: system calls run by a stopped thread ---- */
 
@@ -60,6 +73,12 @@ void arch_restart_rewind(struct arch_regs *regs);
 void arch_restart_through_block(struct arch_regs *regs);
 /* Makes the interrupted call return `result`. */
 void arch_restart_finish(struct arch_regs *regs, int64_t result);
+/*
+ * True when the kernel must see the thread leave a system call with `regs` to restart it, or to show it
+ * again: a call with first argument *first is run, then `regs` are set in its exit stop. False when it is
+ * enough to set them in a signal stop.
+ */
+bool arch_restart_replays(const struct arch_regs *regs, uint64_t *first);
 
 /* ---- sigreturn.c: the way back of a thread whose tracer dies while it works for us ---- */
 
@@ -84,7 +103,7 @@ ssize_t arch_sigreturn_frame(const struct arch_sigreturn *way, pid_t tid,
 /* Makes a thread go the way back as soon as it runs. */
 void arch_sigreturn_load(struct arch_regs *regs, const struct arch_sigreturn *way, uint64_t at);
 /* For a system call at arch_sigreturn_call: the way back lies behind it. */
-void arch_sigreturn_set_stack(struct arch_regs *regs, uint64_t at);
+void arch_sigreturn_set_stack(struct arch_regs *regs, const struct arch_sigreturn *way, uint64_t at);
 
 /* ---- settings.c ---- */
 
@@ -125,7 +144,7 @@ int arch_regs_decode(const uint8_t *in, size_t len, struct arch_regs *regs);
 /* ---- features.c ---- */
 
 #define ARCH_FEATURES_MAX 512 /* bytes of the wire form */
-const char *arch_name(void);  /* "x86_64", "aarch64" */
+const char *arch_name(void);  /* "x86_64", "arm64" */
 /* This machine's features, in the architecture's own form. Bytes, or -ENOSPC. */
 ssize_t arch_features_collect(uint8_t *out, size_t cap);
 /* 0 when a process from a machine with `theirs` can run here; else -ENOEXEC and the reason in words. */

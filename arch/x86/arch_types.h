@@ -28,7 +28,13 @@ struct arch_sigreturn {
 /* Bytes at each of its places; none of them can be taken for another. */
 #define ARCH_SIGRETURN_CODE 3
 
+/* What a system call destroys of extended state: nothing. */
+struct arch_live {};
+
 /* Wire form of struct arch_regs: 27 registers of 8 bytes. */
 #define ARCH_REGS_WIRE_MAX 216
+
+/* A protection that mmap(2) has beside the usual ones: none. */
+#define ARCH_PROT_GUARDED 0
 
 #endif

@@ -106,3 +106,10 @@ void arch_restart_finish(struct arch_regs *regs, int64_t result)
 	regs->user.rax = (uint64_t)result;
 	regs->user.orig_rax = (uint64_t)-1;
 }
+
+bool arch_restart_replays(const struct arch_regs *regs, uint64_t *first)
+{
+	(void)regs;
+	*first = 0;
+	return false;
+}

@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* General registers and extended state of a stopped thread, by ptrace regsets. */
+/* General registers of a stopped thread, by ptrace regsets. */
 #include "arch/arch.h"
 
 #include <elf.h>
 #include <errno.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
-
-#ifndef NT_X86_XSTATE
-#define NT_X86_XSTATE 0x202
-#endif
 
 int arch_regs_get(pid_t tid, struct arch_regs *regs)
 {
@@ -28,6 +24,11 @@ int arch_regs_set(pid_t tid, const struct arch_regs *regs)
 	return ptrace(PTRACE_SETREGSET, tid, (void *)NT_PRSTATUS, &iov) < 0 ? -errno : 0;
 }
 
+int arch_regs_get_call(pid_t tid, struct arch_regs *regs)
+{
+	return arch_regs_get(tid, regs);
+}
+
 uint64_t arch_regs_pc(const struct arch_regs *regs)
 {
 	return regs->user.rip;
@@ -41,21 +42,4 @@ uint64_t arch_regs_sp(const struct arch_regs *regs)
 void arch_regs_set_pc(struct arch_regs *regs, uint64_t pc)
 {
 	regs->user.rip = pc;
-}
-
-ssize_t arch_xstate_get(pid_t tid, void *buf, size_t cap)
-{
-	struct iovec iov = {buf, cap};
-
-	if (ptrace(PTRACE_GETREGSET, tid, (void *)NT_X86_XSTATE, &iov) < 0)
-		return -errno;
-	/* The kernel cuts what does not fit without a word. */
-	return iov.iov_len == cap ? -E2BIG : (ssize_t)iov.iov_len;
-}
-
-int arch_xstate_set(pid_t tid, const void *buf, size_t len)
-{
-	struct iovec iov = {(void *)buf, len};
-
-	return ptrace(PTRACE_SETREGSET, tid, (void *)NT_X86_XSTATE, &iov) < 0 ? -errno : 0;
 }

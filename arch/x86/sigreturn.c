@@ -174,7 +174,8 @@ void arch_sigreturn_load(struct arch_regs *regs, const struct arch_sigreturn *wa
 	regs->user.orig_rax = (uint64_t)-1;
 }
 
-void arch_sigreturn_set_stack(struct arch_regs *regs, uint64_t at)
+void arch_sigreturn_set_stack(struct arch_regs *regs, const struct arch_sigreturn *way, uint64_t at)
 {
+	(void)way;
 	regs->user.rsp = at;
 }

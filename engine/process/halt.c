@@ -59,7 +59,7 @@ static bool has_forked(pid_t tid)
 	struct arch_regs regs;
 	uint64_t args[6];
 
-	if (arch_regs_get(tid, &regs) || arch_inject_result(&regs) <= 0)
+	if (arch_regs_get_call(tid, &regs) || arch_inject_result(&regs) <= 0)
 		return false;
 	return is_fork(arch_restart_call(&regs, args), args);
 }

@@ -169,7 +169,9 @@ int remote_open(struct remote *r, pid_t pid, pid_t tid)
 	r->pid = pid;
 	r->tid = tid;
 	r->mem_fd = -1;
-	err = arch_regs_get(tid, &r->saved);
+	err = arch_regs_get_call(tid, &r->saved);
+	if (!err)
+		err = arch_live_keep(tid, &r->live);
 	if (err)
 		return err;
 	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
@@ -186,7 +188,9 @@ int remote_open_sibling(struct remote *r, const struct remote *leader, pid_t tid
 	r->tid = tid;
 	r->dead = false;
 	r->way_at = 0;
-	err = arch_regs_get(tid, &r->saved);
+	err = arch_regs_get_call(tid, &r->saved);
+	if (!err)
+		err = arch_live_keep(tid, &r->live);
 	if (!err)
 		err = read_rseq(r);
 	return err ? err : suspend_dispatch(r);
@@ -234,12 +238,28 @@ static int to_signal_stop(const struct remote *r)
 	}
 }
 
+/* In a signal stop with the registers to go on with. */
+static int put_registers_back(struct remote *r)
+{
+	bool replays;
+	uint64_t first;
+	int err = to_signal_stop(r);
+
+	if (err)
+		return err;
+	replays = arch_restart_replays(&r->saved, &first);
+	if (replays)
+		remote_call(r, SYS_getpid, first);
+	err = r->dead ? -ESRCH : arch_regs_set(r->tid, &r->saved);
+	if (!err && replays)
+		err = to_signal_stop(r);
+	return err ? err : arch_live_put_back(r->tid, &r->live);
+}
+
 int remote_close(struct remote *r)
 {
-	int err = r->dead ? -ESRCH : to_signal_stop(r);
+	int err = r->dead ? -ESRCH : put_registers_back(r);
 
-	if (!err)
-		err = arch_regs_set(r->tid, &r->saved);
 	if (!err && r->rseq_cs)
 		err = remote_write(r, r->rseq + RSEQ_CS_OFFSET, &r->rseq_cs, sizeof(r->rseq_cs));
 	if (!err && r->dispatch.mode)
@@ -293,7 +313,7 @@ static int enter_call(struct remote *r, long nr, const uint64_t args[static 6])
 	r->cloned = 0;
 	arch_inject_load(&regs, r->insn, nr, args);
 	if (r->way_at)
-		arch_sigreturn_set_stack(&regs, r->way_at);
+		arch_sigreturn_set_stack(&regs, &r->way, r->way_at);
 	err = arch_regs_set(r->tid, &regs);
 	return err ? err : next_syscall_stop(r);
 }

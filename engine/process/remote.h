@@ -25,6 +25,7 @@ struct remote {
 	uint64_t scratch; /* scratch area in its memory, for arguments; 0 when there is none */
 	uint32_t scratch_len, scratch_used;
 	struct arch_regs saved; /* registers to put back */
+	struct arch_live live;  /* and what calls destroy beside them */
 	pid_t cloned;  /* the thread that the last call created, as seen from here; 0: none */
 	uint64_t rseq; /* its restartable sequences area; 0: none registered */
 	uint32_t rseq_len, rseq_signature;

@@ -161,7 +161,7 @@ void restart_undo(pid_t tid)
 	struct arch_regs regs;
 	uint64_t blocked;
 
-	if (arch_regs_get(tid, &regs) || arch_restart_kind(&regs) != ARCH_RESTART_EINTR ||
+	if (arch_regs_get_call(tid, &regs) || arch_restart_kind(&regs) != ARCH_RESTART_EINTR ||
 	    ptrace(PTRACE_GETSIGMASK, tid, sizeof(blocked), &blocked) < 0 ||
 	    !is_ours(tid, &regs, blocked))
 		return;

@@ -73,6 +73,9 @@ static int fill(struct dump *d, const struct freeze_thread *thread, baton_Regist
 	if (n < 0)
 		return (int)n;
 	msg->general.size = (pb_size_t)n;
+	err = arch_live_put_back(thread->tid, &d->thread.live);
+	if (err)
+		return err;
 	n = arch_xstate_get(thread->tid, msg->extended.bytes, sizeof(msg->extended.bytes));
 	if (n < 0)
 		return (int)n;
@@ -122,6 +125,9 @@ static int registers_restore(struct restore *r, const void *data)
 	err = arch_regs_decode(msg->general.bytes, msg->general.size, &regs);
 	if (!err)
 		err = arch_xstate_set(r->thread.tid, msg->extended.bytes, msg->extended.size);
+	if (!err)
+		err = arch_live_keep(r->thread.tid,
+				     r->thread_is_leader ? &r->leader.live : &r->thread.live);
 	if (err)
 		return log_fail(-err, "registers: %s", strerror(-err));
 	if (!r->thread_is_leader)

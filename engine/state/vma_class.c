@@ -15,20 +15,21 @@
 
 /* The order is the wire format: append only, less than VMA_BAD_FIRST. */
 const struct vma_flag vma_flags[] = {
-	{"gd", 0, MAP_GROWSDOWN},
-	{"nr", 0, MAP_NORESERVE},
-	{"lo", 0, 0},
-	{"lf", 0, 0},
-	{"dc", MADV_DONTFORK, 0},
-	{"dd", MADV_DONTDUMP, 0},
-	{"mg", MADV_MERGEABLE, 0},
-	{"hg", MADV_HUGEPAGE, 0},
-	{"nh", MADV_NOHUGEPAGE, 0},
-	{"sr", MADV_SEQUENTIAL, 0},
-	{"rr", MADV_RANDOM, 0},
-	{"wf", MADV_WIPEONFORK, 0},
-	{"mw", 0, 0},
-	{"ac", 0, 0},
+	{"gd", 0, MAP_GROWSDOWN, 0},
+	{"nr", 0, MAP_NORESERVE, 0},
+	{"lo", 0, 0, 0},
+	{"lf", 0, 0, 0},
+	{"dc", MADV_DONTFORK, 0, 0},
+	{"dd", MADV_DONTDUMP, 0, 0},
+	{"mg", MADV_MERGEABLE, 0, 0},
+	{"hg", MADV_HUGEPAGE, 0, 0},
+	{"nh", MADV_NOHUGEPAGE, 0, 0},
+	{"sr", MADV_SEQUENTIAL, 0, 0},
+	{"rr", MADV_RANDOM, 0, 0},
+	{"wf", MADV_WIPEONFORK, 0, 0},
+	{"mw", 0, 0, 0},
+	{"ac", 0, 0, 0},
+	{"bt", 0, 0, ARCH_PROT_GUARDED},
 };
 const unsigned int vma_nr_flags = sizeof(vma_flags) / sizeof(vma_flags[0]);
 

@@ -13,6 +13,7 @@ struct vma_flag {
 	char name[3];
 	int advice;   /* for madvise(2); 0: handled by mmap or mlock2 */
 	int map_flag; /* for mmap(2) */
+	uint32_t prot; /* for mmap(2) and mprotect(2), beside the usual ones */
 };
 extern const struct vma_flag vma_flags[];
 extern const unsigned int vma_nr_flags;

@@ -71,6 +71,16 @@ static int64_t open_backing(struct restore *r, const baton_Vma *msg)
 	return ret < 0 ? ret - 1 : fd;
 }
 
+static uint32_t protection(const baton_Vma *msg)
+{
+	uint32_t prot = msg->prot;
+
+	for (unsigned int i = 0; i < vma_nr_flags; i++)
+		if ((msg->flags >> i) & 1)
+			prot |= vma_flags[i].prot;
+	return prot;
+}
+
 /*
  * Memory that was writable once and is counted ever since (against the limit of vm.overcommit_memory)
  * has to be so again. Since Linux 6.6 an anonymous mapping in which nothing was ever written is no
@@ -87,7 +97,7 @@ static int protect_counted(struct restore *r, const baton_Vma *msg)
 		remote_call(&r->leader, SYS_madvise, msg->start, 1ULL << arch_page_shift(),
 			    MADV_DONTNEED);
 	}
-	ret = remote_call(&r->leader, SYS_mprotect, msg->start, msg->len, msg->prot);
+	ret = remote_call(&r->leader, SYS_mprotect, msg->start, msg->len, protection(msg));
 	return ret < 0 ? (int)ret : err;
 }
 
@@ -104,7 +114,7 @@ static int map(struct restore *r, const baton_Vma *msg, int64_t fd)
 		if ((msg->flags >> i) & 1)
 			flags |= (uint64_t)vma_flags[i].map_flag;
 	ret = remote_call(&r->leader, SYS_mmap, msg->start, msg->len,
-			  counted ? PROT_READ | PROT_WRITE : msg->prot, flags, (uint64_t)fd,
+			  counted ? PROT_READ | PROT_WRITE : protection(msg), flags, (uint64_t)fd,
 			  fd < 0 ? 0 : msg->offset);
 	if (ret == (int64_t)msg->start)
 		ret = counted ? protect_counted(r, msg) : 0;

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* arm64's types for arch.h. */
+#ifndef BATON_ARCH_TYPES_H
+#define BATON_ARCH_TYPES_H
+
+#include <stdint.h>
+
+struct arch_regs {
+	/* As the kernel's struct user_pt_regs (asm/ptrace.h). */
+	uint64_t x[31], sp, pc, pstate;
+	/* The system call that a stop interrupted, -1: none, and its first argument; see regs.c. */
+	int64_t call;
+	uint64_t first;
+};
+
+/* What rt_sigaction(2) takes. The kernel looks at `restorer` only with SA_RESTORER. */
+struct arch_sigaction {
+	uint64_t handler, flags, restorer, mask;
+};
+
+/* Largest extended state taken: SVE with vectors of 256 bytes is 8,768 bytes, the rest 700. */
+#define ARCH_XSTATE_MAX 12288
+/* Where a thread finds its way back through rt_sigreturn(2): code of the program. 0: not found. */
+struct arch_sigreturn {
+	uint64_t call; /* svc #0; ret */
+	uint64_t back; /* mov x8, #139; svc #0 */
+};
+/* Largest frame of it, and the alignment of its address. */
+#define ARCH_SIGRETURN_MAX 9936
+#define ARCH_SIGRETURN_ALIGN 16
+/* Bytes at each of its places; none of them can be taken for another. */
+#define ARCH_SIGRETURN_CODE 8
+
+/* What a system call destroys: SVE beyond the registers of FP. len 0: nothing. */
+#define ARCH_LIVE_MAX 8784
+struct arch_live {
+	uint32_t len;
+	uint8_t set[ARCH_LIVE_MAX];
+};
+
+/* Wire form of struct arch_regs: 36 words of 8 bytes. */
+#define ARCH_REGS_WIRE_MAX 288
+
+/* mmap(2)'s PROT_BTI: only branch targets may be jumped to. */
+#define ARCH_PROT_GUARDED 0x10
+
+#endif
