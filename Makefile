@@ -182,7 +182,7 @@ $(B)/musl/bin/musl-gcc: $(SRC)/musl.ready
 	$(Q)cd $(B)/musl/build && CC=$(CROSS)gcc CROSS_COMPILE=$(CROSS) $(abspath $(SRC)/musl)/configure \
 		--target=$(MACHINE)-linux-musl --disable-shared --enable-wrapper=gcc \
 		--prefix=$(abspath $(B)/musl) >configure.log
-	+$(Q)$(MAKE) -C $(B)/musl/build install >$(B)/musl/build/make.log
+	+$(Q)$(MAKE) -C $(B)/musl/build ARCH=$(MACHINE) install >$(B)/musl/build/make.log
 	@touch $@
 
 $(SRC)/%.ready: | $(B)
