@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 
 /* A system call that failed returns at least the negative of it (MAX_ERRNO, linux/err.h). */
-#define KERNEL_MAX_ERRNO 4095
+#define KERNEL_MAX_ERRNO 4095 /* not a page */
 
 /* ---- system call numbers (the same on all architectures since 424) ---- */
 

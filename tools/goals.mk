@@ -85,16 +85,20 @@ TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -include $(abspath $(B))/autoconf.h -I$(CU
 	-isystem $(abspath $(NANOPB)) -isystem $(abspath $(MBEDTLS))/include \
 	-DMBEDTLS_CONFIG_FILE="transport/mbedtls_config.h"
 
-.PHONY: lint lint-run lint-format lint-tidy lint-cppcheck format
+.PHONY: lint lint-run lint-format lint-tidy lint-cppcheck lint-pages format
 lint:
 	$(Q)tools/setup build lint
 	+$(Q)$(MAKE) -k lint-run
 
-lint-run: lint-format lint-tidy lint-cppcheck
+lint-run: lint-format lint-tidy lint-cppcheck lint-pages
 
 lint-format:
 	$(call say,FORMAT,$(words $(LINT_FILES)) files)
 	$(Q)clang-format --dry-run -Werror $(LINT_FILES)
+
+lint-pages:
+	$(call say,PAGES,nothing takes a page for 4096 bytes)
+	$(Q)tools/check-pages --self && tools/check-pages
 
 format:
 	$(Q)clang-format -i $(LINT_FILES)

@@ -17,8 +17,10 @@ struct frame_bounds {
 #define BODY_U64 .min = 8, .max = 8, .unit = 1
 #define BODY_UP_TO(most) .min = 0, .max = (most), .unit = 1
 /* The smallest page of any kernel; whoever fills pages checks against the size of its own. */
-#define PAGE_MIN_BYTES 4096
+#define PAGE_MIN_BYTES 4096 /* not a page of this device */
 #define BODY_PAGES .min = PAGE_MIN_BYTES, .max = FRAME_BODY_MAX, .unit = PAGE_MIN_BYTES
+
+#define ABORT_MAX_BYTES 4096 /* not a page */
 
 static const struct frame_bounds bounds[FRAME_TYPE_END] = {
 	[FRAME_HELLO] = {"HELLO", BODY_UP_TO(1024)},
@@ -38,7 +40,7 @@ static const struct frame_bounds bounds[FRAME_TYPE_END] = {
 	[FRAME_REACHED] = {"REACHED", BODY_NONE},
 	[FRAME_COMPLETE] = {"COMPLETE", BODY_UP_TO(1024)},
 	[FRAME_DONE] = {"DONE", BODY_UP_TO(1024)},
-	[FRAME_ABORT] = {"ABORT", BODY_UP_TO(4096)},
+	[FRAME_ABORT] = {"ABORT", BODY_UP_TO(ABORT_MAX_BYTES)},
 	[FRAME_PING] = {"PING", BODY_UP_TO(FRAME_BODY_MAX), .flags = FRAME_PING_QUIET},
 	[FRAME_PONG] = {"PONG", BODY_UP_TO(64)},
 };

@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 /* Room for small frames beside one of the largest. */
-#define TX_SLACK_BYTES 4096
+#define TX_SLACK_BYTES 4096 /* not a page */
 /* A wait looks this often whether anything moves at all. */
 #define LOOK_MS 250
 

@@ -18,7 +18,7 @@
 #define PACE_QUEUE_US 100000
 #define PACE_FIRST_BYTES 16384
 /* TCP itself stalls with less: a few packets. */
-#define PACE_LEAST_BYTES 4096
+#define PACE_LEAST_BYTES 4096 /* not a page */
 #define PACE_FREE_BYTES ((uint64_t)4 << 20)
 
 struct pace {

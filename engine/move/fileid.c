@@ -13,12 +13,12 @@
 #include "lib/text.h"
 
 /* Bytes read at once; on the stack. */
-#define PIECE_BYTES 4096
+#define PIECE_BYTES 4096 /* not a page */
 /* Samples of a file above FILEID_WHOLE_MAX: this many, of this size, evenly spaced. */
-#define NR_SAMPLES 4096
-#define SAMPLE_BYTES 4096
+#define NR_SAMPLES 4096   /* not a page */
+#define SAMPLE_BYTES 4096 /* not a page */
 /* A note segment or a program header table larger than this is not looked at. */
-#define NOTES_MAX 4096
+#define NOTES_MAX 4096 /* not a page */
 #define PHDRS_MAX 64
 
 static int digest_range(mbedtls_sha256_context *sha, int fd, uint64_t offset, uint64_t len)

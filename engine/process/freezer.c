@@ -18,7 +18,7 @@
 
 #define FREEZE_TIMEOUT_MS 1000
 #define REMOVE_TIMEOUT_MS 1000
-#define LINE_BYTES 4096
+#define LINE_BYTES 4096 /* not a page */
 
 /* Path of the process' group in a hierarchy: "0::/path", or "N:...freezer...:/path". */
 static bool group_of(pid_t pid, bool v1, char *out, size_t cap)

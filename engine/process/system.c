@@ -366,7 +366,8 @@ static void probe_trials(struct system_probe *p)
 		{trial_timens, SYSTEM_OPTIONAL, "time-namespace",
 		 "there (not used by this version)", "not used by this version"},
 		{trial_timer_ids, SYSTEM_OPTIONAL, "timer-ids", "are restored directly",
-		 "are reached by counting, up to 4096; PR_TIMER_CREATE_RESTORE_IDS needs Linux "
+		 "are reached by counting, up to a few thousand; PR_TIMER_CREATE_RESTORE_IDS needs "
+		 "Linux "
 		 "6.15"},
 		{trial_unix_diag, SYSTEM_OPTIONAL, "unix-diag", "peers of unix sockets are found",
 		 "connected unix sockets are refused; build the kernel with CONFIG_UNIX_DIAG"},

@@ -83,7 +83,7 @@ static bool is_watched(const struct watch *w, const char *path)
 static int open_mount(uint64_t dev)
 {
 	struct line_reader reader;
-	char buf[4096], *line;
+	char buf[PROC_LINE_MAX], *line;
 	int fd = -1;
 
 	if (line_reader_open(&reader, AT_FDCWD, "/proc/self/mountinfo", buf, sizeof(buf)))
@@ -264,7 +264,7 @@ static int inotify_dump(struct dump *d, const struct state_kind *kind)
 /* Events that our own adding and removing made. */
 static void drain(int fd)
 {
-	char buf[4096];
+	char buf[2048];
 	int queued;
 
 	while (ioctl(fd, FIONREAD, &queued) == 0 && queued > 0)

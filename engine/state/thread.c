@@ -18,6 +18,9 @@
 #include <sys/ptrace.h>
 #include <unistd.h>
 
+/* More than any kernel will know; what is beyond is no area of one. */
+#define RSEQ_BYTES_MAX 4096 /* not a page */
+
 #ifndef SS_AUTODISARM
 #define SS_AUTODISARM (1U << 31)
 #endif
@@ -177,7 +180,7 @@ static int restore_rseq(struct restore *r, const baton_Thread *msg)
 
 	if (!msg->rseq)
 		return 0;
-	if (msg->rseq >= arch_user_top() || msg->rseq_len > 4096 ||
+	if (msg->rseq >= arch_user_top() || msg->rseq_len > RSEQ_BYTES_MAX ||
 	    restore_is_scratch(r, msg->rseq, msg->rseq_len + sizeof(uint64_t)))
 		return log_fail(EPROTO, "the peer described an rseq area that cannot be");
 	ret = remote_call(&r->thread, SYS_rseq, msg->rseq, msg->rseq_len, 0, msg->rseq_signature);

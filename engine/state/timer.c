@@ -17,7 +17,7 @@
 
 #define NS_PER_SEC 1000000000LL
 /* Without PR_TIMER_CREATE_RESTORE_IDS (6.15) ids are reached by making and deleting timers. */
-#define MAX_ID_STEPS 4096
+#define MAX_ID_STEPS 4096 /* not a page */
 #ifndef SIGEV_THREAD_ID
 #define SIGEV_THREAD_ID 4
 #endif

@@ -17,7 +17,7 @@
 #include <sys/timerfd.h>
 
 static int fd[8];
-static char buf[4096];
+static char buf[4096]; /* not a page */
 static int64_t begun_ms;
 
 static uint64_t take(int from)

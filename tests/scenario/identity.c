@@ -64,7 +64,7 @@ static char stat_was[NR_STAT][32], stat_now[NR_STAT][32];
 static struct rlimit limits[NR_LIMITS];
 static char text[16384];
 static struct {
-	char exe[256], cmdline[512], environ[4096], auxv[1024], cwd[256], comm[64], oom[16];
+	char exe[256], cmdline[512], environ[4000], auxv[1024], cwd[256], comm[64], oom[16];
 	ssize_t environ_len, auxv_len, cmdline_len;
 	int dumpable, securebits, keepcaps, pdeath, thp, timerslack, personality, child_subreaper;
 	int policy, nice;
@@ -186,7 +186,7 @@ static void set_common(void)
 
 	setrlimit(RLIMIT_NOFILE, &(struct rlimit){500, 600});
 	setrlimit(RLIMIT_NPROC, &(struct rlimit){4000, 5000});
-	setrlimit(RLIMIT_CORE, &(struct rlimit){4096, 8192});
+	setrlimit(RLIMIT_CORE, &(struct rlimit){5000, 8192});
 	setrlimit(RLIMIT_STACK, &(struct rlimit){4 << 20, 16 << 20});
 	setrlimit(RLIMIT_SIGPENDING, &lim);
 	umask(0137);

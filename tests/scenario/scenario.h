@@ -39,7 +39,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Of the kernel that runs it: 4, 16 or 64 KiB. */
+/* Of this kernel: 4, 16 or 64 KiB. */
 #define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 
 struct scenario {

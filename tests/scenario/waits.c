@@ -620,7 +620,7 @@ static void connect_to(int fd)
 static void drain(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
-	char bytes[4096];
+	char bytes[2048];
 
 	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
 	while (read(fd, bytes, sizeof(bytes)) > 0)

@@ -240,7 +240,7 @@ static void test_both_agree(void **state)
 		nr_compared++;
 	}
 	assert_true(nr_compared > 15);
-	assert_true(nr_own > 3 * HUGE_BYTES / page / 4);
+	assert_true(nr_own > 2 * AREA_PAGES);
 	print_message("%d mappings, %zu pages of their own\n", nr_compared, nr_own);
 }
 
