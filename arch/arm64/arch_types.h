@@ -41,6 +41,9 @@ struct arch_live {
 /* Wire form of struct arch_regs: 36 words of 8 bytes. */
 #define ARCH_REGS_WIRE_MAX 288
 
+/* Bits of an address that count; system calls ask for the others, too, unless PR_SET_TAGGED_ADDR_CTRL. */
+#define ARCH_UNTAG_MASK 0x00ffffffffffffffULL
+
 /* mmap(2)'s PROT_BTI: only branch targets may be jumped to. */
 #define ARCH_PROT_GUARDED 0x10
 

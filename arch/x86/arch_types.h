@@ -34,6 +34,9 @@ struct arch_live {};
 /* Wire form of struct arch_regs: 27 registers of 8 bytes. */
 #define ARCH_REGS_WIRE_MAX 216
 
+/* Bits of an address that count, unless a process has asked for others ("untag_mask" in its status). */
+#define ARCH_UNTAG_MASK 0xffffffffffffffffULL
+
 /* A protection that mmap(2) has beside the usual ones: none. */
 #define ARCH_PROT_GUARDED 0
 

@@ -240,7 +240,7 @@ static int sweep_sleeper(struct sweep *s, pid_t tid)
 	}
 	switch (call.nr) {
 	case SYS_madvise:
-		note_discard(s->h, call.args[0], call.args[1]);
+		note_discard(s->h, call.args[0] & ARCH_UNTAG_MASK, call.args[1]);
 		break;
 	case SYS_process_madvise: /* its ranges are in its memory */
 		note_discard(s->h, 0, UINT64_MAX);

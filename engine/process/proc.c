@@ -2,6 +2,8 @@
 /* What /proc tells of a process, read without allocation. */
 #include "engine/process/proc.h"
 
+#include "arch/arch.h"
+
 #include "lib/log.h"
 #include "lib/text.h"
 
@@ -120,9 +122,14 @@ static void status_line(struct proc_status *s, const char *line)
 		take_hex(v, &s->cap_amb);
 	else if ((v = text_after(line, "NoNewPrivs:")))
 		s->no_new_privs = v[0] == '1';
-	else if ((v = text_after(line, "untag_mask:")))
-		s->tagged_addresses = strcmp(v, "0xffffffffffffffff") != 0;
-	else if ((v = text_after(line, "Seccomp:"))) {
+	else if ((v = text_after(line, "untag_mask:"))) {
+		uint64_t mask = ARCH_UNTAG_MASK;
+
+		v = text_after(v, "0x");
+		if (v)
+			text_take_u64(&v, 16, &mask);
+		s->tagged_addresses = mask != ARCH_UNTAG_MASK;
+	} else if ((v = text_after(line, "Seccomp:"))) {
 		take_number(v, &number);
 		s->seccomp = (unsigned int)number;
 	}

@@ -28,7 +28,7 @@ struct proc_status {
 	uint64_t locked_kib;
 	unsigned int seccomp, umask;
 	bool no_new_privs;
-	bool tagged_addresses; /* bits of addresses are ignored (x86-64: untag_mask) */
+	bool tagged_addresses; /* more bits of addresses are ignored than usual */
 	bool has_mm;           /* false: a kernel thread or a zombie */
 };
 

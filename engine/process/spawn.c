@@ -135,12 +135,13 @@ static _Noreturn void be_init(const struct spawn *s, int sock)
 {
 	int err, sig;
 
-	for (sig = 1; sig < 32; sig++)
-		signal(sig, sig == SIGCHLD ? SIG_DFL : SIG_IGN);
 	prctl(PR_SET_NAME, "baton-init");
 	err = make(s, sock);
 	if (err)
 		tell(sock, err, false);
+	/* Not before: the process would begin with it. */
+	for (sig = 1; sig < 32; sig++)
+		signal(sig, sig == SIGCHLD ? SIG_DFL : SIG_IGN);
 	syscall(SYS_close_range, 0, ~0U, 0);
 	while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR)
 		;

@@ -128,28 +128,45 @@ static int32_t tid_inside(const struct dump *d, int32_t tid)
 	return tid;
 }
 
-static int dump_posix_timers(struct dump *d, const struct state_kind *kind)
+/* The timer with the lowest number from `from` on. 1, 0 when there is none, -errno. */
+static int find_timer(const struct dump *d, int32_t from, baton_Timer *found)
 {
-	uint64_t room = remote_room(&d->leader, sizeof(struct itimerspec));
 	struct line_reader reader;
 	baton_Timer msg = {0};
 	char buf[256], *line;
-	int err, got;
+	int err, got, any = 0;
 
 	err = line_reader_open(&reader, d->proc_fd, "timers", buf, sizeof(buf));
 	if (err == -ENOENT) /* a kernel without POSIX timers or without checkpoint/restore */
 		return 0;
 	while (!err && (got = line_reader_next(&reader, &line)) != 0) {
-		if (got < 0)
+		if (got < 0) {
 			err = got;
-		else if (parse_timer_line(line, &msg)) {
-			if (msg.notify & SIGEV_THREAD_ID)
-				msg.tid = tid_inside(d, msg.tid);
-			err = dump_posix_timer(d, kind, &msg, room);
+		} else if (parse_timer_line(line, &msg) && msg.id >= from &&
+			   (!any || msg.id < found->id)) {
+			*found = msg;
+			any = 1;
 		}
 	}
 	line_reader_close(&reader);
-	return err;
+	return err ? err : any;
+}
+
+/* In the order of their numbers, which a kernel before 6.15 only gives upwards; it lists the newest first. */
+static int dump_posix_timers(struct dump *d, const struct state_kind *kind)
+{
+	uint64_t room = remote_room(&d->leader, sizeof(struct itimerspec));
+	baton_Timer msg = {.id = -1};
+	int got;
+
+	while ((got = find_timer(d, msg.id + 1, &msg)) > 0) {
+		if (msg.notify & SIGEV_THREAD_ID)
+			msg.tid = tid_inside(d, msg.tid);
+		got = dump_posix_timer(d, kind, &msg, room);
+		if (got)
+			break;
+	}
+	return got;
 }
 
 static int timer_dump_thread(struct dump *d, const struct state_kind *kind,

@@ -136,7 +136,11 @@ static int run_select(struct waiter *w)
 	struct timeval tv = {TIMEOUT_S, 0};
 
 	(void)w;
+#ifdef SYS_select
 	return (int)syscall(SYS_select, 0, NULL, NULL, NULL, &tv);
+#else
+	return select(0, NULL, NULL, NULL, &tv);
+#endif
 }
 
 static int run_pselect(struct waiter *w)
