@@ -308,18 +308,36 @@ static void restore_close(struct restore *r)
  * Takes the pending SIGSTOP away without a SIGCONT: the leader meets it before it has run an
  * instruction, and goes on without it. Other signals have to wait for that.
  */
-static void take_stop_back(const struct restore *r)
+static void take_stop_back(const struct restore *r, struct restore_start *start)
 {
 	uint64_t all = ~0ULL, mask = r->leader_mask;
 	pid_t tid = r->tids[0];
 	int status, err;
 
+	start->masked = true;
 	ptrace(PTRACE_SETSIGMASK, tid, sizeof(all), &all);
+	(void)fault_point(FAULT_RESTORE_STOP);
 	do {
 		ptrace(PTRACE_CONT, tid, 0, 0);
 		err = remote_wait_stop(tid, &status, -1);
 	} while (!err && WSTOPSIG(status) != SIGSTOP);
 	ptrace(PTRACE_SETSIGMASK, tid, sizeof(mask), &mask);
+	start->masked = false;
+}
+
+/* The leader's mask, where whoever took its SIGSTOP back died. It stands in group-stop, or is about to. */
+static void unmask(const struct restore *r)
+{
+	uint64_t mask = r->leader_mask;
+	pid_t tid = r->tids[0];
+	int status;
+
+	if (ptrace(PTRACE_SEIZE, tid, 0, 0) < 0)
+		return;
+	ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+	if (!remote_wait_stop(tid, &status, -1))
+		ptrace(PTRACE_SETSIGMASK, tid, sizeof(mask), &mask);
+	ptrace(PTRACE_DETACH, tid, 0, 0);
 }
 
 int restore_start(struct restore *r, struct restore_start *start)
@@ -332,7 +350,7 @@ int restore_start(struct restore *r, struct restore_start *start)
 		ptrace(PTRACE_SETOPTIONS, r->tids[i], 0, 0);
 	start->released = true;
 	if (!r->stopped)
-		take_stop_back(r);
+		take_stop_back(r, start);
 	for (i = r->nr_threads; i-- > 0;) {
 		ptrace(PTRACE_DETACH, r->tids[i], 0, 0);
 		if (i == r->nr_threads / 2)
@@ -345,6 +363,9 @@ int restore_start(struct restore *r, struct restore_start *start)
 
 int restore_go_on(struct restore *r, struct restore_start *start)
 {
+	if (!start->done && start->masked)
+		unmask(r);
+	start->masked = false;
 	if (!start->done && !r->stopped)
 		kill(r->pid, SIGCONT);
 	start->done = true;

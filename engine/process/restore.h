@@ -34,6 +34,7 @@ void restore_on_lazy(struct restore *r, restore_lazy_fn *fn, void *data);
 /* How far the process was let go; kept where whoever comes after us finds it. */
 struct restore_start {
 	bool released; /* no longer ours to discard: it runs, or stands in group-stop and shall run */
+	bool masked;   /* its leader's signals are all blocked for a moment */
 	bool done;
 };
 

@@ -22,7 +22,7 @@ AFTER_FAILURE = {"DUMP_THAW": "fail:RESTORE_FINISH", "SOURCE_UNDO": "fail:RESTOR
 # From here on there is no way back: one fault must not keep the process from the target.
 HANDED_OVER = ("SOURCE_COMMITTED", "SOURCE_GO", "SOURCE_STARTED", "SOURCE_SERVING",
                "SOURCE_COMPLETE", "SOURCE_DRAINED", "SOURCE_KILLED", "SOURCE_REMOVED",
-               "SOURCE_DONE", "TARGET_RUNNING", "TARGET_TOLD", "TARGET_COMPLETE", "TARGET_SAID",
+               "SOURCE_DONE", "RESTORE_STOP", "TARGET_RUNNING", "TARGET_TOLD", "TARGET_COMPLETE", "TARGET_SAID",
                "TARGET_DONE", "TARGET_REMOVED", "PAGER_EVENT", "PAGER_LOGGED", "PAGER_COPY",
                "PAGER_FETCH", "PAGER_PUSH", "PAGER_FORK")
 # But who has not said GO may still give up.
