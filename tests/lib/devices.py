@@ -80,8 +80,7 @@ class Output:
 
 
 class Device:
-    def __init__(self, name, address, first_pid, folder, tools, ahead=None):
-        """ahead: so many seconds its clocks are ahead of the machine's. None: they are the machine's."""
+    def __init__(self, name, address, first_pid, folder, tools, ahead=0):
         self.name, self.address, self.folder, self.tools = name, address, folder, tools
         self.keys, self.state = f"{folder}/{name}.keys", f"{folder}/{name}.state"
         self.count = 0
@@ -196,13 +195,20 @@ class Device:
         self.popen.stdout.close()
 
 
+# Two devices were never started at the same moment. None on a kernel without time namespaces.
+AHEAD = (0, 100000) if os.path.exists("/proc/self/ns/time") else (0, 0)
+
+
 class Pair:
-    """Two devices, a and b, that trust each other."""
+    """Two devices, a and b, that trust each other.
+
+    ahead: so many seconds the clocks of each that count from its start are ahead of the machine's.
+    """
 
     keys_lock = threading.Lock()
     nr = 0
 
-    def __init__(self, binary, tools, root, keys=True, ahead=(None, None)):
+    def __init__(self, binary, tools, root, keys=True, ahead=AHEAD):
         with Pair.keys_lock:
             Pair.nr += 1
             self.folder = f"{root}/{Pair.nr}"

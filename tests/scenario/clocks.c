@@ -2,7 +2,7 @@
 /*
  * The clocks that count from the start of a device go on where they were, on a device that was started
  * earlier or later: read all the time, by the vdso and by the system call, and a wait of each kind for a
- * point in time. Real time tells how much of it has passed.
+ * point in time, and those for a while unless ARG is "points". Real time tells how much of it has passed.
  * build: musl-static glibc-dynamic
  * libs: -lpthread
  * ahead: 100000 -100000 0
@@ -269,6 +269,10 @@ static struct wait waits[] = {
 	WAIT("FUTEX_WAIT", CLOCK_MONOTONIC, run_futex),
 };
 #define NR_WAITS (sizeof(waits) / sizeof(waits[0]))
+/* Those for a point in time come first. */
+#define NR_POINTS (NR_WAITS - 4)
+
+static size_t nr_waits;
 
 static void *run_wait(void *arg)
 {
@@ -336,7 +340,8 @@ static void prepare(void)
 		first[i] = last[i] = take_reading(i, true);
 	word_pi = (uint32_t)syscall(SYS_gettid);
 	begin_beats();
-	for (size_t i = 0; i < NR_WAITS; i++) {
+	nr_waits = strcmp(scenario_arg(0), "points") == 0 ? NR_POINTS : NR_WAITS;
+	for (size_t i = 0; i < nr_waits; i++) {
 		waits[i].due = read_clock(waits[i].clock) + DUE_S * SECOND;
 		CHECK(!pthread_create(&waits[i].thread, NULL, run_wait, &waits[i]));
 	}
@@ -350,11 +355,11 @@ static void sabotage(void)
 
 static void check(void)
 {
-	for (size_t i = 0; i < NR_WAITS; i++)
+	for (size_t i = 0; i < nr_waits; i++)
 		pthread_join(waits[i].thread, NULL);
 	over = true;
 	pthread_join(reader, NULL);
-	for (size_t i = 0; i < NR_WAITS; i++)
+	for (size_t i = 0; i < nr_waits; i++)
 		check_wait(&waits[i]);
 	for (int i = 0; i < NR_CLOCKS; i++)
 		compare(i, first[i], take_reading(i, true), "in all");
