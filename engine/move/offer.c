@@ -337,13 +337,14 @@ static int check_clocks(const baton_MoveOffer *offer, const struct offer_limits 
 	int64_t jump_ns;
 	int err;
 
-	*limits->clock_jump_ns = 0;
+	*limits->clocks = (struct offer_clocks){0};
 	if (!offer->has_clocks)
 		return 0;
 	if (!clocks_are_sane(&theirs))
 		return log_fail(EPROTO, "the offer names clocks that no device has");
 	clocks_now(&ours);
-	jump_ns = clocks_jump(&theirs, &ours);
+	jump_ns = clocks_jump(&theirs, &ours, CLOCKS_BOUND_NS);
+	limits->clocks->fit = !jump_ns;
 	err = jump_ns ? trial_run(clocks_trial) : 0;
 	if (!err)
 		return 0;
@@ -358,7 +359,7 @@ static int check_clocks(const baton_MoveOffer *offer, const struct offer_limits 
 	log_warn("its clocks (CLOCK_MONOTONIC, CLOCK_BOOTTIME) jump by %+.3f s: no time namespace "
 		 "can be made here (%s)",
 		 (double)jump_ns / NS_PER_SEC, strerror(-err));
-	*limits->clock_jump_ns = jump_ns;
+	limits->clocks->jump_ns = jump_ns;
 	return 0;
 }
 

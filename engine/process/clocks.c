@@ -84,12 +84,12 @@ bool clocks_are_sane(const struct clocks *c)
 	return true;
 }
 
-int64_t clocks_jump(const struct clocks *theirs, const struct clocks *ours)
+int64_t clocks_jump(const struct clocks *theirs, const struct clocks *ours, int64_t bound_ns)
 {
 	for (int i = 0; i < CLOCKS_NR; i++) {
 		int64_t jump = ours->ns[i] - theirs->ns[i];
 
-		if (jump < 0 || jump > CLOCKS_BOUND_NS)
+		if (jump < 0 || jump > bound_ns)
 			return jump;
 	}
 	return 0;

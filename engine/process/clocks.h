@@ -33,9 +33,10 @@ bool clocks_are_sane(const struct clocks *c);
 
 /*
  * How far the clocks of a process that reads `theirs` would jump, if it went on where `ours` is read at
- * the same moment: 0 when that is no more than it may be; else that of the first clock for which it is.
+ * the same moment: 0 when none goes back, and none forward by more than `bound_ns`; else that of the
+ * first one that does.
  */
-int64_t clocks_jump(const struct clocks *theirs, const struct clocks *ours);
+int64_t clocks_jump(const struct clocks *theirs, const struct clocks *ours, int64_t bound_ns);
 
 /*
  * Makes all children from now on see clocks that are ahead of ours by `ahead`. -EINVAL: a kernel without

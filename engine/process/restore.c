@@ -51,6 +51,7 @@ void restore_begin(struct restore *r, const struct restore_options *options)
 	r->stdio = options->stdio;
 	r->pidns = options->pidns;
 	r->other_vdso = options->other_vdso;
+	r->clocks_fit = options->clocks_fit;
 	r->may_jump = options->may_jump;
 	r->rights = options->rights;
 }

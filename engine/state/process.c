@@ -203,7 +203,8 @@ static int begin_clocks(struct restore *r, const baton_Process *msg, bool *shift
 		return 0;
 	if (!clocks_are_sane(&theirs))
 		return log_fail(EPROTO, "the peer's clocks make no sense");
-	if (!clocks_jump(&theirs, &r->clocks)) {
+	/* Where they fitted before, this message was under way for long: the time that a slow link takes. */
+	if (!clocks_jump(&theirs, &r->clocks, r->clocks_fit ? INT64_MAX : CLOCKS_BOUND_NS)) {
 		r->clocks = r->clocks_inside = theirs;
 		return 0;
 	}

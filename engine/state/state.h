@@ -116,7 +116,8 @@ struct restore {
 		uint64_t soft, hard; /* RLIMIT_NOFILE to put back */
 	} fds;
 	bool pidns;
-	bool may_jump; /* there are no time namespaces here: its clocks become ours */
+	bool clocks_fit; /* ours are as good as its own: see CLOCKS_BOUND_NS */
+	bool may_jump;   /* there are no time namespaces here: its clocks become ours */
 	/* The moment from which on the description counts time, on our clocks and on its own. */
 	struct clocks clocks, clocks_inside;
 	int object_fd; /* shared memory being filled: PAGES of this range go into it; -1 */

@@ -28,7 +28,7 @@ static int64_t jump(int64_t monotonic, int64_t boottime)
 	const struct clocks theirs = {{HOUR, 2 * HOUR}};
 	const struct clocks ours = {{HOUR + monotonic, 2 * HOUR + boottime}};
 
-	return clocks_jump(&theirs, &ours);
+	return clocks_jump(&theirs, &ours, CLOCKS_BOUND_NS);
 }
 
 /* Back never, not by a nanosecond; forward by a second, as a move may take it. */
@@ -44,6 +44,11 @@ static void test_jump(void **state)
 	/* A device that has slept: the one clock fits, the other does not. */
 	assert_int_equal(jump(1000, HOUR), HOUR);
 	assert_int_equal(jump(-HOUR, HOUR), -HOUR);
+	/* Whatever the bound. */
+	assert_int_equal(
+		clocks_jump(&(struct clocks){{0, 1}}, &(struct clocks){{HOUR, 0}}, INT64_MAX), -1);
+	assert_int_equal(
+		clocks_jump(&(struct clocks){{0, 0}}, &(struct clocks){{HOUR, 1}}, INT64_MAX), 0);
 }
 
 static void test_sane(void **state)
