@@ -41,6 +41,8 @@ static const struct option_row rows[OPTION_END] = {
 			      "a link that is silent for so long is dead (default 10)"},
 	[OPTION_PATIENCE] = {"patience", "SECONDS",
 			     "wait so long for a peer that is away (default 900; 0: for ever)"},
+	[OPTION_ALLOW_CLOCK_JUMP] = {"allow-clock-jump", NULL,
+				     "its clocks may jump where there are no time namespaces"},
 	[OPTION_SERVE] = {"serve", "ADDR:PORT",
 			  "keep the pages here and serve them to restore --from"},
 	[OPTION_FROM] = {"from", "HOST:PORT", "take the process from dump --serve there"},
@@ -129,6 +131,9 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 		return -1;
 	case OPTION_PEER_IS_DEAD:
 		options->peer_is_dead = true;
+		return -1;
+	case OPTION_ALLOW_CLOCK_JUMP:
+		options->allow_clock_jump = true;
 		return -1;
 	case OPTION_KILL:
 		options->kill = true;

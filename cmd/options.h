@@ -31,13 +31,14 @@ enum option_id {
 	OPTION_KILL,
 	OPTION_KEEPALIVE,
 	OPTION_PATIENCE,
+	OPTION_ALLOW_CLOCK_JUMP,
 	OPTION_END,
 };
 #define OPTION_BIT(id) (1u << (id))
 
 struct options {
 	const char *keys, *state;
-	bool json, once, pidns, leave_running, watch, peer_is_dead, kill;
+	bool json, once, pidns, leave_running, watch, peer_is_dead, kill, allow_clock_jump;
 	const char *listen, *port_file, *stdio, *serve, *from, *pid, *peer;
 	enum move_mode mode;
 	unsigned int max_rate_mib_s, keepalive_s;

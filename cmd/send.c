@@ -6,7 +6,8 @@
 #define ALLOWED                                                                                    \
 	(OPTION_BIT(OPTION_KEYS) | OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_JSON) |            \
 	 OPTION_BIT(OPTION_EAGER) | OPTION_BIT(OPTION_LAZY) | OPTION_BIT(OPTION_ON_DEMAND) |       \
-	 OPTION_BIT(OPTION_MAX_RATE) | OPTION_BIT(OPTION_KEEPALIVE) | OPTION_BIT(OPTION_PATIENCE))
+	 OPTION_BIT(OPTION_MAX_RATE) | OPTION_BIT(OPTION_KEEPALIVE) |                              \
+	 OPTION_BIT(OPTION_ALLOW_CLOCK_JUMP) | OPTION_BIT(OPTION_PATIENCE))
 
 int cmd_send(int argc, char **argv)
 {

@@ -61,6 +61,7 @@ static int begin(struct session *session, const struct options *options, enum mo
 					      .keepalive_s = options->keepalive_s,
 					      .stdio = options->stdio,
 					      .pidns = options->pidns,
+					      .allow_clock_jump = options->allow_clock_jump,
 					      .progress = report_progress,
 					      .listen = options->serve,
 					      .finish = finish};

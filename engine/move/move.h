@@ -38,6 +38,7 @@ struct move_options {
 				      * < 0: for ever */
 	const char *stdio; /* target: see struct restore_options */
 	bool pidns;
+	bool allow_clock_jump; /* a target without time namespaces may take the process */
 	void (*progress)(const struct move_progress *progress); /* NULL: nobody looks */
 	const char *listen;                                     /* dump --serve: where; NULL */
 	/* At the end, once, in the process that ends the move: says what came of it. */

@@ -5,6 +5,7 @@
 
 #include "engine/move/guard.h"
 #include "engine/move/move.h"
+#include "engine/move/offer.h"
 #include "engine/process/rights.h"
 #include "engine/process/restore.h"
 
@@ -41,6 +42,7 @@ struct target_move {
 	bool other_vdso;            /* the source's kernel has another one */
 	unsigned int nr_refused;    /* of a check: reasons against the move */
 	struct rights rights;       /* with which files are looked at and opened */
+	struct offer_clocks clocks; /* of the process, on this device */
 	uint64_t nr_eager;          /* pages that came with the description */
 	uint64_t lazy_bytes;
 };

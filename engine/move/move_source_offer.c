@@ -95,6 +95,7 @@ static int send_offer(struct source_move *m)
 		text_copy(move->state.comm, sizeof(move->state.comm), offer->comm);
 		m->pages_resident = offer->pages;
 		offer->mode = (baton_MoveMode)move->mode;
+		offer->allow_clock_jump = move->options->allow_clock_jump;
 		offer->id.size = MOVESTATE_ID_BYTES;
 		memcpy(offer->id.bytes, move->link->token, MOVESTATE_ID_BYTES);
 		err = link_send_message(move->link, FRAME_OFFER, baton_MoveOffer_fields, offer);
@@ -129,6 +130,11 @@ static int ask_answer(struct source_move *m, int timeout_ms)
 		   answer->mode <= baton_MoveMode_MOVE_MODE_EAGER) {
 		move->mode = (enum move_mode)answer->mode;
 		m->other_vdso = answer->other_vdso;
+		if (answer->clock_jump_ns && !m->frozen_us)
+			log_warn("pid %d: its clocks (CLOCK_MONOTONIC, CLOCK_BOOTTIME) jump by "
+				 "%+.3f s: %s can make no time namespace",
+				 move->state.pid, (double)answer->clock_jump_ns / 1e9,
+				 move->link->name);
 	} else {
 		err = log_fail(EPROTO, "peer %s: its answer makes no sense", move->link->peer);
 	}

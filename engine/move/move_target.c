@@ -113,6 +113,8 @@ static int read_description(struct target_move *m)
 	struct restore_options options = {.stdio = m->move.options->stdio,
 					  .pidns = m->move.options->pidns,
 					  .other_vdso = m->other_vdso,
+					  .clocks_fit = m->clocks.fit,
+					  .may_jump = m->clocks.jump_ns != 0,
 					  .rights = &m->rights};
 	int err;
 

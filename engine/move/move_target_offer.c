@@ -22,7 +22,9 @@ static int check_offer(struct target_move *m)
 	struct offer_limits limits = {.keys_dir = move->options->keys_dir,
 				      .peer = move->link->name,
 				      .pidns = move->options->pidns,
+				      .allow_clock_jump = move->options->allow_clock_jump,
 				      .rights = &m->rights,
+				      .clocks = &m->clocks,
 				      .other_vdso = &m->other_vdso};
 	size_t mark = arena_mark();
 	baton_MoveOffer *offer = arena_alloc(ARENA_SCRATCH, sizeof(*offer), 16);
@@ -85,6 +87,7 @@ static int send_answer(struct target_move *m, int refused)
 	answer->accepted = !refused;
 	answer->mode = (baton_MoveMode)m->move.mode;
 	answer->other_vdso = m->other_vdso;
+	answer->clock_jump_ns = m->clocks.jump_ns;
 	if (refused)
 		text_copy(answer->reason, sizeof(answer->reason), log_reason());
 	err = link_send_message(m->move.link, FRAME_ANSWER, baton_MoveAnswer_fields, answer);

@@ -14,13 +14,17 @@
 #include "engine/move/fileid.h"
 #include "engine/move/offer.h"
 #include "engine/move/policy.h"
+#include "engine/process/clocks.h"
 #include "engine/process/proc.h"
+#include "engine/process/system_trial.h"
 #include "engine/process/vdso.h"
 #include "lib/arena.h"
 #include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
 #include "lib/text.h"
+
+#define NS_PER_SEC 1e9
 
 void offer_clean_text(char *text)
 {
@@ -157,6 +161,18 @@ static uint64_t resident_pages(int proc_fd)
 	return resident;
 }
 
+static int collect_clocks(int proc_fd, baton_MoveOffer *offer)
+{
+	struct clocks clocks;
+	int err;
+
+	clocks_now(&clocks);
+	err = clocks_of_process(proc_fd, &clocks);
+	offer->has_clocks = true;
+	offer->clocks = (baton_Clocks){clocks.ns[CLOCKS_MONOTONIC], clocks.ns[CLOCKS_BOOTTIME]};
+	return err;
+}
+
 static int collect(int proc_fd, baton_MoveOffer *offer)
 {
 	struct tid_list list = {proc_fd, offer};
@@ -195,7 +211,7 @@ static int collect(int proc_fd, baton_MoveOffer *offer)
 	offer->vdso.size = 32;
 	err = digest_vdso(proc_fd, offer->vdso.bytes, &vdso);
 	offer->vdso_known = !err && vdso_is_known(proc_fd, &vdso.known);
-	return err;
+	return err ? err : collect_clocks(proc_fd, offer);
 }
 
 int offer_collect(pid_t pid, baton_MoveOffer *offer)
@@ -313,6 +329,40 @@ static int check_policy(const baton_MoveOffer *offer, const struct offer_limits 
 	return 0;
 }
 
+/* Tried, where it is needed at all: the kernel, its limits and our rights have a say in it. */
+static int check_clocks(const baton_MoveOffer *offer, const struct offer_limits *limits)
+{
+	const struct clocks theirs = {{offer->clocks.monotonic_ns, offer->clocks.boottime_ns}};
+	struct clocks ours;
+	int64_t jump_ns;
+	int err;
+
+	*limits->clocks = (struct offer_clocks){0};
+	if (!offer->has_clocks)
+		return 0;
+	if (!clocks_are_sane(&theirs))
+		return log_fail(EPROTO, "the offer names clocks that no device has");
+	clocks_now(&ours);
+	jump_ns = clocks_jump(&theirs, &ours, CLOCKS_BOUND_NS);
+	limits->clocks->fit = !jump_ns;
+	err = jump_ns ? trial_run(clocks_trial) : 0;
+	if (!err)
+		return 0;
+	if (!offer->allow_clock_jump && !limits->allow_clock_jump)
+		return log_fail(
+			-err,
+			"its clocks (CLOCK_MONOTONIC, CLOCK_BOOTTIME) would jump by %+.3f s "
+			"on this device, which can make no time namespace (%s): that takes "
+			"CONFIG_TIME_NS, CAP_SYS_TIME and user.max_time_namespaces; or go "
+			"on with --allow-clock-jump",
+			(double)jump_ns / NS_PER_SEC, strerror(-err));
+	log_warn("its clocks (CLOCK_MONOTONIC, CLOCK_BOOTTIME) jump by %+.3f s: no time namespace "
+		 "can be made here (%s)",
+		 (double)jump_ns / NS_PER_SEC, strerror(-err));
+	limits->clocks->jump_ns = jump_ns;
+	return 0;
+}
+
 int offer_check_step(unsigned int step, const baton_MoveOffer *offer,
 		     const struct offer_limits *limits)
 {
@@ -326,6 +376,8 @@ int offer_check_step(unsigned int step, const baton_MoveOffer *offer,
 		return check_machine(offer);
 	case 2:
 		return check_vdso(offer, limits);
+	case 3:
+		return check_clocks(offer, limits);
 	default:
 		return limits->pidns || no_process ? 0 : check_pids(offer);
 	}

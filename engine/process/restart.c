@@ -207,7 +207,7 @@ static int relative_timeout(const struct remote *thread, long nr, const uint64_t
 }
 
 int restart_plan(const struct remote *thread, struct arch_regs *regs, uint64_t blocked,
-		 int64_t waited_ns, struct restart_timed *timed)
+		 int64_t waited_ns, const struct clocks *then, struct restart_timed *timed)
 {
 	uint64_t args[6], ns = 0;
 	long nr = arch_restart_call(regs, args);
@@ -241,7 +241,7 @@ int restart_plan(const struct remote *thread, struct arch_regs *regs, uint64_t b
 		return 0;
 	}
 	timed->nr = (uint32_t)nr;
-	timed->left_ns = left_of(ns, waited_ns);
+	timed->left_ns = clocks_left_then(then, CLOCK_MONOTONIC, left_of(ns, waited_ns));
 	return 0;
 }
 
@@ -272,9 +272,11 @@ bool restart_touches(const struct arch_regs *regs, const struct restart_timed *t
 	return range->addr != 0 && range->len != 0;
 }
 
-int restart_arm(struct remote *thread, struct arch_regs *regs, const struct restart_timed *timed)
+int restart_arm(struct remote *thread, struct arch_regs *regs, const struct restart_timed *timed,
+		const struct clocks *then)
 {
-	const struct timespec left = to_timespec(timed->left_ns);
+	const uint64_t left_ns = left_of(clocks_left_now(then, CLOCK_MONOTONIC, timed->left_ns), 0);
+	const struct timespec left = to_timespec(left_ns);
 	uint64_t args[6], where;
 	int64_t result;
 	long nr = arch_restart_call(regs, args);
@@ -297,7 +299,7 @@ int restart_arm(struct remote *thread, struct arch_regs *regs, const struct rest
 		break;
 #ifdef SYS_poll
 	case SYS_poll: {
-		uint64_t ms = (timed->left_ns + NS_PER_MS - 1) / NS_PER_MS;
+		uint64_t ms = (left_ns + NS_PER_MS - 1) / NS_PER_MS;
 
 		args[2] = ms > INT_MAX ? INT_MAX : ms;
 		break;

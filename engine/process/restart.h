@@ -7,29 +7,31 @@
 #define BATON_RESTART_H
 
 #include "arch/arch.h"
+#include "engine/process/clocks.h"
 #include "engine/process/remote.h"
 
 /* A call whose relative timeout the kernel keeps, to be continued with what was left. */
 struct restart_timed {
 	uint32_t nr;      /* system call number; 0: nothing to do */
-	uint64_t left_ns; /* of its timeout */
+	uint64_t left_ns; /* of its timeout, at a moment that both sides know */
 };
 
 /*
  * Source: makes `regs` of a thread stopped in a signal stop ready to be continued elsewhere.
  * `blocked` is its own signal mask, not the one that it has while it works for us.
  * `waited_ns` is how long it had been asleep (-1: unknown, the timeout then starts over). `timed`
- * is filled when the thread must be put back into its call by restart_arm.
+ * is filled when the thread must be put back into its call by restart_arm: with what was left `then`.
  */
 int restart_plan(const struct remote *thread, struct arch_regs *regs, uint64_t blocked,
-		 int64_t waited_ns, struct restart_timed *timed);
+		 int64_t waited_ns, const struct clocks *then, struct restart_timed *timed);
 
 /*
- * Target: runs the call of `regs` with what was left, until it sleeps; makes `regs` continue
+ * Target: runs the call of `regs` with what is left now, until it sleeps; makes `regs` continue
  * through the kernel's restart block. The memory that the call reads (a futex, a poll set) must be
  * there. The last remote call of this thread but for unmapping.
  */
-int restart_arm(struct remote *thread, struct arch_regs *regs, const struct restart_timed *timed);
+int restart_arm(struct remote *thread, struct arch_regs *regs, const struct restart_timed *timed,
+		const struct clocks *then);
 
 /*
  * Makes `regs` of a thread in a signal stop, whose own signal mask is `blocked`, run an interrupted

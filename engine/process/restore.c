@@ -51,6 +51,8 @@ void restore_begin(struct restore *r, const struct restore_options *options)
 	r->stdio = options->stdio;
 	r->pidns = options->pidns;
 	r->other_vdso = options->other_vdso;
+	r->clocks_fit = options->clocks_fit;
+	r->may_jump = options->may_jump;
 	r->rights = options->rights;
 }
 
@@ -242,7 +244,7 @@ static int finish_leader(struct restore *r)
 	if (!err)
 		err = creds_apply(leader, &r->leader_creds);
 	if (!err && r->leader_timed.nr)
-		err = restart_arm(leader, &r->leader_regs, &r->leader_timed);
+		err = restart_arm(leader, &r->leader_regs, &r->leader_timed, &r->clocks);
 	if (err)
 		return err;
 	remote_call(leader, SYS_prctl, PR_SET_DUMPABLE, r->process.dumpable);
@@ -344,6 +346,8 @@ int restore_start(struct restore *r, struct restore_start *start)
 {
 	unsigned int i;
 
+	/* CLOCK_MONOTONIC_COARSE stands still between two ticks: it must not be seen to go back either. */
+	clocks_settle(&r->clocks);
 	/* A thread that our death lets go stops then, before it has run an instruction. */
 	kill(r->pid, SIGSTOP);
 	for (i = 0; i < r->nr_threads; i++)

@@ -11,6 +11,8 @@ struct restore_options {
 	const struct rights *rights; /* of its files */
 	bool pidns;                  /* a pid namespace of its own, with a small init */
 	bool other_vdso;             /* it comes with the one that it knows */
+	bool clocks_fit;             /* ours are as good as its own were, when it was offered */
+	bool may_jump;               /* its clocks become ours, whatever they were */
 };
 
 /* Once, before arena_seal. */

@@ -99,13 +99,16 @@ static _Noreturn void be_process(int sock, bool in_session)
 
 /*
  * Makes the process, in the session where that is possible, and ends: the process then belongs to
- * init (or ours), so that no end of baton is the end of its parent.
+ * init (or ours), so that no end of baton is the end of its parent. And it alone changes what clocks its
+ * children see.
  */
 static _Noreturn void be_maker(const struct spawn *s, int sock, bool leads)
 {
 	bool in_session = leads && setsid() > 0;
-	pid_t pid = fork_with_pid(s->want);
+	pid_t pid = s->ahead ? clocks_shift_children(s->ahead) : 0;
 
+	if (pid == 0)
+		pid = fork_with_pid(s->want);
 	if (pid == 0)
 		be_process(sock, in_session);
 	if (pid < 0)
@@ -225,7 +228,7 @@ int spawn_process(struct spawn *s)
 		return log_fail(EEXIST, "pid %d is taken on this device; use receive --pidns",
 				s->want);
 	if (err)
-		return log_fail(-err, "a process with pid %d cannot be made: %s", s->want,
-				strerror(-err));
+		return log_fail(-err, "a process with pid %d%s cannot be made: %s", s->want,
+				s->ahead ? " in a time namespace" : "", strerror(-err));
 	return 0;
 }

@@ -7,6 +7,7 @@
 
 #include "arch/arch.h"
 #include "engine/paging/pagemap.h"
+#include "engine/process/clocks.h"
 #include "engine/process/proc.h"
 #include "engine/process/system_trial.h"
 #include "lib/arena.h"
@@ -34,7 +35,7 @@
 #define PTRACE_GET_RSEQ_CONFIGURATION 0x420f
 #endif
 
-#define TEXT_MAX 224
+#define TEXT_MAX 256
 
 static void say(struct system_probe *p, enum system_level level, const char *name, const char *fmt,
 		...) __attribute__((format(printf, 4, 5)));
@@ -363,8 +364,11 @@ static void probe_trials(struct system_probe *p)
 		 "run as root (CAP_CHECKPOINT_RESTORE), kernel with CONFIG_CHECKPOINT_RESTORE"},
 		{trial_pidns, SYSTEM_OPTIONAL, "pid-namespace", "--pidns works",
 		 "--pidns does not work: run as root, kernel with CONFIG_PID_NS"},
-		{trial_timens, SYSTEM_OPTIONAL, "time-namespace",
-		 "there (not used by this version)", "not used by this version"},
+		{clocks_trial, SYSTEM_OPTIONAL, "time-namespace",
+		 "clocks of processes from other devices go on",
+		 "processes from devices with other clocks are refused, or theirs jump "
+		 "(--allow-clock-jump): run as root (CAP_SYS_TIME), kernel with CONFIG_TIME_NS, "
+		 "user.max_time_namespaces above 0"},
 		{trial_timer_ids, SYSTEM_OPTIONAL, "timer-ids", "are restored directly",
 		 "are reached by counting, up to a few thousand; PR_TIMER_CREATE_RESTORE_IDS needs "
 		 "Linux "

@@ -17,10 +17,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#ifndef CLONE_NEWTIME
-#define CLONE_NEWTIME 0x00000080
-#endif
-
 #define STOP_TIMEOUT_MS 2000
 /* Somebody else may take the pid that was free a moment ago. */
 #define PID_ATTEMPTS 8
@@ -86,11 +82,6 @@ int trial_mm_map(void)
 int trial_pidns(void)
 {
 	return unshare(CLONE_NEWPID) < 0 ? -errno : 0;
-}
-
-int trial_timens(void)
-{
-	return unshare(CLONE_NEWTIME) < 0 ? -errno : 0;
 }
 
 int trial_timer_ids(void)

@@ -12,7 +12,6 @@ int trial_run(int (*fn)(void));
 int trial_tid_address(void);
 int trial_mm_map(void);
 int trial_pidns(void);
-int trial_timens(void);
 int trial_timer_ids(void);
 int trial_unix_diag(void);
 

@@ -11,6 +11,7 @@
 #include "lib/kernel.h"
 #include "lib/log.h"
 #include "lib/text.h"
+#include "transport/lane.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -116,6 +117,19 @@ static int fail_child(void *data, pid_t child)
 			d->pid, child);
 }
 
+static int dump_clocks(struct dump *d, baton_Process *msg)
+{
+	struct clocks inside;
+	int err;
+
+	clocks_now(&d->clocks);
+	inside = d->clocks;
+	err = clocks_of_process(d->proc_fd, &inside);
+	msg->has_clocks = true;
+	msg->clocks = (baton_Clocks){inside.ns[CLOCKS_MONOTONIC], inside.ns[CLOCKS_BOOTTIME]};
+	return err;
+}
+
 static int process_dump(struct dump *d, const struct state_kind *kind)
 {
 	size_t mark = arena_mark();
@@ -142,10 +156,15 @@ static int process_dump(struct dump *d, const struct state_kind *kind)
 		msg->sid = status.sid_inside;
 		msg->umask = status.umask;
 		msg->stopped = freeze_is_stopped(d->freeze);
-		err = dump_emit(d, kind, msg);
+		err = dump_clocks(d, msg);
 	}
+	if (!err)
+		err = dump_emit(d, kind, msg);
+	/* As long as it is under way its clocks stand still. */
+	if (!err)
+		err = lane_flush(d->out);
 	arena_reset(mark);
-	return err;
+	return err < 0 ? err : 0;
 }
 
 /* ---- restore ---- */
@@ -168,12 +187,47 @@ static int seize(struct restore *r)
 	return err ? err : remote_open(&r->leader, r->pid, r->pid);
 }
 
+/*
+ * From which moment on time is counted, and with which clocks: its own go on in a namespace, with the time
+ * that the move takes, unless ours are as good. *ahead: how far they are ahead of ours.
+ */
+static int begin_clocks(struct restore *r, const baton_Process *msg, bool *shifted,
+			struct clocks *ahead)
+{
+	const struct clocks theirs = {{msg->clocks.monotonic_ns, msg->clocks.boottime_ns}};
+
+	clocks_now(&r->clocks);
+	r->clocks_inside = r->clocks;
+	*shifted = false;
+	if (!msg->has_clocks)
+		return 0;
+	if (!clocks_are_sane(&theirs))
+		return log_fail(EPROTO, "the peer's clocks make no sense");
+	/* Where they fitted before, this message was under way for long: the time that a slow link takes. */
+	if (!clocks_jump(&theirs, &r->clocks, r->clocks_fit ? INT64_MAX : CLOCKS_BOUND_NS)) {
+		r->clocks = r->clocks_inside = theirs;
+		return 0;
+	}
+	*shifted = !r->may_jump;
+	if (*shifted)
+		r->clocks_inside = theirs;
+	for (int i = 0; i < CLOCKS_NR; i++)
+		ahead->ns[i] = theirs.ns[i] - r->clocks.ns[i];
+	return 0;
+}
+
 static int create(struct restore *r, const baton_Process *msg)
 {
 	struct spawn s = {.want = msg->pid, .sid = msg->sid, .pidns = r->pidns};
+	struct clocks ahead;
+	bool shifted;
 	int err;
 
-	err = spawn_process(&s);
+	err = begin_clocks(r, msg, &shifted, &ahead);
+	if (!err && shifted)
+		s.ahead = &ahead;
+	if (!err)
+		err = spawn_process(&s);
 	if (err)
 		return err;
 	r->pid = s.pid;

@@ -76,12 +76,14 @@ static void compare_namespace(struct probe *p, const char *path, int dir_fd, con
 
 static const char *const namespaces[] = {"mnt", "net", "ipc", "uts", "user", "cgroup", "time"};
 #define NR_NAMESPACES (sizeof(namespaces) / sizeof(namespaces[0]))
+/* All but the last: its clocks are carried (engine/process/clocks.h). */
+#define NR_OURS (NR_NAMESPACES - 1)
 
 static void probe_namespaces(struct probe *p)
 {
 	char path[24], own[40];
 
-	for (unsigned int i = 0; i < NR_NAMESPACES; i++) {
+	for (unsigned int i = 0; i < NR_OURS; i++) {
 		snprintf(path, sizeof(path), "ns/%s", namespaces[i]);
 		snprintf(own, sizeof(own), "/proc/self/ns/%s", namespaces[i]);
 		compare_namespace(p, path, AT_FDCWD, own);

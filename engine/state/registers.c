@@ -61,7 +61,8 @@ static int fill(struct dump *d, const struct freeze_thread *thread, baton_Regist
 
 	err = leave_sequence(&d->thread, &regs, &msg->rseq_cs);
 	if (!err)
-		err = restart_plan(&d->thread, &regs, d->thread_mask, thread->waited_ns, &timed);
+		err = restart_plan(&d->thread, &regs, d->thread_mask, thread->waited_ns, &d->clocks,
+				   &timed);
 	if (!err)
 		err = dump_touched_pages(d, &regs, &timed);
 	if (err)
@@ -103,7 +104,7 @@ static int finish_thread(struct restore *r, struct arch_regs *regs, const baton_
 	int err = 0;
 
 	if (timed->nr)
-		err = restart_arm(&r->thread, regs, timed);
+		err = restart_arm(&r->thread, regs, timed, &r->clocks);
 	r->thread.saved = *regs;
 	r->thread.rseq_cs = msg->rseq_cs;
 	if (!err)

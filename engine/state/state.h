@@ -6,6 +6,7 @@
 #ifndef BATON_STATE_H
 #define BATON_STATE_H
 
+#include "engine/process/clocks.h"
 #include "engine/process/freeze.h"
 #include "engine/paging/pagemap.h"
 #include "engine/process/remote.h"
@@ -60,6 +61,7 @@ struct dump {
 	uint64_t nr_state;         /* STATE frames so far */
 	uint64_t nr_eager;         /* pages sent before the start */
 	unsigned int nr_sent;      /* pending signals that somebody sent, as they were described */
+	struct clocks clocks;      /* the moment from which on the description counts time, on ours */
 	const char *kind;          /* being dumped, for messages */
 	bool fds_known;            /* fd.c: its table is of this process, frozen */
 	bool other_vdso;           /* the target's kernel has another one */
@@ -114,6 +116,10 @@ struct restore {
 		uint64_t soft, hard; /* RLIMIT_NOFILE to put back */
 	} fds;
 	bool pidns;
+	bool clocks_fit; /* ours are as good as its own: see CLOCKS_BOUND_NS */
+	bool may_jump;   /* there are no time namespaces here: its clocks become ours */
+	/* The moment from which on the description counts time, on our clocks and on its own. */
+	struct clocks clocks, clocks_inside;
 	int object_fd; /* shared memory being filled: PAGES of this range go into it; -1 */
 	uint64_t object_start, object_end, object_offset, object_len;
 	uint64_t nr_state;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Interval timers and POSIX timers with what was left. Source: proc(5) timers, timer_create(2). */
+/*
+ * Interval timers and POSIX timers with what was left when the clocks of the process were read
+ * (engine/process/clocks.h). Source: proc(5) timers, timer_create(2).
+ */
 #include "engine/state/timer.pb.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"
@@ -51,6 +54,9 @@ static int dump_itimers(struct dump *d, const struct state_kind *kind)
 		msg.interval_ns =
 			it.it_interval.tv_sec * NS_PER_SEC + it.it_interval.tv_usec * 1000;
 		msg.expired = !msg.left_ns && msg.interval_ns;
+		if (which == ITIMER_REAL)
+			msg.left_ns = (int64_t)clocks_left_then(&d->clocks, CLOCK_MONOTONIC,
+								(uint64_t)msg.left_ns);
 		if (msg.left_ns || msg.interval_ns)
 			err = dump_emit(d, kind, &msg);
 	}
@@ -67,7 +73,9 @@ static int dump_posix_timer(struct dump *d, const struct state_kind *kind, baton
 	if (err)
 		return log_fail(-err, "pid %d: timer %d cannot be read: %s", d->pid, msg->id,
 				strerror(-err));
-	msg->left_ns = it.it_value.tv_sec * NS_PER_SEC + it.it_value.tv_nsec;
+	msg->left_ns = (int64_t)clocks_left_then(
+		&d->clocks, msg->clock,
+		(uint64_t)(it.it_value.tv_sec * NS_PER_SEC + it.it_value.tv_nsec));
 	msg->interval_ns = it.it_interval.tv_sec * NS_PER_SEC + it.it_interval.tv_nsec;
 	return dump_emit(d, kind, msg);
 }
@@ -190,6 +198,8 @@ static int64_t restore_itimer(struct restore *r, const baton_Timer *msg)
 
 	if (msg->id < ITIMER_REAL || msg->id > ITIMER_PROF)
 		return -EPROTO;
+	if (msg->id == ITIMER_REAL)
+		left = (int64_t)clocks_left_now(&r->clocks, CLOCK_MONOTONIC, (uint64_t)left);
 	/* One that waits for its signal to be taken fires at once and repeats from there. */
 	if (msg->expired || (left > 0 && left < 1000))
 		left = 1000;
@@ -233,15 +243,23 @@ static int64_t restore_posix_timer(struct restore *r, const baton_Timer *msg)
 	struct kernel_sigevent event = {
 		.value = msg->value, .signo = msg->signal, .notify = msg->notify, .tid = msg->tid};
 	struct itimerspec it = {
-		.it_value = {msg->left_ns / NS_PER_SEC, msg->left_ns % NS_PER_SEC},
 		.it_interval = {msg->interval_ns / NS_PER_SEC, msg->interval_ns % NS_PER_SEC},
 	};
 	int64_t ret = create_with_id(r, msg, remote_push(&r->leader, &event, sizeof(event)));
+	uint64_t value = (uint64_t)msg->left_ns;
+	int index = clocks_index(msg->clock);
 
 	if (ret < 0)
 		return ret;
-	return remote_call(&r->leader, SYS_timer_settime, (uint64_t)msg->id, 0,
-			   remote_push(&r->leader, &it, sizeof(it)), 0);
+	/* A point in time where that can be said: one that repeats keeps its beat, and counts what it missed. */
+	if (index < 0)
+		value = clocks_left_now(&r->clocks, msg->clock, value);
+	else if (value)
+		value += (uint64_t)r->clocks_inside.ns[index];
+	it.it_value = (struct timespec){(time_t)(value / NS_PER_SEC), (long)(value % NS_PER_SEC)};
+	return remote_call(&r->leader, SYS_timer_settime, (uint64_t)msg->id,
+			   index < 0 ? 0 : TIMER_ABSTIME, remote_push(&r->leader, &it, sizeof(it)),
+			   0);
 }
 
 static int timer_restore(struct restore *r, const void *data)

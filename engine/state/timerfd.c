@@ -66,9 +66,10 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 	 * A date is the same on every device; a point of the monotonic clock is not, so there it
 	 * is what was left that counts.
 	 */
+	msg.value_ns = clocks_left_then(&d->clocks, msg.clock, msg.value_ns);
 	if ((flags & TFD_TIMER_ABSTIME) && is_real_time(msg.clock) && msg.value_ns) {
 		clock_gettime(CLOCK_REALTIME, &now);
-		msg.value_ns += to_ns(&now);
+		msg.value_ns = to_ns(&left.it_value) + to_ns(&now);
 		msg.flags = (uint32_t)flags & (TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET);
 	}
 	return dump_emit(d, &kind_timerfd, &msg);
@@ -80,13 +81,36 @@ static int timerfd_dump(struct dump *d, const struct state_kind *kind)
 	return fd_dump_type(d, FD_TIMERFD, dump_one);
 }
 
-/* Kernels without CONFIG_CHECKPOINT_RESTORE cannot set ticks: there a short time makes one. */
-static int arm(const baton_Timerfd *msg, int fd)
+/* Beats that are over already: counted here, for to set the ticks forgets those that the kernel counts. */
+static uint64_t take_missed(uint64_t *value, uint64_t interval_ns, int index)
 {
-	struct itimerspec spec = {from_ns(msg->interval_ns), from_ns(msg->value_ns)};
-	uint64_t ticks = msg->ticks;
-	int flags = (int)msg->flags;
+	struct clocks now;
+	uint64_t missed;
 
+	clocks_now(&now);
+	if (!interval_ns || *value > (uint64_t)now.ns[index])
+		return 0;
+	missed = ((uint64_t)now.ns[index] - *value) / interval_ns + 1;
+	*value += missed * interval_ns;
+	return missed;
+}
+
+/* Kernels without CONFIG_CHECKPOINT_RESTORE cannot set ticks: there a short time makes one. */
+static int arm(const struct restore *r, const baton_Timerfd *msg, int fd)
+{
+	uint64_t ticks = msg->ticks, value = msg->value_ns;
+	int flags = (int)msg->flags, index = clocks_index(msg->clock);
+	struct itimerspec spec = {.it_interval = from_ns(msg->interval_ns)};
+
+	/* A point in time of ours, who set it: one that repeats keeps its beat. */
+	if (index >= 0 && value) {
+		value += (uint64_t)r->clocks.ns[index];
+		flags = TFD_TIMER_ABSTIME;
+		ticks += take_missed(&value, msg->interval_ns, index);
+	} else if (!flags) {
+		value = clocks_left_now(&r->clocks, msg->clock, value);
+	}
+	spec.it_value = from_ns(value);
 	if (timerfd_settime(fd, flags, &spec, NULL) < 0)
 		return -errno;
 	if (!ticks || ioctl(fd, _IOW('T', 0, uint64_t), &ticks) == 0)
@@ -114,7 +138,7 @@ static int timerfd_restore(struct restore *r, const void *data)
 	copy = fd_restore_take(r, msg->fd);
 	if (copy < 0)
 		return copy;
-	err = arm(msg, copy);
+	err = arm(r, msg, copy);
 	close(copy);
 	return err ? log_fail(err, "cannot arm fd %d (a timerfd): %s", msg->fd, strerror(-err)) : 0;
 }

@@ -3,7 +3,7 @@
  * Protobuf bodies of the frames that are no state: the first byte chooses which. What decodes must
  * encode again, within a frame.
  *
- * needs: transport/wire.pb.c engine/move/move.pb.c nanopb
+ * needs: transport/wire.pb.c engine/move/move.pb.c engine/state/process.pb.c nanopb
  */
 #include "engine/move/move.pb.h"
 #include "transport/frame.h"

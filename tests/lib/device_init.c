@@ -4,7 +4,9 @@
  * loopback up. Prints its pid, and ends when its standard input does: then everything in the device
  * ends with it, also when the harness was killed.
  *
- *	device_init FIRST_PID	pids in the device start there, so that two devices do not collide
+ *	device_init FIRST_PID [SECONDS]	pids in the device start there, so that two devices do not collide;
+ *					and it was started so long before the machine: its
+ *					CLOCK_MONOTONIC and CLOCK_BOOTTIME are ahead, or behind
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -20,6 +22,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x80
+#endif
 
 static void die(const char *what)
 {
@@ -47,14 +53,26 @@ static void pids_from(const char *first)
 	close(fd);
 }
 
+static void shift_clocks(const char *seconds)
+{
+	int fd = unshare(CLONE_NEWTIME) ? -1 : open("/proc/self/timens_offsets", O_WRONLY);
+
+	/* Not the same number for both: on a device that has slept they differ. */
+	if (fd < 0 || dprintf(fd, "1 %ld 0\n7 %ld 500000000\n", atol(seconds), atol(seconds)) < 0)
+		die("/proc/self/timens_offsets");
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	int status = 0;
 	pid_t pid;
 	char c;
 
-	if (argc != 2)
+	if (argc != 2 && argc != 3)
 		return 2;
+	if (argc == 3)
+		shift_clocks(argv[2]);
 	if (unshare(CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS))
 		die("unshare");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))

@@ -80,12 +80,13 @@ class Output:
 
 
 class Device:
-    def __init__(self, name, address, first_pid, folder, tools):
+    def __init__(self, name, address, first_pid, folder, tools, ahead=0):
         self.name, self.address, self.folder, self.tools = name, address, folder, tools
         self.keys, self.state = f"{folder}/{name}.keys", f"{folder}/{name}.state"
         self.count = 0
         os.makedirs(self.state, exist_ok=True)
-        self.popen = subprocess.Popen([f"{tools}/device_init", str(first_pid)],
+        self.popen = subprocess.Popen([f"{tools}/device_init", str(first_pid)]
+                                      + ([str(ahead)] if ahead else []),
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       stderr=subprocess.DEVNULL)
         if self.popen.stdout.readline() != b"ready\n":
@@ -194,13 +195,20 @@ class Device:
         self.popen.stdout.close()
 
 
+# Two devices were never started at the same moment. None on a kernel without time namespaces.
+AHEAD = (0, 100000) if os.path.exists("/proc/self/ns/time") else (0, 0)
+
+
 class Pair:
-    """Two devices, a and b, that trust each other."""
+    """Two devices, a and b, that trust each other.
+
+    ahead: so many seconds the clocks of each that count from its start are ahead of the machine's.
+    """
 
     keys_lock = threading.Lock()
     nr = 0
 
-    def __init__(self, binary, tools, root, keys=True):
+    def __init__(self, binary, tools, root, keys=True, ahead=AHEAD):
         with Pair.keys_lock:
             Pair.nr += 1
             self.folder = f"{root}/{Pair.nr}"
@@ -208,8 +216,8 @@ class Pair:
         os.chmod(self.folder, 0o777)
         self.binary, self.root, self.devices = binary, root, []
         try:
-            self.a = self.add("a", "10.77.0.1", 1000, tools)
-            self.b = self.add("b", "10.77.0.2", 20000, tools)
+            self.a = self.add("a", "10.77.0.1", 1000, tools, ahead[0])
+            self.b = self.add("b", "10.77.0.2", 20000, tools, ahead[1])
             self.cable()
             if keys:
                 self.make_keys()
@@ -217,8 +225,8 @@ class Pair:
             self.close()
             raise
 
-    def add(self, name, address, first_pid, tools):
-        device = Device(name, address, first_pid, self.folder, tools)
+    def add(self, name, address, first_pid, tools, ahead):
+        device = Device(name, address, first_pid, self.folder, tools, ahead)
         self.devices.append(device)
         return device
 

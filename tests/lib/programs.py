@@ -27,6 +27,7 @@ class Program:
         self.modes = self.field("modes", "").split()
         self.settle = float(self.field("settle", "0"))
         self.rate = self.field("rate", "") or None
+        self.ahead = [int(s) for s in self.field("ahead", "0").split()]
         self.private = bool(self.field("private", ""))
         self.helper = bool(self.field("helper", ""))
 

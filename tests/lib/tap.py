@@ -20,8 +20,8 @@ class Context:
         self.root = tempfile.mkdtemp(prefix="baton-", dir="/tmp")
         os.chmod(self.root, 0o755)
 
-    def pair(self, keys=True):
-        return Pair(self.binary, self.tools, self.root, keys)
+    def pair(self, keys=True, **kw):
+        return Pair(self.binary, self.tools, self.root, keys, **kw)
 
     def close(self):
         if not self.keep:

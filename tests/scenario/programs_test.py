@@ -55,8 +55,8 @@ def run_native(ctx, program, build, arg, broken):
             raise Failure(f"{'was spoiled and says' if broken else 'without a move'}: {result}")
 
 
-def run_moved(ctx, program, build, arg, mode):
-    with ctx.pair() as pair:
+def run_moved(ctx, program, build, arg, mode, ahead=0):
+    with ctx.pair(ahead=(max(0, -ahead), max(0, ahead))) as pair:
         output, pid, folder = prepared(pair, program, program.binary(ctx.tools, build), arg)
         time.sleep(program.settle)
         if program.private:
@@ -115,6 +115,8 @@ def tests(ctx, programs, native):
                                   run_native(ctx, p, b, a, True)))
                     continue
                 for mode in p.modes or MODES:
-                    found.append((f"{name} ({mode})", lambda p=p, b=build, a=arg, m=mode:
-                                  run_moved(ctx, p, b, a, m)))
+                    for s in p.ahead:
+                        what = mode if len(p.ahead) == 1 else f"{mode}, target {s} s ahead"
+                        found.append((f"{name} ({what})", lambda p=p, b=build, a=arg, m=mode, s=s:
+                                      run_moved(ctx, p, b, a, m, s)))
     return found

@@ -19,6 +19,8 @@
  *	settle: 2.0					seconds between ready and the move
  *	private: yes				each device has its own copy of DIR, made after ready
  *	rate: 40					MiB/s of the push, so that it takes a while
+ *	ahead: 1000 -1000				seconds that the target has run for longer than the
+ *						source; a test for each
  */
 #ifndef SCENARIO_H
 #define SCENARIO_H

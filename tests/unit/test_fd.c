@@ -10,7 +10,7 @@
  * needs: engine/state/timerfd.pb.c engine/state/signalfd.pb.c engine/state/inotify.pb.c
  * needs: engine/state/memfd.pb.c engine/state/inet.pb.c engine/state/unix.pb.c engine/state/lock.pb.c
  * needs: engine/state/sockopt.pb.c engine/state/stdio.pb.c nanopb
- * needs: engine/process/rights.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c
+ * needs: engine/process/clocks.c engine/process/rights.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c
  */
 #include "engine/state/fd.h"
 
