@@ -87,26 +87,25 @@ void guard_reserve(struct guard *guard)
 	guard->low_fd = fd > 0 ? fd : 0;
 }
 
-/* Puts the writing ends where they belong. */
-static int place(struct guard *guard, const int low, const int high)
+/* A copy of `fd` at number *at, or, when there is none yet, from `from` on. */
+static int place(int fd, int *at, int from)
 {
-	if (!guard->low_fd)
-		guard->low_fd = fcntl(low, F_DUPFD_CLOEXEC, 3);
-	else if (dup3(low, guard->low_fd, O_CLOEXEC) < 0)
+	int got = *at ? dup3(fd, *at, O_CLOEXEC) : fcntl(fd, F_DUPFD_CLOEXEC, from);
+
+	/* The limit of descriptors is lower: as high as it gets. */
+	if (got < 0 && (errno == EINVAL || errno == EBADF || errno == EMFILE))
+		got = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (got < 0)
 		return -errno;
-	if (!guard->high_fd)
-		guard->high_fd = fcntl(high, F_DUPFD_CLOEXEC, HIGH_FD);
-	else if (dup3(high, guard->high_fd, O_CLOEXEC) < 0)
-		return -errno;
-	/* A low limit of descriptors: as high as it gets. */
-	if (guard->high_fd < 0)
-		guard->high_fd = fcntl(high, F_DUPFD_CLOEXEC, 3);
-	return guard->low_fd < 0 || guard->high_fd < 0 ? -EMFILE : 0;
+	if (*at && *at != got)
+		close(*at);
+	*at = got;
+	return 0;
 }
 
 int guard_start(struct guard *guard, pid_t pid)
 {
-	int low[2] = {-1, -1}, high[2] = {-1, -1}, err;
+	int low[2] = {-1, -1}, high[2] = {-1, -1}, pidfd = -1, err;
 	pid_t child = -1;
 
 	err = make_pipe(pid, low);
@@ -116,15 +115,29 @@ int guard_start(struct guard *guard, pid_t pid)
 		child = fork();
 	if (child == 0)
 		be_guard(pid, (int[2]){low[0], high[0]});
+	if (!err && child < 0)
+		err = -errno;
+	if (!err) {
+		pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+		err = pidfd < 0 ? -errno : place(low[1], &guard->low_fd, 3);
+	}
 	if (!err)
-		err = child < 0 ? -errno : place(guard, low[1], high[1]);
-	if (child > 0)
-		guard->pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+		err = place(high[1], &guard->high_fd, HIGH_FD);
+	if (!err) {
+		guard->pidfd = pidfd;
+		guard->wanted = true;
+	} else if (child > 0) {
+		/* Before our writing ends are closed, which would be the end of the process. */
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+		close(pidfd);
+	}
 	for (int i = 0; i < 2; i++) {
 		close(low[i]);
 		close(high[i]);
 	}
-	return err;
+	return err ? log_fail(-err, "pid %d: no process can watch over it: %s", pid, strerror(-err))
+		   : 0;
 }
 
 /* Its process is a child of ours or of a worker that died. */
@@ -137,18 +150,22 @@ static bool is_dead(const struct guard *guard, int timeout_ms)
 
 void guard_check(struct guard *guard, pid_t pid)
 {
-	int err;
-
-	if (guard->pidfd <= 0 || !is_dead(guard, 0))
+	if (!guard->wanted || (guard->pidfd > 0 && !is_dead(guard, 0)))
 		return;
-	waitid(P_PIDFD, (id_t)guard->pidfd, NULL, WEXITED | WNOHANG);
-	close(guard->pidfd);
+	if (guard->pidfd > 0) {
+		waitid(P_PIDFD, (id_t)guard->pidfd, NULL, WEXITED | WNOHANG);
+		close(guard->pidfd);
+	}
 	guard->pidfd = 0;
-	err = guard_start(guard, pid);
-	if (err)
-		log_warn("pid %d: nothing would end it if all processes of the move died at once "
-			 "(%s)",
-			 pid, strerror(-err));
+	if (!guard_start(guard, pid)) {
+		guard->warned = false;
+		return;
+	}
+	if (!guard->warned)
+		log_warn("%s; nothing would end it if all processes of the move died at once",
+			 log_reason());
+	guard->warned = true;
+	log_reason_clear();
 }
 
 void guard_end(struct guard *guard)

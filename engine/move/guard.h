@@ -15,6 +15,8 @@ struct guard {
 	int low_fd;  /* kept free for it, below all userfaultfds; 0: none */
 	int high_fd; /* 0: none */
 	int pidfd;   /* of its process; 0: it does not watch */
+	bool wanted; /* from guard_start to guard_end */
+	bool warned; /* that it cannot be made anew */
 };
 
 /* Before there are userfaultfds: takes a low number for it. Best effort. */

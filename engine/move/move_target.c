@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "arch/arch.h"
@@ -470,8 +471,10 @@ static enum outcome take_process(struct target_move *m)
 		err = wait_go(m);
 	if (!err)
 		err = start(m);
-	if (err)
+	if (err) {
+		log_fail(-err, "%s", strerror(-err)); /* if nothing was said */
 		return discard(m);
+	}
 	log_info("%s (pid %d) runs here", m->move.state.comm, m->move.state.pid);
 	return run_to_the_end(m);
 }

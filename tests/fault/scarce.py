@@ -2,6 +2,8 @@
 """What can be made scarce for one process: memory (a control group), descriptors (a limit)."""
 import contextlib
 import os
+import re
+import resource
 
 from devices import Failure, Skip, read, wait_for
 
@@ -21,6 +23,36 @@ def mounts(kind):
     """[(mount point, options)] of file systems of a kind."""
     found = [line.split() for line in read("/proc/self/mounts").splitlines()]
     return [(w[1], w[3].split(",")) for w in found if w[2] == kind]
+
+
+class Descriptors:
+    """Processes that may open nothing more, or so many, until it is undone."""
+
+    def __init__(self, device, *pids, limit=0):
+        self.before = {}
+        for pid in pids:
+            host = host_pid(device, pid)
+            used = [int(n) for n in os.listdir(f"/proc/{host}/fd")]
+            free = next(n for n in range(len(used) + 1) if n not in used)
+            self.before[host] = resource.prlimit(host, resource.RLIMIT_NOFILE)
+            resource.prlimit(host, resource.RLIMIT_NOFILE, (limit or free, self.before[host][1]))
+
+    def enough(self):
+        for host, limits in self.before.items():
+            with contextlib.suppress(ProcessLookupError):
+                resource.prlimit(host, resource.RLIMIT_NOFILE, limits)
+        self.before = {}
+
+
+def host_pid(device, pid):
+    """The number here of a process that has this one in the device."""
+    space = os.readlink(f"/proc/{device.init}/ns/pid")
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if name.isdigit() and os.readlink(f"/proc/{name}/ns/pid") == space and \
+                    re.search(rf"^NSpid:.*\s{pid}$", read(f"/proc/{name}/status"), re.M):
+                return int(name)
+    raise Failure(f"pid {pid} of device {device.name} is gone")
 
 
 class MemoryGroup:
