@@ -103,7 +103,8 @@ ssize_t arch_sigreturn_frame(const struct arch_sigreturn *way, pid_t tid,
 /* Makes a thread go the way back as soon as it runs. */
 void arch_sigreturn_load(struct arch_regs *regs, const struct arch_sigreturn *way, uint64_t at);
 /* For a system call at arch_sigreturn_call: the way back lies behind it. */
-void arch_sigreturn_set_stack(struct arch_regs *regs, const struct arch_sigreturn *way, uint64_t at);
+void arch_sigreturn_set_stack(struct arch_regs *regs, const struct arch_sigreturn *way,
+			      uint64_t at);
 
 /* ---- settings.c ---- */
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "cmd/report.h"
 #include "cmd/session.h"
@@ -15,6 +16,12 @@
 
 /* How long a target is waited for that is only to be told something. */
 #define GIVE_UP_MS 5000
+
+/* A supervisor's connections, or a worker's memories, and what else either has; and with room to spare. */
+#define FDS_OF_SUPERVISOR (3 * CONFIG_MAX_CONNECTIONS)
+#define FDS_OF_WORKER (CONFIG_MAX_SPACES + 8)
+#define FDS_NEEDED (64 + (FDS_OF_SUPERVISOR > FDS_OF_WORKER ? FDS_OF_SUPERVISOR : FDS_OF_WORKER))
+#define FDS_WANTED (1024 > FDS_NEEDED ? 1024 : FDS_NEEDED)
 
 static struct session *current;
 
@@ -49,6 +56,29 @@ static int take_memory(struct session *session)
 		   : 0;
 }
 
+/* Such a limit is known before anything is begun, not in the middle. */
+static int take_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit))
+		return log_fail(errno, "the limit of descriptors: %s", strerror(errno));
+	if (limit.rlim_cur < FDS_WANTED) {
+		limit.rlim_cur = limit.rlim_max < FDS_WANTED ? limit.rlim_max : FDS_WANTED;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+	if (limit.rlim_cur >= FDS_NEEDED)
+		return 0;
+	/* The privileged may. */
+	if (!setrlimit(RLIMIT_NOFILE, &(struct rlimit){FDS_NEEDED, FDS_NEEDED}))
+		return 0;
+	return log_fail(
+		EMFILE,
+		"this process may have %llu descriptors, and needs %d; raise the limit (ulimit -n, "
+		"LimitNOFILE=)",
+		(unsigned long long)limit.rlim_cur, FDS_NEEDED);
+}
+
 static int begin(struct session *session, const struct options *options, enum move_role role,
 		 bool offline)
 {
@@ -69,6 +99,8 @@ static int begin(struct session *session, const struct options *options, enum mo
 	socket_patience(options->keepalive_s);
 	if (take_memory(session))
 		return cmd_fail(OUTCOME_SYSTEM, "no memory");
+	if (!offline && take_descriptors())
+		return cmd_fail(OUTCOME_SYSTEM, "no descriptors");
 	if (!offline && tls_setup(options->keys))
 		return cmd_fail(OUTCOME_PEER, "the keys cannot be used");
 	arena_seal();

@@ -43,13 +43,13 @@ static void print_json(const struct movestate *state, const struct movestate_cou
 	       "\"pages_left\": %llu, \"pages_zero\": %llu, \"rate_kib_s\": %llu, \"faults\": "
 	       "%llu, "
 	       "\"fault_p50_us\": %u, \"fault_p99_us\": %u, \"bytes_wire\": %llu, "
-	       "\"peak_rss_kib\": %llu}",
+	       "\"peak_rss_kib\": %llu, \"starving_s\": %u}",
 	       state->pid, state->engine, is_alive(state) ? "true" : "false",
 	       (long long)state->begun_s, (unsigned long long)c->pages_done,
 	       (unsigned long long)c->pages_left, (unsigned long long)c->pages_zero,
 	       (unsigned long long)c->rate_kib_s, (unsigned long long)c->faults, c->fault_p50_us,
 	       c->fault_p99_us, (unsigned long long)c->bytes_wire,
-	       (unsigned long long)c->peak_rss_kib);
+	       (unsigned long long)c->peak_rss_kib, c->starving_s);
 }
 
 static void print_text(const struct movestate *state, const struct movestate_counters *c)
@@ -67,6 +67,11 @@ static void print_text(const struct movestate *state, const struct movestate_cou
 		       (double)c->rate_kib_s / 1024, (unsigned long long)c->faults, c->fault_p50_us,
 		       c->fault_p99_us, (double)c->bytes_wire / (1 << 20),
 		       (unsigned long long)c->peak_rss_kib);
+	if (c->starving_s && is_alive(state))
+		printf("    no memory left here for pid %d since %u s: it waits for its pages, and "
+		       "goes "
+		       "on when there is some\n",
+		       state->pid, c->starving_s);
 }
 
 /* Shows every move of the folder once. */

@@ -78,8 +78,9 @@
 	X(RESTORE_UFFD, target)   /* its userfaultfd is ours */                                    \
 	X(RESTORE_ARM, target)    /* its mappings are watched */                                   \
 	X(RESTORE_FINISH, target) /* scratch area gone, registers and mask its own */              \
-	X(RESTORE_STOP, target)   /* its leader, all signals blocked, is about to meet its SIGSTOP */ \
-	X(RESTORE_START, target)  /* half of its threads are let go */                             \
+	X(RESTORE_STOP,                                                                            \
+	  target) /* its leader, all signals blocked, is about to meet its SIGSTOP */              \
+	X(RESTORE_START, target) /* half of its threads are let go */                              \
 	/* both: lib/, transport/; fail: is the end of that connection */                          \
 	X(FILE_WRITTEN, both)  /* N-th state file synced, not under its name */                    \
 	X(FILE_RENAMED, both)  /* under its name, the folder not synced */                         \

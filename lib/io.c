@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define POLL_EACH_MS 10
+
 int io_read_full(int fd, void *buf, size_t len)
 {
 	uint8_t *at = buf;
@@ -187,6 +189,29 @@ int io_replace_file(int dir_fd, const char *name, mode_t mode, const void *buf, 
 sigset_t io_wait_mask;
 volatile sig_atomic_t io_quiet_signal;
 
+/*
+ * poll(2) refuses more entries than the limit of descriptors, used or not, and that may be lowered while we
+ * run: then each is looked at, and again after a moment.
+ */
+static int poll_each(struct pollfd *fds, unsigned int nr, int64_t deadline)
+{
+	static const struct timespec now = {0, 0};
+	int ready = 0, left_ms;
+
+	do {
+		struct timespec pause = {0, POLL_EACH_MS * 1000000l};
+
+		for (unsigned int i = 0; i < nr; i++)
+			ready += ppoll(&fds[i], 1, &now, NULL) > 0;
+		left_ms = clock_left_ms(deadline);
+		if (left_ms >= 0 && left_ms < POLL_EACH_MS)
+			pause.tv_nsec = left_ms * 1000000l;
+		if (ppoll(NULL, 0, ready ? &now : &pause, &io_wait_mask) < 0)
+			return -1;
+	} while (!ready && left_ms);
+	return ready;
+}
+
 int io_poll(struct pollfd *fds, unsigned int nr, int timeout_ms)
 {
 	int64_t deadline = clock_deadline_ms(timeout_ms);
@@ -198,6 +223,8 @@ int io_poll(struct pollfd *fds, unsigned int nr, int timeout_ms)
 
 		io_quiet_signal = 0;
 		ready = ppoll(fds, nr, timeout_ms < 0 ? NULL : &wait, &io_wait_mask);
+		if (ready < 0 && errno == EINVAL)
+			ready = poll_each(fds, nr, deadline);
 	} while (ready < 0 && errno == EINTR && io_quiet_signal);
 	return ready < 0 ? -errno : ready;
 }

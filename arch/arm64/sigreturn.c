@@ -64,8 +64,8 @@ struct frame {
 _Static_assert(offsetof(struct frame, fault) == 304, "the context lies where the kernel has it");
 _Static_assert(offsetof(struct frame, records) == 592, "so do the records");
 _Static_assert(offsetof(struct frame, records) + sizeof(struct fp_record) +
-				sizeof(struct extra_record) + 2 * END_BYTES + SVE_BYTES_MAX <=
-			ARCH_SIGRETURN_MAX,
+			       sizeof(struct extra_record) + 2 * END_BYTES + SVE_BYTES_MAX <=
+		       ARCH_SIGRETURN_MAX,
 	       "long vectors have room");
 
 static uint64_t find(const uint8_t *text, size_t len, uint64_t base, const char *code)

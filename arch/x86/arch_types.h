@@ -29,7 +29,8 @@ struct arch_sigreturn {
 #define ARCH_SIGRETURN_CODE 3
 
 /* What a system call destroys of extended state: nothing. */
-struct arch_live {};
+struct arch_live {
+};
 
 /* Wire form of struct arch_regs: 27 registers of 8 bytes. */
 #define ARCH_REGS_WIRE_MAX 216

@@ -74,30 +74,42 @@ static _Noreturn void be_guard(pid_t pid, const struct guard *guard)
 static int start_process(struct guard *guard, pid_t pid)
 {
 	pid_t child = fork();
+	int pidfd;
 
 	if (child == 0)
 		be_guard(pid, guard);
 	if (child < 0)
 		return -errno;
-	guard->pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+	pidfd = (int)syscall(SYS_pidfd_open, child, 0);
+	if (pidfd < 0) {
+		int err = errno;
+
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+		return -err;
+	}
+	guard->pidfd = pidfd;
 	return 0;
 }
 
 /* A pipe whose last writer's end is the end of `pid`; the number of the writing end is `least` or above. */
 static int make_pipe(struct guard_pipe *p, pid_t pid, int least)
 {
-	int ends[2];
+	int ends[2], err;
 
 	if (pipe2(ends, O_CLOEXEC))
 		return -errno;
 	p->read_fd = ends[0];
 	p->write_fd = fcntl(ends[1], F_DUPFD_CLOEXEC, least);
-	/* A low limit of descriptors: as high as it gets. */
+	/* The limit of descriptors is lower: as high as it gets. */
 	if (p->write_fd < 0)
 		p->write_fd = fcntl(ends[1], F_DUPFD_CLOEXEC, 3);
+	err = p->write_fd < 0 ? -errno : 0;
 	close(ends[1]);
-	if (p->write_fd < 0)
-		return -EMFILE;
+	if (err) {
+		p->write_fd = 0;
+		return err;
+	}
 	return fcntl(p->read_fd, F_SETSIG, SIGKILL) || fcntl(p->read_fd, F_SETOWN, pid) ||
 			       fcntl(p->read_fd, F_SETFL, O_ASYNC)
 		       ? -errno
@@ -135,35 +147,50 @@ int guard_start(struct guard *guard, pid_t pid)
 	int low_fd = guard->low.write_fd, err;
 
 	drop_pipe(&guard->low);
+	drop_pipe(&guard->high);
 	err = make_pipe(&guard->low, pid, low_fd ? low_fd : 3);
 	if (!err)
 		err = make_pipe(&guard->high, pid, HIGH_FD);
 	if (!err)
 		err = start_process(guard, pid);
-	return err;
+	guard->wanted = !err;
+	return err ? log_fail(-err, "pid %d: no process can watch over it: %s", pid, strerror(-err))
+		   : 0;
+}
+
+static bool is_dead(const struct guard *guard)
+{
+	struct pollfd watch = {guard->pidfd, POLLIN, 0};
+
+	return guard->pidfd <= 0 || io_poll(&watch, 1, 0) > 0;
 }
 
 void guard_check(struct guard *guard, pid_t pid)
 {
-	struct pollfd watch = {guard->pidfd, POLLIN, 0};
 	int err;
 
-	if (guard->pidfd <= 0 || io_poll(&watch, 1, 0) <= 0)
+	if (!guard->wanted || !is_dead(guard))
 		return;
 	/* A child of ours or of a worker that died. */
-	waitid(P_PIDFD, (id_t)guard->pidfd, NULL, WEXITED | WNOHANG);
+	if (guard->pidfd > 0)
+		waitid(P_PIDFD, (id_t)guard->pidfd, NULL, WEXITED | WNOHANG);
 	drop_fd(&guard->pidfd);
 	err = start_process(guard, pid);
-	if (err)
-		log_warn("pid %d: nothing would end it if all processes of the move died at once "
-			 "(%s)",
-			 pid, strerror(-err));
-	else
+	if (!err) {
 		log_warn("the guard of pid %d died; there is a new one", pid);
+		guard->warned = false;
+		return;
+	}
+	if (!guard->warned)
+		log_warn("pid %d: no process can watch over it: %s; nothing would end it if all "
+			 "processes of the move died at once",
+			 pid, strerror(-err));
+	guard->warned = true;
 }
 
 void guard_end(struct guard *guard)
 {
+	guard->wanted = false;
 	/* Its process has the reading ends as well, and says what their end means. */
 	if (guard->pidfd > 0)
 		syscall(SYS_pidfd_send_signal, guard->pidfd, SIGKILL, NULL, 0);

@@ -19,6 +19,8 @@
 /* Between two attempts to reconnect: doubled up to the longest. */
 #define RETRY_FIRST_MS 100
 #define RETRY_LONGEST_MS 2000
+/* A link that was there for so long was a good one: the next attempt is made at once. */
+#define STEADY_MS 3000
 /* Between two lines in the log about a peer that is away. */
 #define TELL_AGAIN_MS 60000
 
@@ -160,7 +162,9 @@ static void tell_away(struct move *move)
 
 	if (!move->lost_ms) {
 		move->lost_ms = now_ms;
-		move->retry_ms = 0;
+		/* What ends at once, again and again, must not become a storm of handshakes. */
+		if (now_ms >= move->met_ms + STEADY_MS)
+			move->retry_ms = 0;
 		log_warn("connection to %s lost in stage %s: %s; trying again", move->link->peer,
 			 move->stage, log_reason());
 	} else if (now_ms < move->told_ms + TELL_AGAIN_MS) {
@@ -223,6 +227,7 @@ void move_met_again(struct move *move)
 	log_info("connected to %s again after %lld s", move->link->peer,
 		 (long long)(clock_now_ms() - move->lost_ms + 500) / 1000);
 	move->lost_ms = 0;
+	move->met_ms = clock_now_ms();
 }
 
 uint64_t move_peak_rss_kib(void)

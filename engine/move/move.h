@@ -118,6 +118,7 @@ struct move {
 	int64_t begun_us, ticked_us;
 	uint64_t ticked_bytes;
 	int64_t lost_ms, told_ms; /* when the link was lost, and that last said; 0: it works */
+	int64_t met_ms;           /* when the link was last there again */
 	int retry_ms;             /* before the next attempt */
 };
 

@@ -38,6 +38,8 @@ struct target_move {
 	bool answered;              /* the source asked about a move that no worker here has */
 	bool filled;                /* all pages are there */
 	bool over;                  /* the source has said DONE: there is nothing left to prove */
+	bool starving;              /* it was said that there is no memory for the process here */
+	int64_t starving_tell_ms;   /* not to be said again before */
 	bool check_only;            /* the source only wants to know */
 	bool other_vdso;            /* the source's kernel has another one */
 	unsigned int nr_refused;    /* of a check: reasons against the move */

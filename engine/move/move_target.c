@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "arch/arch.h"
@@ -39,6 +40,8 @@
 #define LOOK_AGAIN_MS 30000
 #define DONE_TIMEOUT_MS 15000
 #define DONE_PATIENCE_MS 15000
+/* Between two lines in the log about memory that is missing here. */
+#define TELL_AGAIN_MS 60000
 
 /* In the arena's tables: whoever comes after a worker that died finds what it had. */
 static struct target_engine {
@@ -136,16 +139,37 @@ static int read_description(struct target_move *m)
 	}
 }
 
+/* Says that the process waits for memory of this device: at once, then once in a while. */
+static void tell_starving(struct target_move *m, bool starving)
+{
+	int64_t now_ms = clock_now_ms();
+
+	if (!starving && m->starving)
+		log_info("there is memory for pid %d again", m->move.state.pid);
+	m->starving &= starving;
+	if (!starving || now_ms < m->starving_tell_ms)
+		return;
+	m->starving = true;
+	m->starving_tell_ms = now_ms + TELL_AGAIN_MS;
+	log_warn("no memory left for pid %d on this device, or in its memory control group: it "
+		 "waits "
+		 "for its pages, and goes on when there is some",
+		 m->move.state.pid);
+}
+
 static int fill_tick(void *data, const struct pager_counters *pager)
 {
 	struct target_move *m = data;
-	struct movestate_counters counters = {.pages_done = pager->pages_sent + pager->pages_zero,
-					      .pages_left = pager->todo_bytes >> arch_page_shift(),
-					      .pages_zero = pager->pages_zero,
-					      .faults = pager->faults,
-					      .fault_p50_us = pager->fault_p50_us,
-					      .fault_p99_us = pager->fault_p99_us};
+	struct movestate_counters counters = {
+		.pages_done = pager->pages_sent + pager->pages_zero,
+		.pages_left = pager->todo_bytes >> arch_page_shift(),
+		.pages_zero = pager->pages_zero,
+		.faults = pager->faults,
+		.fault_p50_us = pager->fault_p50_us,
+		.fault_p99_us = pager->fault_p99_us,
+		.starving_s = (uint32_t)((pager->starving_ms + 999) / 1000)};
 
+	tell_starving(m, pager->starving_ms != 0);
 	move_count(&m->move, &counters);
 	guard_check(&m->guard, m->move.state.pid);
 	return give_up ? log_fail(EOWNERDEAD, "given up here by baton abort") : 0;
@@ -450,8 +474,10 @@ static enum outcome take_process(struct target_move *m)
 		err = wait_go(m);
 	if (!err)
 		err = start(m);
-	if (err)
+	if (err) {
+		log_fail(-err, "%s", strerror(-err)); /* if nothing was said */
 		return discard(m);
+	}
 	log_info("%s (pid %d) runs here", m->move.state.comm, m->move.state.pid);
 	return run_to_the_end(m);
 }

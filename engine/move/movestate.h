@@ -67,6 +67,8 @@ struct movestate_counters {
 	uint32_t fault_p50_us, fault_p99_us;
 	uint64_t rate_kib_s;
 	uint64_t peak_rss_kib;
+	uint32_t
+		starving_s; /* target: so long there has been no memory for the process; 0: there is */
 };
 
 /* Opens (and makes, mode 0700) the state folder. Says why it fails: -EACCES, -EROFS, -ENOTDIR, ... */

@@ -83,6 +83,7 @@ static const struct field count_fields[] = {
 	FIELD("fault-p99-us ", FIELD_U32, movestate_counters, fault_p99_us),
 	FIELD("rate-kib-s ", FIELD_U64, movestate_counters, rate_kib_s),
 	FIELD("peak-rss-kib ", FIELD_U64, movestate_counters, peak_rss_kib),
+	FIELD("starving-s ", FIELD_U32, movestate_counters, starving_s),
 };
 
 static int stage_by_name(const char *name)

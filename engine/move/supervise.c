@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -23,12 +24,17 @@
 #include "lib/text.h"
 
 #define TEND_MS 1000
+/* Without room for a connection, until the next look; and between two lines about it. */
+#define FULL_MS 1000
+#define TELL_AGAIN_MS 60000
 
 struct supervisor {
 	const struct supervise_options *options;
 	int listen_fd;
 	int door_fd;                 /* -1: none */
 	int64_t tend_ms, give_up_ms; /* when; INT64_MAX: never */
+	int64_t listen_ms;           /* nobody is let in before: there was no room for one */
+	int64_t tell_ms;             /* nor is that said again before */
 	bool leaving;                /* no new moves */
 	bool once_ended;
 	enum outcome once_outcome;
@@ -81,6 +87,7 @@ be_worker(const struct supervisor *s, int connection, int channel, const struct 
 	}
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	io_wait_mask = none;
 	link_accept(options->link, connection, channel, peer, route->token);
 	options->link->door = options->door;
 	options->link->door_folder = movestate_folder();
@@ -255,6 +262,26 @@ static void hear_caller(struct supervisor *s, struct slot *slot)
 		route_caller(s, slot);
 }
 
+/*
+ * Nobody can be let in: no descriptors, or no memory. Who knocks waits, and would keep us busy; nothing else
+ * stops.
+ */
+static void close_for_a_while(struct supervisor *s, int err)
+{
+	int64_t now_ms = clock_now_ms();
+	struct rlimit limit = {0};
+
+	s->listen_ms = now_ms + FULL_MS;
+	if (now_ms < s->tell_ms)
+		return;
+	s->tell_ms = now_ms + TELL_AGAIN_MS;
+	getrlimit(RLIMIT_NOFILE, &limit);
+	log_warn("a connection waits, since it cannot be taken: %s (of descriptors this process "
+		 "may have "
+		 "%llu: ulimit -n, LimitNOFILE=); tried again every second",
+		 strerror(err), (unsigned long long)limit.rlim_cur);
+}
+
 static void accept_caller(struct supervisor *s)
 {
 	char peer[SOCKET_NAME_MAX];
@@ -263,8 +290,8 @@ static void accept_caller(struct supervisor *s)
 
 	fd = socket_accept(s->listen_fd, peer);
 	if (fd < 0) {
-		if (fd != -EAGAIN && fd != -EINTR && fd != -ECONNABORTED)
-			log_warn("a connection could not be taken: %s", strerror(-fd));
+		if (fd != -EAGAIN && fd != -EINTR)
+			close_for_a_while(s, -fd);
 		return;
 	}
 	slot = slot_find_free();
@@ -320,6 +347,8 @@ static void accept_move(struct supervisor *s)
 	if (!slot) {
 		if (fd >= 0)
 			close(fd);
+		else if (errno != EAGAIN && errno != EINTR)
+			close_for_a_while(s, errno);
 		return;
 	}
 	*slot = (struct slot){
@@ -478,23 +507,24 @@ static int tend(struct supervisor *s, int timeout_ms)
 enum outcome supervise_run(const struct supervise_options *options)
 {
 	struct supervisor s = {.options = options, .listen_fd = -1, .door_fd = -1};
-	sigset_t unblocked;
 	int err;
 
 	s.give_up_ms = clock_deadline_ms(options->give_up_ms ? options->give_up_ms : -1);
 
-	err = begin(&s, &unblocked);
+	err = begin(&s, &io_wait_mask);
 	if (err)
 		return OUTCOME_SYSTEM;
 	while (has_work(&s)) {
 		int timeout_ms = tend(&s, check_deadlines());
-		struct timespec wait = {timeout_ms / 1000, timeout_ms % 1000 * 1000000l};
+		bool full = clock_left_ms(s.listen_ms) != 0;
 
-		polls[0] = (struct pollfd){s.listen_fd, POLLIN, 0};
+		polls[0] = (struct pollfd){full ? -1 : s.listen_fd, POLLIN, 0};
 		for (unsigned int i = 0; i < NR_SLOTS; i++)
 			polls[i + 1] = (struct pollfd){slots[i].fd, POLLIN, 0};
-		polls[NR_SLOTS + 1] = (struct pollfd){s.door_fd, POLLIN, 0};
-		err = ppoll(polls, NR_SLOTS + 2, timeout_ms < 0 ? NULL : &wait, &unblocked);
+		polls[NR_SLOTS + 1] = (struct pollfd){full ? -1 : s.door_fd, POLLIN, 0};
+		if (full && (timeout_ms < 0 || timeout_ms > FULL_MS))
+			timeout_ms = FULL_MS;
+		err = io_poll(polls, NR_SLOTS + 2, timeout_ms);
 		if (leave_signal)
 			leave(&s);
 		if (err > 0)

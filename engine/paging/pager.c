@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #define TICK_MS 100
+/* Without memory there is nothing to be hurried. */
+#define STARVE_MS 10
 /* Messages read of one memory before the lanes have their turn. */
 #define READS_AT_ONCE 32
 
@@ -57,6 +59,7 @@ void pager_reset(struct pager *p)
 	p->nr_faults = 0;
 	p->faults_dropped = false;
 	p->pages_sent = p->pages_zero = p->nr_fetched = p->bytes_before = 0;
+	p->starve = (struct pager_starve){0};
 	memset(&p->latency, 0, sizeof(p->latency));
 }
 
@@ -121,6 +124,8 @@ void pager_counters(const struct pager *p, struct pager_counters *counters)
 		.bytes_wire = p->bytes_before + (p->faults ? lanes_bytes(p) - p->bytes_base : 0),
 	};
 	counters->todo_bytes = pager_left(p);
+	if (pager_is_starving(p))
+		counters->starving_ms = clock_now_ms() - p->starve.since_ms + 1;
 }
 
 /* ---- the parts of a turn: each says 1 when it did something, 0, or -errno ---- */
@@ -288,6 +293,9 @@ static int pager_loop(struct pager *p, pager_tick_fn *tick, void *data)
 		if (err < 0)
 			return err;
 		waiting |= err;
+		err = pager_starve_try(p);
+		if (err)
+			return err;
 		err = run_bulk(p);
 		if (err < 0)
 			return err;
@@ -296,7 +304,7 @@ static int pager_loop(struct pager *p, pager_tick_fn *tick, void *data)
 		if (err)
 			return err;
 		/* A fault that could not be looked at now is for the next millisecond. */
-		timeout_ms = busy ? 0 : waiting ? 1 : TICK_MS;
+		timeout_ms = busy ? 0 : pager_is_starving(p) ? STARVE_MS : waiting ? 1 : TICK_MS;
 	}
 	return 0;
 }

@@ -20,6 +20,7 @@ struct pager_counters {
 	uint32_t fault_p50_us, fault_p99_us; /* of those, from a fixed histogram */
 	uint64_t bytes_wire;
 	uint64_t todo_bytes; /* left */
+	int64_t starving_ms; /* so long there has been no memory for a page; 0: there is */
 };
 
 struct pager;
@@ -56,8 +57,8 @@ typedef int pager_tick_fn(void *data, const struct pager_counters *counters);
  * Fills until the todo lists of all spaces are empty or all their memories are gone: 0. Then every
  * userfaultfd is closed, and nothing more is on its way on either lane. On a failure of a lane
  * (-ECONNRESET, -EPROTO, ...; -ETIME when the patience of `faults` is over) returns it with all
- * userfaultfds still open and the todo lists exact: call again with new lanes to go on. The same for
- * -ENOMEM (this device is out of memory).
+ * userfaultfds still open and the todo lists exact: call again with new lanes to go on. Without
+ * memory on this device it waits until there is some; before the start it says -ENOMEM.
  * Handles frames PAGES, ZERO, REACHED, PING, PONG; ABORT from the source is -ECONNABORTED, and stays
  * in faults->rx; others -EPROTO.
  */

@@ -120,7 +120,10 @@ static int fault_zero(struct pager *p, const struct pager_fault *fault)
 	if (todo_next(pager_todo(p, space), addr, &above) && above.start - addr < len)
 		len = above.start - addr;
 	err = uffd_zero(p->spaces[space].uffd, addr, len, p->page_bytes, &done);
+	pager_starve_note(p, err);
 	pager_fault_clear(p, space, addr, addr + done, false);
+	if (err == -ENOMEM)
+		return -EBUSY;
 	if (err == -ESRCH) {
 		pager_space_drop(p, space);
 		return 0;
@@ -145,8 +148,10 @@ int pager_fault_start(struct pager *p)
 			i++;
 			continue;
 		}
-		if (todo_find(pager_todo(p, fault->space), fault->addr, &piece))
-			err = fault_fetch(p, fault, &piece);
+		if (pager_starve_waits(p))
+			err = -EBUSY;
+		else if (todo_find(pager_todo(p, fault->space), fault->addr, &piece))
+			err = pager_is_starving(p) ? -EBUSY : fault_fetch(p, fault, &piece);
 		else
 			err = fault_zero(p, fault);
 		if (err == -EBUSY) {

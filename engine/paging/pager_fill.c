@@ -109,10 +109,15 @@ static int list_fill(struct pager *p, uint16_t index, uint64_t start, uint64_t e
 	uint64_t pos = start;
 
 	while (todo_find_source(list, pos, end, &piece)) {
-		int err = piece_fill(p, index, &piece, content,
-				     data ? data + (piece.source - start) : NULL);
+		int err = -ENOMEM;
 
-		if (err == -EBUSY)
+		if (content == PAGER_NOTHING || !pager_starve_waits(p))
+			err = piece_fill(p, index, &piece, content,
+					 data ? data + (piece.source - start) : NULL);
+		if (content != PAGER_NOTHING && !pager_starve_waits(p))
+			pager_starve_note(p, err);
+		/* Before the start it is undone. */
+		if (err == -EBUSY || (err == -ENOMEM && p->mode != PAGER_EAGER))
 			piece_postpone(p, index, &piece);
 		else if (err)
 			return err;

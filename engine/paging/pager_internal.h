@@ -8,6 +8,7 @@
  *   pager_fill.c   content that has arrived goes into every memory that still lists it
  *   pager_halt.c   the program is stopped for a moment, and its memory settled
  *   pager_relief.c when the tables of fixed size run short
+ *   pager_starve.c when this device has no memory left for the program
  *   pager_push.c   the background push: what is asked next, what arrives
  *   pager_ledger.c the tables, kept for whoever takes the place of a worker that died
  *
@@ -86,6 +87,13 @@ struct pager_relief {
 	uint64_t cursor;
 };
 
+/* See pager_starve.c. */
+struct pager_starve {
+	int64_t since_ms; /* since when no page can be had; 0: it can */
+	int64_t again_ms; /* no try before */
+	int pause_ms;     /* between two tries */
+};
+
 /* Source addresses asked for and not yet answered. */
 struct pager_ask {
 	uint64_t pos, end;
@@ -112,6 +120,7 @@ struct pager {
 
 	uint64_t nr_events; /* read; faults are none */
 	struct pager_relief relief;
+	struct pager_starve starve;
 
 	struct pager_fault fault[PAGER_FAULTS];
 	unsigned int nr_faults;
@@ -246,6 +255,19 @@ bool pager_is_changing(const struct pager *p);
 
 /* Halts the program or asks for intervals when nodes or spaces run short. 1: again, soon; 0; -errno. */
 int pager_relieve(struct pager *p);
+
+/* ---- pager_starve.c ---- */
+
+/* How a fill went. After -ENOMEM one page at a time is asked for and tried, until one can be filled. */
+void pager_starve_note(struct pager *p, int err);
+static inline bool pager_is_starving(const struct pager *p)
+{
+	return p->starve.since_ms != 0;
+}
+/* True while no try is due. */
+bool pager_starve_waits(const struct pager *p);
+/* Asks for what is tried next. 0 or -errno. */
+int pager_starve_try(struct pager *p);
 
 /* ---- pager_fill.c ---- */
 

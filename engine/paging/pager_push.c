@@ -122,6 +122,8 @@ int pager_push_continue(struct pager *p)
 			err = push_send(p, 0, 0, false);
 		return err;
 	}
+	if (pager_is_starving(p))
+		return 0;
 	if (p->redirect && !nr_ended) {
 		p->redirect = false;
 		p->redirect_after = p->bulk->bytes_rx + MOVE_BYTES;

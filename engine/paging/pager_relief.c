@@ -74,8 +74,8 @@ static int gap_close(struct pager *p, uint16_t index, const struct todo_piece *g
 }
 
 /* The gaps of one list that are larger than `min` and at most `max`. */
-static int list_close_gaps(struct pager *p, uint16_t index, uint64_t min, uint64_t max,
-			   bool may_exist)
+static void list_close_gaps(struct pager *p, uint16_t index, uint64_t min, uint64_t max,
+			    bool may_exist)
 {
 	struct pager_list *list = &p->lists[index];
 	struct todo_piece gap = {0};
@@ -85,26 +85,20 @@ static int list_close_gaps(struct pager *p, uint16_t index, uint64_t min, uint64
 		int err = gap_close(p, index, &gap, may_exist);
 
 		if (err == -ENOMEM)
-			return err;
-		if (err == -EAGAIN || err == -ESRCH)
+			pager_starve_note(p, err);
+		if (err == -EAGAIN || err == -ESRCH || err == -ENOMEM)
 			break;
 	}
-	return 0;
 }
 
-static int close_gaps(struct pager *p, bool may_exist)
+static void close_gaps(struct pager *p, bool may_exist)
 {
 	uint64_t min = 0;
 
 	for (uint64_t max = p->page_bytes; max <= GAP_MAX_BYTES; min = max, max *= 2) {
-		for (uint16_t i = 0; i < PAGER_SPACES; i++) {
-			int err = list_close_gaps(p, i, min, max, may_exist);
-
-			if (err)
-				return err;
-		}
+		for (uint16_t i = 0; i < PAGER_SPACES; i++)
+			list_close_gaps(p, i, min, max, may_exist);
 	}
-	return 0;
 }
 
 static bool has_relief(const struct pager *p)
@@ -120,10 +114,10 @@ static int halt_and_close(struct pager *p)
 	if (err <= 0)
 		return err;
 	p->relief.tidied = true;
-	err = close_gaps(p, false);
-	if (!err && !has_relief(p) && !family_has_lazyfree(&p->relief.halt.family))
-		err = close_gaps(p, true);
-	return err;
+	close_gaps(p, false);
+	if (!has_relief(p) && !family_has_lazyfree(&p->relief.halt.family))
+		close_gaps(p, true);
+	return 0;
 }
 
 /* ---- holding ---- */
@@ -172,7 +166,7 @@ static int hold(struct pager *p)
 	struct todo_piece piece;
 	int err = 0;
 
-	while (!err && relief_asks(p) < HOLD_ASKS && hold_next(p, &piece))
+	while (!err && !pager_is_starving(p) && relief_asks(p) < HOLD_ASKS && hold_next(p, &piece))
 		err = relief_ask(p, &piece);
 	return err == -EBUSY ? 0 : err;
 }
@@ -231,7 +225,8 @@ static int relieve_spaces(struct pager *p)
 	struct todo_piece piece;
 	int err;
 
-	if (p->nr_spaces < CONFIG_MAX_SPACES - 1 || relief_asks(p) || !choose_list(p, &piece))
+	if (p->nr_spaces < CONFIG_MAX_SPACES - 1 || relief_asks(p) || pager_is_starving(p) ||
+	    !choose_list(p, &piece))
 		return 0;
 	err = relief_ask(p, &piece);
 	return err == -EBUSY ? 0 : err;

@@ -61,11 +61,11 @@ struct dump {
 	uint64_t nr_state;         /* STATE frames so far */
 	uint64_t nr_eager;         /* pages sent before the start */
 	unsigned int nr_sent;      /* pending signals that somebody sent, as they were described */
-	struct clocks clocks;      /* the moment from which on the description counts time, on ours */
-	const char *kind;          /* being dumped, for messages */
-	bool fds_known;            /* fd.c: its table is of this process, frozen */
-	bool other_vdso;           /* the target's kernel has another one */
-	struct vdso_place vdso;    /* then: where it lies */
+	struct clocks clocks;   /* the moment from which on the description counts time, on ours */
+	const char *kind;       /* being dumped, for messages */
+	bool fds_known;         /* fd.c: its table is of this process, frozen */
+	bool other_vdso;        /* the target's kernel has another one */
+	struct vdso_place vdso; /* then: where it lies */
 };
 
 /* Sends one message of a kind. */

@@ -11,8 +11,8 @@
 /* Flags of "VmFlags:" in smaps that are set again on the target, in the order of the wire. */
 struct vma_flag {
 	char name[3];
-	int advice;   /* for madvise(2); 0: handled by mmap or mlock2 */
-	int map_flag; /* for mmap(2) */
+	int advice;    /* for madvise(2); 0: handled by mmap or mlock2 */
+	int map_flag;  /* for mmap(2) */
 	uint32_t prot; /* for mmap(2) and mprotect(2), beside the usual ones */
 };
 extern const struct vma_flag vma_flags[];

@@ -14,6 +14,10 @@
  * DIR/ask.N	made by the harness: check all memory now; answered by DIR/answer.N
  * DIR/end	made by the harness: end
  *
+ * DIR/quiet	while it is there, only memory is read, and nothing called that needs memory of the
+ *		kernel: no beats, no changes, no children. For a control group that is full, where
+ *		write(2) fails, and mmap(2). DIR/hushed: from here on
+ *
  * FORKS children are forked one after the other as soon as it finds itself on another device, while
  * its memory is still coming; each checks and changes its copy.
  * build: musl-static
@@ -82,7 +86,8 @@ static struct {
 	pthread_mutex_t space; /* held by who looks for free address space */
 	int wrong_fd, beats_fd, now_fd;
 	atomic_uint asked;
-	atomic_bool moved;
+	atomic_bool moved, quiet;
+	atomic_uint nr_quiet;
 	atomic_uint forked;
 	bool child;
 } v = {.space = PTHREAD_MUTEX_INITIALIZER, .wrong_fd = 2};
@@ -476,6 +481,12 @@ static void *thread_run(void *data)
 		uint32_t n = 1 + random_below(t, 30);
 		uint64_t now;
 
+		if (atomic_load(&v.quiet))
+			atomic_fetch_add(&v.nr_quiet, 1);
+		while (atomic_load(&v.quiet)) {
+			page_check(own_page(t), "reading quietly");
+			nap(random_below(t, 1500000));
+		}
 		while (n--)
 			step(t);
 		now = now_ns(CLOCK_MONOTONIC);
@@ -547,6 +558,22 @@ static void hear(unsigned int *nr_answered)
 	*nr_answered = next;
 }
 
+static void be_quiet(void)
+{
+	char path[512];
+
+	path_of(path, sizeof(path), "quiet");
+	atomic_store(&v.nr_quiet, 0);
+	atomic_store(&v.quiet, true);
+	while (atomic_load(&v.nr_quiet) < v.nr_threads)
+		nap(BEAT_NS);
+	write_file("hushed", "");
+	/* Any other error is the lack of memory. */
+	while (!access(path, F_OK) || errno != ENOENT)
+		nap(BEAT_NS);
+	atomic_store(&v.quiet, false);
+}
+
 static void beat_run(void)
 {
 	struct beat beat = {0};
@@ -554,6 +581,8 @@ static void beat_run(void)
 	unsigned int nr_answered = 0;
 
 	while (beat.count % 16 || !file_exists("end")) {
+		if (beat.count % 16 == 0 && file_exists("quiet"))
+			be_quiet();
 		beat_once(&beat, home);
 		hear(&nr_answered);
 		nap(BEAT_NS);

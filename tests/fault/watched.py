@@ -83,6 +83,15 @@ class Verifier:
     def check_all(self, timeout=30):
         return wait_for(self.ask(), timeout, "the verifier checks all its memory", 0.002)
 
+    def quiet(self):
+        """From here on it only reads; returns when all of it does."""
+        with open(f"{self.folder}/quiet", "w"):
+            pass
+        wait_for(lambda: os.path.exists(f"{self.folder}/hushed"), 10, "the verifier is quiet")
+
+    def loud(self):
+        os.unlink(f"{self.folder}/quiet")
+
     def end(self, *devices):
         """Kills it, wherever it is."""
         for device in devices:

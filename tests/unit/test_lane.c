@@ -232,23 +232,31 @@ static void test_client_not_trusted_there(void **state)
 	assert_int_equal(exit_code(pid), EKEYREJECTED);
 }
 
-/* A folder whose certificate is signed by the CA in folder/ca. False without openssl(1). */
-static int make_signed(const char *name)
+/*
+ * A folder whose certificate is signed by a CA of its own years; both are valid in them alone. False
+ * without openssl(1).
+ */
+static int make_signed(const char *name, unsigned int from_year, unsigned int to_year)
 {
-	char script[1024];
+	static const char ca_config[] =
+		"[ca]\\ndefault_ca=d\\n[d]\\ndatabase=$c.idx\\nserial=$c.ser\\nnew_certs_dir=.\\n"
+		"default_md=sha256\\nunique_subject=no\\npolicy=p\\n[p]\\ncommonName=supplied\\n"
+		"[v]\\nbasicConstraints=CA:TRUE\\n";
+	char script[2048];
 
 	snprintf(script, sizeof(script),
-		 "cd %s && umask 077 && mkdir %s && exec 2>/dev/null && "
-		 "{ test -f ca.key || { openssl ecparam -name prime256v1 -genkey -noout -out "
-		 "ca.key && "
-		 "openssl req -x509 -new -key ca.key -sha256 -subj /CN=fleet -days 30 -out ca.pem; "
-		 "}; } && "
-		 "openssl ecparam -name prime256v1 -genkey -noout -out %s/key.pem && "
-		 "openssl req -new -key %s/key.pem -sha256 -subj /CN=%s -out %s/csr && "
-		 "openssl x509 -req -in %s/csr -CA ca.pem -CAkey ca.key -CAcreateserial -sha256 "
-		 "-days 30 "
-		 "-out %s/cert.pem && cp ca.pem %s/",
-		 folder, name, name, name, name, name, name, name, name);
+		 "cd %s && umask 077 && n=%s && c=ca%u && mkdir $n && exec 2>/dev/null && "
+		 "when='-startdate %u0101000000Z -enddate %u0101000000Z' && "
+		 "make_key() { openssl ecparam -name prime256v1 -genkey -noout -out $1; } && "
+		 "sign() { openssl ca -batch -config $c.cnf -keyfile $c.key $when -notext \"$@\"; "
+		 "} && "
+		 "{ test -f $c.pem || { printf \"%s\" >$c.cnf && :>$c.idx && echo 01 >$c.ser && "
+		 "make_key $c.key && openssl req -new -key $c.key -subj /CN=fleet -out $c.csr && "
+		 "sign -selfsign -extensions v -in $c.csr -out $c.pem; }; } && make_key $n/key.pem "
+		 "&& "
+		 "openssl req -new -key $n/key.pem -subj /CN=$n -out $n/csr && "
+		 "sign -cert $c.pem -in $n/csr -out $n/cert.pem && cp $c.pem $n/ca.pem",
+		 folder, name, from_year, from_year, to_year, ca_config);
 	return system(script) == 0;
 }
 
@@ -258,7 +266,7 @@ static void test_signed_by_ca(void **state)
 	pid_t pid;
 
 	UNUSED(state);
-	if (!make_signed("e") || !make_signed("f"))
+	if (!make_signed("e", 2020, 2099) || !make_signed("f", 2020, 2099))
 		skip();
 	snprintf(dir_e, sizeof(dir_e), "%s/e", folder);
 	snprintf(dir_f, sizeof(dir_f), "%s/f", folder);
@@ -275,6 +283,32 @@ static void test_signed_by_ca(void **state)
 	pid = start(run_echo, dir('a'), 0);
 	assert_int_equal(dial_with(dir_f, 5000), -EKEYREJECTED);
 	assert_int_equal(exit_code(pid), EKEYREJECTED);
+}
+
+/* To a device without a clock every certificate is of another time, and trusted all the same. */
+static void test_signed_in_another_time(void **state)
+{
+	static const struct {
+		unsigned int from, to;
+		const char *names[2];
+	} times[] = {{1970, 1971, {"g", "h"}}, {2097, 2098, {"i", "j"}}};
+
+	UNUSED(state);
+	for (unsigned int t = 0; t < 2; t++) {
+		char there[64], here[64];
+		pid_t pid;
+
+		for (unsigned int n = 0; n < 2; n++)
+			if (!make_signed(times[t].names[n], times[t].from, times[t].to))
+				skip();
+		snprintf(there, sizeof(there), "%s/%s", folder, times[t].names[0]);
+		snprintf(here, sizeof(here), "%s/%s", folder, times[t].names[1]);
+		pid = start(run_echo, there, 0);
+		assert_int_equal(dial_with(here, 5000), 0);
+		assert_string_equal(tls_peer_name(&lane), times[t].names[0]);
+		lane_close(&lane);
+		assert_int_equal(exit_code(pid), 0);
+	}
 }
 
 /* ---- strangers ---- */
@@ -540,6 +574,7 @@ int main(void)
 		cmocka_unit_test_setup(test_server_not_trusted_here, clear),
 		cmocka_unit_test_setup(test_client_not_trusted_there, clear),
 		cmocka_unit_test_setup(test_signed_by_ca, clear),
+		cmocka_unit_test_setup(test_signed_in_another_time, clear),
 		cmocka_unit_test_setup(test_garbage, clear),
 		cmocka_unit_test_setup(test_silent, clear),
 		cmocka_unit_test_setup(test_handshake_of_a_process_that_died, clear),

@@ -164,7 +164,8 @@ static void test_counters(void **unused)
 					 .faults = 3,
 					 .fault_p50_us = 4,
 					 .fault_p99_us = 5,
-					 .peak_rss_kib = 6};
+					 .peak_rss_kib = 6,
+					 .starving_s = 7};
 	struct movestate_counters in;
 
 	UNUSED(unused);
@@ -174,6 +175,7 @@ static void test_counters(void **unused)
 	movestate_read_counters(movestate_folder(), &state, &in);
 	assert_int_equal(in.pages_left, 1ull << 40);
 	assert_int_equal(in.fault_p99_us, 5);
+	assert_int_equal(in.starving_s, 7);
 	/* The next one comes too soon. */
 	out.pages_done = 2;
 	movestate_count(&state, &out);
