@@ -12,7 +12,7 @@ from devices import Failure, Skip, read, wait_for
 from matrix import ARCHS
 
 # Emulated, on a busy machine: generous, for all that they bound is a hang.
-BOOT_S, RUN_S, LIFE_S = 120, 60, 1800
+BOOT_S, RUN_S, LIFE_S = 300, 120, 7200
 
 
 def qemu_of(arch):

@@ -53,7 +53,7 @@ batons() {
 }
 no_baton() { [ -z "$(batons)" ]; }
 
-alive() { [ -d "/proc/$1" ] && ! grep -q '^State:.[ZX]' "/proc/$1/status"; }
+alive() { [ -d "/proc/$1" ] && ! grep -q '^State:.[ZX]' "/proc/$1/status" 2>/dev/null; }
 gone() { ! alive "$1"; }
 
 no_move() { set -- /run/baton/*.move; [ ! -e "$1" ]; }

@@ -8,7 +8,7 @@ from devices import Failure
 from guest import GuestPair, qemu_of
 from matrix import KERNELS, PROGRAMS
 
-READY_S, RESULT_S, SEND_S = 60, 90, 120
+READY_S, RESULT_S, SEND_S = 120, 180, 240
 
 
 class RowTests:
