@@ -18,6 +18,8 @@
 #define NS_PER_SEC 1000000000LL
 /* Without PR_TIMER_CREATE_RESTORE_IDS (6.15) ids are reached by making and deleting timers. */
 #define MAX_ID_STEPS 4096
+/* Found in one look through the kernel's list, which has an order of its own. */
+#define TIMERS_AT_ONCE 32
 #ifndef SIGEV_THREAD_ID
 #define SIGEV_THREAD_ID 4
 #endif
@@ -128,27 +130,63 @@ static int32_t tid_inside(const struct dump *d, int32_t tid)
 	return tid;
 }
 
-static int dump_posix_timers(struct dump *d, const struct state_kind *kind)
+/* Keeps the lowest ids, in order; the highest goes when there is no room. */
+static void keep_lowest(baton_Timer *kept, unsigned int *nr, const baton_Timer *msg)
 {
-	uint64_t room = remote_room(&d->leader, sizeof(struct itimerspec));
+	unsigned int at = *nr;
+
+	while (at > 0 && kept[at - 1].id > msg->id)
+		at--;
+	if (at == TIMERS_AT_ONCE)
+		return;
+	if (*nr < TIMERS_AT_ONCE)
+		(*nr)++;
+	memmove(&kept[at + 1], &kept[at], (*nr - 1 - at) * sizeof(*kept));
+	kept[at] = *msg;
+}
+
+/* One look through all of them: the next ones whose ids are above `after`. -errno. */
+static int next_timers(const struct dump *d, int32_t after, baton_Timer *kept, unsigned int *nr)
+{
 	struct line_reader reader;
 	baton_Timer msg = {0};
 	char buf[256], *line;
-	int err, got;
+	int got, err = line_reader_open(&reader, d->proc_fd, "timers", buf, sizeof(buf));
 
-	err = line_reader_open(&reader, d->proc_fd, "timers", buf, sizeof(buf));
+	*nr = 0;
 	if (err == -ENOENT) /* a kernel without POSIX timers or without checkpoint/restore */
 		return 0;
 	while (!err && (got = line_reader_next(&reader, &line)) != 0) {
 		if (got < 0)
 			err = got;
-		else if (parse_timer_line(line, &msg)) {
-			if (msg.notify & SIGEV_THREAD_ID)
-				msg.tid = tid_inside(d, msg.tid);
-			err = dump_posix_timer(d, kind, &msg, room);
-		}
+		else if (parse_timer_line(line, &msg) && msg.id > after)
+			keep_lowest(kept, nr, &msg);
 	}
 	line_reader_close(&reader);
+	return err;
+}
+
+/*
+ * By rising ids, for before 6.15 the kernel gives them out like that and never goes back; its own list
+ * begins with the newest.
+ */
+static int dump_posix_timers(struct dump *d, const struct state_kind *kind)
+{
+	uint64_t room = remote_room(&d->leader, sizeof(struct itimerspec));
+	baton_Timer next[TIMERS_AT_ONCE];
+	unsigned int nr, i;
+	int32_t after = -1;
+	int err;
+
+	do {
+		err = next_timers(d, after, next, &nr);
+		for (i = 0; i < nr && !err; i++) {
+			after = next[i].id;
+			if (next[i].notify & SIGEV_THREAD_ID)
+				next[i].tid = tid_inside(d, next[i].tid);
+			err = dump_posix_timer(d, kind, &next[i], room);
+		}
+	} while (!err && nr == TIMERS_AT_ONCE);
 	return err;
 }
 
@@ -235,6 +273,11 @@ static int timer_restore(struct restore *r, const void *data)
 	if (msg->left_ns < 0 || msg->interval_ns < 0)
 		return -EPROTO;
 	ret = msg->itimer ? restore_itimer(r, msg) : restore_posix_timer(r, msg);
+	if (ret == -EBUSY)
+		return log_fail(EBUSY,
+				"timer %d: this kernel cannot give a timer a number so much above "
+				"the others; Linux 6.15 can",
+				msg->id);
 	return ret < 0 ? log_fail((int)-ret, "timer %d: %s", msg->id, strerror((int)-ret)) : 0;
 }
 
