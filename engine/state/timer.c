@@ -21,6 +21,8 @@
 #define NS_PER_SEC 1000000000LL
 /* Without PR_TIMER_CREATE_RESTORE_IDS (6.15) ids are reached by making and deleting timers. */
 #define MAX_ID_STEPS 4096 /* not a page */
+/* Found in one look through the kernel's list, which has an order of its own. */
+#define TIMERS_AT_ONCE 32
 #ifndef SIGEV_THREAD_ID
 #define SIGEV_THREAD_ID 4
 #endif
@@ -136,45 +138,64 @@ static int32_t tid_inside(const struct dump *d, int32_t tid)
 	return tid;
 }
 
-/* The timer with the lowest number from `from` on. 1, 0 when there is none, -errno. */
-static int find_timer(const struct dump *d, int32_t from, baton_Timer *found)
+/* Keeps the lowest ids, in order; the highest goes when there is no room. */
+static void keep_lowest(baton_Timer *kept, unsigned int *nr, const baton_Timer *msg)
+{
+	unsigned int at = *nr;
+
+	while (at > 0 && kept[at - 1].id > msg->id)
+		at--;
+	if (at == TIMERS_AT_ONCE)
+		return;
+	if (*nr < TIMERS_AT_ONCE)
+		(*nr)++;
+	memmove(&kept[at + 1], &kept[at], (*nr - 1 - at) * sizeof(*kept));
+	kept[at] = *msg;
+}
+
+/* One look through all of them: the next ones whose ids are above `after`. -errno. */
+static int next_timers(const struct dump *d, int32_t after, baton_Timer *kept, unsigned int *nr)
 {
 	struct line_reader reader;
 	baton_Timer msg = {0};
 	char buf[256], *line;
-	int err, got, any = 0;
+	int got, err = line_reader_open(&reader, d->proc_fd, "timers", buf, sizeof(buf));
 
-	err = line_reader_open(&reader, d->proc_fd, "timers", buf, sizeof(buf));
+	*nr = 0;
 	if (err == -ENOENT) /* a kernel without POSIX timers or without checkpoint/restore */
 		return 0;
 	while (!err && (got = line_reader_next(&reader, &line)) != 0) {
-		if (got < 0) {
+		if (got < 0)
 			err = got;
-		} else if (parse_timer_line(line, &msg) && msg.id >= from &&
-			   (!any || msg.id < found->id)) {
-			*found = msg;
-			any = 1;
-		}
+		else if (parse_timer_line(line, &msg) && msg.id > after)
+			keep_lowest(kept, nr, &msg);
 	}
 	line_reader_close(&reader);
-	return err ? err : any;
+	return err;
 }
 
-/* In the order of their numbers, which a kernel before 6.15 only gives upwards; it lists the newest first. */
+/*
+ * By rising ids, for before 6.15 the kernel gives them out like that and never goes back; its own list
+ * begins with the newest.
+ */
 static int dump_posix_timers(struct dump *d, const struct state_kind *kind)
 {
 	uint64_t room = remote_room(&d->leader, sizeof(struct itimerspec));
-	baton_Timer msg = {.id = -1};
-	int got;
+	baton_Timer next[TIMERS_AT_ONCE];
+	unsigned int nr, i;
+	int32_t after = -1;
+	int err;
 
-	while ((got = find_timer(d, msg.id + 1, &msg)) > 0) {
-		if (msg.notify & SIGEV_THREAD_ID)
-			msg.tid = tid_inside(d, msg.tid);
-		got = dump_posix_timer(d, kind, &msg, room);
-		if (got)
-			break;
-	}
-	return got;
+	do {
+		err = next_timers(d, after, next, &nr);
+		for (i = 0; i < nr && !err; i++) {
+			after = next[i].id;
+			if (next[i].notify & SIGEV_THREAD_ID)
+				next[i].tid = tid_inside(d, next[i].tid);
+			err = dump_posix_timer(d, kind, &next[i], room);
+		}
+	} while (!err && nr == TIMERS_AT_ONCE);
+	return err;
 }
 
 static int timer_dump_thread(struct dump *d, const struct state_kind *kind,

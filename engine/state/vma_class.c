@@ -52,8 +52,20 @@ static const struct {
 	{"dp", "memory that is dropped under pressure (MAP_DROPPABLE), which is not carried"},
 };
 
+/* Kernels of old have no name for "on fault" beside "lo", and no other flag without one there. */
+static uint64_t unnamed_flag(uint64_t set)
+{
+	unsigned int i;
+
+	for (i = 0; vma_has(set, "lo") && i < vma_nr_flags; i++)
+		if (strcmp(vma_flags[i].name, "lf") == 0)
+			return 1ULL << i;
+	return 0;
+}
+
 uint64_t vma_flags_parse(const char *text)
 {
+	bool unnamed = false;
 	uint64_t set = 0;
 	unsigned int i;
 
@@ -66,10 +78,11 @@ uint64_t vma_flags_parse(const char *text)
 		for (i = 0; i < sizeof(bad_flags) / sizeof(bad_flags[0]); i++)
 			if (strncmp(text, bad_flags[i].name, 2) == 0)
 				set |= 1ULL << (VMA_BAD_FIRST + i);
+		unnamed |= strncmp(text, "??", 2) == 0;
 		if (!*++text)
 			break;
 	}
-	return set;
+	return unnamed ? set | unnamed_flag(set) : set;
 }
 
 bool vma_has(uint64_t flags, const char *name)

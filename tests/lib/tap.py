@@ -42,9 +42,9 @@ class Runner:
     def one(self, name, function):
         began = time.monotonic()
         try:
-            function()
+            text = function() or ""
             took = f"{time.monotonic() - began:.1f} s" if self.verbose else ""
-            self.say("ok", name, took)
+            self.say("ok", name, ", ".join(filter(None, (text, took))))
         except Skip as why:
             self.say("skip", name, str(why))
         except Failure as why:

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""The tests of a row of the matrix: its two guests, started when the first test wants them."""
+import json
+import os
+
+import images
+from devices import Failure
+from guest import GuestPair, qemu_of
+from matrix import KERNELS, PROGRAMS
+
+READY_S, RESULT_S, SEND_S = 120, 180, 240
+
+
+class RowTests:
+    nr = 0
+
+    def __init__(self, row, images_of, folder):
+        """images_of: gives (kernel image, initramfs) of a kernel's name."""
+        self.row, self.images_of, self.folder = row, images_of, folder
+        self.pair, self.moved, self.refused = None, [], 0
+
+    @property
+    def name(self):
+        def one(m):
+            return m.kernel + ("" if m.cpu == "max" else f" {m.cpu.split(',')[0]}")
+        return f"{one(self.row.source)} to {one(self.row.target)}"
+
+    def guests(self):
+        """The pair, a new one when the last test has left no good one."""
+        if self.pair and not self.pair.usable:
+            self.close()
+        if not self.pair:
+            for m in (self.row.source, self.row.target):
+                qemu_of(KERNELS[m.kernel].arch)
+            ends = []
+            for m in (self.row.source, self.row.target):
+                kernel, initramfs = self.images_of(m.kernel)
+                ends.append((kernel, m.cpu, initramfs))
+            RowTests.nr += 1
+            self.pair = GuestPair(*ends, self.folder, RowTests.nr)
+        return self.pair
+
+    def close(self):
+        if self.pair:
+            self.pair.close()
+        self.pair = None
+
+    def summary(self):
+        text = f"# {self.name}: {len(self.moved)} moved"
+        if self.moved:
+            times = sorted(self.moved)
+            text += f", downtime_us {times[0]} to {times[-1]}, median {times[len(times) // 2]}"
+        return text + (f"; {self.refused} refused" if self.refused else "")
+
+
+def prepared(pair, binary, arg, settle=0):
+    """Starts a program on a, and gives b the same files. Returns its pid."""
+    code, text = pair.a.run(f"start {READY_S} {binary} {arg}", READY_S + 20)
+    if code:
+        raise Failure(f"before the move: {text}")
+    if settle:
+        pair.a.must(f"sleep {settle}")
+    pair.b.must("receive_files")
+    pair.a.must(f"send_files {pair.b.address}")
+    return int(text.split()[-1])
+
+
+def logs(pair):
+    return "; ".join(f"{g.name}: {' / '.join(g.run(f'tail -n 4 /log/{log}')[1].splitlines())}"
+                     for g, log in ((pair.a, "send"), (pair.b, "receive")))
+
+
+def settled(pair, pid):
+    """Both state folders are empty, no baton is left, nor the old copy."""
+    pair.b.must("stop_receive")
+    for guest, what in ((pair.a, f"gone {pid}"), (pair.a, "no_move"), (pair.b, "no_move"),
+                        (pair.a, "no_baton"), (pair.b, "no_baton")):
+        if guest.run(f"wait_for 10 {what}")[0]:
+            raise Failure(f"{guest.name}: not {what.replace('_', ' ')} after the move; {logs(pair)}")
+
+
+def clean_up(pair, pid):
+    """After a failure: the next test finds no process of this one. Guests that do not manage are left."""
+    try:
+        for guest in (pair.a, pair.b):
+            guest.must(f"kill -9 $(batons) {pid} 2>/dev/null; sleep 1; rm -rf /run/baton/*; gone {pid} && no_baton")
+    except Failure:
+        pair.a.dead = pair.a.dead or "a test left something behind"
+
+
+def run_moved(tests, binary, arg, settle, options):
+    """One move; returns what to say of it."""
+    pair, pid = tests.guests(), 0
+    try:
+        pid = prepared(pair, binary, arg, settle)
+        pair.b.must("receive")
+        code, text = pair.a.run(f"baton send --json {options} {pid} {pair.b.address} 2>/log/send", SEND_S)
+        if tests.row.refused:
+            return expect_refused(tests, pair, pid, code, text)
+        if code:
+            raise Failure(f"send: exit {code}; {logs(pair)}")
+        code, result = pair.b.run(f"finish {RESULT_S} {pid}", RESULT_S + 20)
+        if code:
+            raise Failure(f"program: {result}; {logs(pair)}")
+        settled(pair, pid)
+        downtime = json.loads(text.splitlines()[-1])["downtime_us"]
+        tests.moved.append(downtime)
+        return f"downtime_us {downtime}"
+    except Failure:
+        clean_up(pair, pid)
+        raise
+
+
+def expect_refused(tests, pair, pid, code, text):
+    """Exit code 3, with a reason that has the words; and the process is as it was."""
+    reason = pair.a.must("tail -n 1 /log/send")
+    if code != 3 or tests.row.refused not in reason:
+        raise Failure(f"exit {code}, not 3 and '{tests.row.refused}': {text} {logs(pair)}")
+    pair.b.must("stop_receive")
+    code, result = pair.a.run(f"finish {RESULT_S} {pid}", RESULT_S + 20)
+    if code:
+        raise Failure(f"the program that was refused: {result}")
+    tests.refused += 1
+    return f"refused: {reason[:160]}"
+
+
+def variants(words, programs):
+    """(name of the test, binary, arg, settle) for the words of a row."""
+    by_name = {p.name: p for p in programs}
+    for word in PROGRAMS[words].split():
+        name, _, build = word.partition("/")
+        name, _, arg = name.partition(":")
+        program = by_name[name]
+        for one in [arg] if arg else program.args:
+            yield (" ".join(filter(None, (name, one, build))), f"{name}.{build or 'musl-static'}", one,
+                   program.settle)
+
+
+def binaries(row_words, programs, folder):
+    """The programs a row needs, as paths."""
+    return {os.path.join(folder, binary) for words in row_words for _, binary, _, _ in variants(words, programs)}
+
+
+def tests_of(tests, programs):
+    """(name, function) of a row."""
+    return [(f"{tests.name}: {name}", lambda b=binary, a=arg, s=settle: run_moved(tests, b, a, s, ""))
+            for name, binary, arg, settle in variants(tests.row.programs, programs)]
