@@ -49,6 +49,8 @@ extern const size_t arch_syscall_insn_len;
 /* Makes `regs` run system call `nr` at `insn`, an address of the system call instruction. */
 void arch_inject_load(struct arch_regs *regs, uint64_t insn, long nr,
 		      const uint64_t args[static 6]);
+/* In the stop at its entry: sees to it that it is `nr` that the kernel runs. 0 or -errno. */
+int arch_inject_entered(pid_t tid, long nr);
 int64_t arch_inject_result(const struct arch_regs *regs);
 
 /* The signal trampoline in struct arch_sigaction: 0 and nothing where the kernel has none. */

@@ -6,6 +6,7 @@
  *   call, first: see regs.c
  */
 #include "arch/arch.h"
+#include "arch/arm64/regsets.h"
 
 #include <sys/syscall.h>
 
@@ -29,6 +30,17 @@ void arch_inject_load(struct arch_regs *regs, uint64_t insn, long nr, const uint
 	for (int i = 0; i < 6; i++)
 		regs->x[i] = args[i];
 	regs->call = -1;
+}
+
+/*
+ * Where the instruction is the one at which a call with a restart block was interrupted, the kernel has
+ * just made restart_syscall(2) of it.
+ */
+int arch_inject_entered(pid_t tid, long nr)
+{
+	const int32_t number = (int32_t)nr;
+
+	return regset_set(tid, REGSET_SYSTEM_CALL, &number, sizeof(number));
 }
 
 int64_t arch_inject_result(const struct arch_regs *regs)

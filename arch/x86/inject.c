@@ -34,6 +34,12 @@ void arch_inject_load(struct arch_regs *regs, uint64_t insn, long nr, const uint
 	r->r9 = args[5];
 }
 
+int arch_inject_entered(pid_t tid, long nr)
+{
+	(void)tid, (void)nr;
+	return 0;
+}
+
 int64_t arch_inject_result(const struct arch_regs *regs)
 {
 	return (int64_t)regs->user.rax;

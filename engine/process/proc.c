@@ -3,7 +3,6 @@
 #include "engine/process/proc.h"
 
 #include "arch/arch.h"
-
 #include "lib/log.h"
 #include "lib/text.h"
 

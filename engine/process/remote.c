@@ -315,7 +315,9 @@ static int enter_call(struct remote *r, long nr, const uint64_t args[static 6])
 	if (r->way_at)
 		arch_sigreturn_set_stack(&regs, &r->way, r->way_at);
 	err = arch_regs_set(r->tid, &regs);
-	return err ? err : next_syscall_stop(r);
+	if (!err)
+		err = next_syscall_stop(r);
+	return err ? err : arch_inject_entered(r->tid, nr);
 }
 
 int64_t remote_run(struct remote *r, long nr, const uint64_t args[static 6])
