@@ -2,7 +2,7 @@
 /* TCP sockets: listening, accepting, dialing with a deadline. */
 #include "transport/socket.h"
 
-#include "lib/clock.h"
+#include "lib/io.h"
 #include "lib/log.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -121,9 +121,10 @@ static int finish_connect(int fd, int timeout_ms)
 	int err = 0, ready;
 	socklen_t len = sizeof(err);
 
-	ready = poll(&pfd, 1, timeout_ms);
+	/* Not poll(2): this may take long, and whoever waits may have to be told something. */
+	ready = io_poll(&pfd, 1, timeout_ms);
 	if (ready < 0)
-		return -errno;
+		return ready;
 	if (ready == 0)
 		return -ETIMEDOUT;
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) < 0)

@@ -103,9 +103,12 @@ void link_tell_end(const struct link *link, int outcome)
 
 static void set_supervisor(struct link *link, int fd)
 {
-	if (link->supervisor_fd >= 0)
-		close(link->supervisor_fd);
+	int old = link->supervisor_fd;
+
+	/* In this order: whoever goes on after us must not take a number for it that means something else. */
 	link->supervisor_fd = link->fds->supervisor = fd;
+	if (old >= 0)
+		close(old);
 }
 
 /* True while a supervisor is there: the one that made us, or a new one that was found behind the door. */
@@ -156,9 +159,13 @@ static int dial_once(struct link *link, struct lane *lane, uint8_t number, int64
 	err = io_write_full(fd, preamble, sizeof(preamble));
 	if (err) {
 		close(fd);
-		return log_fail(-err, "peer %s: %s", link->peer, strerror(-err));
+		log_fail(-err, "peer %s: %s", link->peer, strerror(-err));
+	} else {
+		err = tls_connect(lane, fd, link->peer, clock_left_ms(deadline));
 	}
-	return tls_connect(lane, fd, link->peer, clock_left_ms(deadline));
+	if (err)
+		link->fds->lane[number] = -1;
+	return err;
 }
 
 /*
@@ -248,6 +255,9 @@ static int accept_lane(struct link *link, struct lane *lane, uint8_t number, int
 		link_tell(link, '0');
 	for (;;) {
 		fd = take_connection(link, number, deadline);
+		/* Not the one that was wanted, or one for which there was no descriptor. */
+		if (fd == -EAGAIN)
+			link_tell(link, (char)('0' + number));
 		if (fd == -EAGAIN || (fd == -EINTR && !stopping))
 			continue;
 		if (fd < 0)
@@ -264,6 +274,7 @@ static int accept_lane(struct link *link, struct lane *lane, uint8_t number, int
 			 err ? log_reason() : "another certificate than that of the move's peer");
 		log_reason_clear();
 		lane_close(lane);
+		link->fds->lane[number] = -1;
 		link_tell(link, (char)('0' + number));
 	}
 }

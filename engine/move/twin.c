@@ -44,6 +44,8 @@ static struct twins {
 } * twins;
 
 static const struct twin_work *work;
+/* The scratch memory that is ours to keep. What a copy was made in the middle of had more. */
+static size_t scratch_mark;
 
 int twin_init(void)
 {
@@ -131,6 +133,8 @@ static _Noreturn void be_worker(bool again)
 	prctl(PR_SET_NAME, "baton");
 	prctl(PR_SET_PDEATHSIG, TELL_SIGNAL);
 	renew_keeper(); /* it may have died before that */
+	if (again)
+		arena_reset(scratch_mark);
 	outcome = work->run(work->data, again);
 	work->finish(work->data, outcome);
 	twins->outcome = outcome;
@@ -231,6 +235,7 @@ enum outcome twin_run(const struct twin_work *wanted)
 	int err;
 
 	work = wanted;
+	scratch_mark = arena_mark();
 	err = arena_share();
 	if (err) {
 		log_fail(-err, "no memory can be shared: %s", strerror(-err));

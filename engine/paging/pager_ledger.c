@@ -105,6 +105,26 @@ static void replay(struct pager *p)
 		pager_apply(p, &ledger->entries[i]);
 }
 
+/*
+ * What is counted as listed though it is there is not in the ledger, and the last run that was filled may be
+ * neither cut nor counted. Too much makes that be sent again at the end; with too little the end never comes.
+ */
+static void replay_present(struct pager *p)
+{
+	uint64_t present[PAGER_SPACES];
+
+	for (unsigned int i = 0; i < PAGER_SPACES; i++)
+		present[i] = p->lists[i].present_bytes;
+	replay(p);
+	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
+		struct pager_list *list = &p->lists[i];
+
+		if (present[i] > list->present_bytes)
+			list->present_bytes = present[i];
+		list->present_bytes += FRAME_BODY_MAX;
+	}
+}
+
 static bool is_listed(const struct pager *p, int fd)
 {
 	for (unsigned int i = 0; i < PAGER_SPACES; i++)
@@ -136,7 +156,7 @@ int pager_take_over(struct pager *p)
 {
 	unsigned int nr = 0;
 
-	replay(p);
+	replay_present(p);
 	pager_ledger_checkpoint(p);
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		if (p->spaces[i].uffd < 0)

@@ -12,6 +12,8 @@
  */
 #include "tests/unit/pager_model.h"
 
+#include "engine/paging/pager_internal.h"
+#include "engine/paging/uffd.h"
 #include "lib/clock.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
@@ -255,6 +257,41 @@ static void test_link_breaks(void **state)
 	world_end(&w);
 }
 
+static int play_read_and_stay(struct world *w)
+{
+	int wrong;
+
+	model_init(1);
+	wrong = model_check_all(w);
+	if (!wrong)
+		pause();
+	return wrong;
+}
+
+/*
+ * A worker dies between a fill and its note of it. Nobody touches that page any more: on demand the end must
+ * come all the same.
+ */
+static void test_worker_dies_after_a_fill(void **state)
+{
+	uint64_t page[512], done;
+	struct world w;
+
+	(void)state;
+	world_begin(&w);
+	world_target(&w, play_read_and_stay);
+	pager_ledger_checkpoint(w.pager);
+	assert_int_equal(sizeof(page), w.page);
+	world_page_fill(page, 7, w.page);
+	assert_int_equal(
+		uffd_copy(w.uffd, (uintptr_t)w.window + 7 * w.page, page, w.page, w.page, &done),
+		0);
+	assert_int_equal(pager_take_over(w.pager), 0);
+	world_connect(&w, false);
+	assert_int_equal(world_run(&w, PAGER_ON_DEMAND), 0);
+	world_end(&w);
+}
+
 static int play_die(struct world *w)
 {
 	model_init(1);
@@ -450,6 +487,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_eager),
 		cmocka_unit_test(test_process_ends),
 		cmocka_unit_test(test_link_breaks),
+		cmocka_unit_test(test_worker_dies_after_a_fill),
 		cmocka_unit_test(test_hostile_requests),
 		cmocka_unit_test(test_hostile_answers),
 		cmocka_unit_test(test_many_children),
