@@ -12,12 +12,14 @@
 #include "engine/move/guard.h"
 
 #include "engine/process/proc.h"
+#include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -71,16 +73,18 @@ static _Noreturn void be_guard(pid_t pid, const struct guard *guard)
 	_exit(0);
 }
 
+/*
+ * The kernel notes its pidfd before it lives: a guard that nobody knows of would take the end of the move for
+ * the death of us all.
+ */
 static int start_process(struct guard *guard, pid_t pid)
 {
-	pid_t child = fork();
+	long child = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, 0, &guard->pidfd, 0, 0);
 
 	if (child == 0)
 		be_guard(pid, guard);
-	if (child < 0)
-		return -errno;
-	guard->pidfd = (int)syscall(SYS_pidfd_open, child, 0);
-	return 0;
+	(void)fault_point(FAULT_TARGET_GUARDED);
+	return child < 0 ? -errno : 0;
 }
 
 /* A pipe whose last writer's end is the end of `pid`; the number of the writing end is `least` or above. */
@@ -148,10 +152,12 @@ void guard_check(struct guard *guard, pid_t pid)
 	struct pollfd watch = {guard->pidfd, POLLIN, 0};
 	int err;
 
-	if (guard->pidfd <= 0 || io_poll(&watch, 1, 0) <= 0)
+	/* Without one, somebody was killed who was about to make it. */
+	if (!guard->high.read_fd || (guard->pidfd > 0 && io_poll(&watch, 1, 0) <= 0))
 		return;
 	/* A child of ours or of a worker that died. */
-	waitid(P_PIDFD, (id_t)guard->pidfd, NULL, WEXITED | WNOHANG);
+	if (guard->pidfd > 0)
+		waitid(P_PIDFD, (id_t)guard->pidfd, NULL, WEXITED | WNOHANG);
 	drop_fd(&guard->pidfd);
 	err = start_process(guard, pid);
 	if (err)
