@@ -46,6 +46,7 @@
 	X(TARGET_READY, target)     /* READY sent */                                               \
 	X(TARGET_GO, target)        /* GO got, `started` not written */                            \
 	X(TARGET_STARTED, target)   /* `started` is on disk, no thread runs */                     \
+	X(TARGET_GUARDED, target)   /* who waits for the death of us all was made */               \
 	X(TARGET_RUNNING, target)   /* it runs, STARTED not sent */                                \
 	X(TARGET_TOLD, target)      /* STARTED sent */                                             \
 	X(TARGET_COMPLETE, target)  /* `complete` is on disk, COMPLETE not sent */                 \

@@ -12,12 +12,14 @@
 #include "engine/move/guard.h"
 
 #include "engine/process/proc.h"
+#include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -71,25 +73,18 @@ static _Noreturn void be_guard(pid_t pid, const struct guard *guard)
 	_exit(0);
 }
 
+/*
+ * The kernel notes its pidfd before it lives: a guard that nobody knows of would take the end of the move for
+ * the death of us all.
+ */
 static int start_process(struct guard *guard, pid_t pid)
 {
-	pid_t child = fork();
-	int pidfd;
+	long child = syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, 0, &guard->pidfd, 0, 0);
 
 	if (child == 0)
 		be_guard(pid, guard);
-	if (child < 0)
-		return -errno;
-	pidfd = (int)syscall(SYS_pidfd_open, child, 0);
-	if (pidfd < 0) {
-		int err = errno;
-
-		kill(child, SIGKILL);
-		waitpid(child, NULL, 0);
-		return -err;
-	}
-	guard->pidfd = pidfd;
-	return 0;
+	(void)fault_point(FAULT_TARGET_GUARDED);
+	return child < 0 ? -errno : 0;
 }
 
 /* A pipe whose last writer's end is the end of `pid`; the number of the writing end is `least` or above. */
@@ -153,7 +148,6 @@ int guard_start(struct guard *guard, pid_t pid)
 		err = make_pipe(&guard->high, pid, HIGH_FD);
 	if (!err)
 		err = start_process(guard, pid);
-	guard->wanted = !err;
 	return err ? log_fail(-err, "pid %d: no process can watch over it: %s", pid, strerror(-err))
 		   : 0;
 }
@@ -169,7 +163,8 @@ void guard_check(struct guard *guard, pid_t pid)
 {
 	int err;
 
-	if (!guard->wanted || !is_dead(guard))
+	/* Without a process, somebody was killed who was about to make it. */
+	if (!guard->high.read_fd || !is_dead(guard))
 		return;
 	/* A child of ours or of a worker that died. */
 	if (guard->pidfd > 0)
@@ -190,7 +185,6 @@ void guard_check(struct guard *guard, pid_t pid)
 
 void guard_end(struct guard *guard)
 {
-	guard->wanted = false;
 	/* Its process has the reading ends as well, and says what their end means. */
 	if (guard->pidfd > 0)
 		syscall(SYS_pidfd_send_signal, guard->pidfd, SIGKILL, NULL, 0);

@@ -18,7 +18,6 @@ struct guard_pipe {
 struct guard {
 	struct guard_pipe low, high; /* their writing ends are below and above all userfaultfds */
 	int pidfd;                   /* of its process; 0: it does not watch */
-	bool wanted;                 /* from guard_start to guard_end */
 	bool warned;                 /* that it cannot be made anew */
 };
 

@@ -2,10 +2,12 @@
 """Two things that go wrong in one move, and what somebody outside does to what is handed over: what one
 fault of points_test.py, or chance, does not reach."""
 import contextlib
+import signal
 
-from devices import Failure
+from devices import Failure, read, wait_for
 from faults import kill
-from moving import Arenas, Moving
+from moving import Arenas, Moving, moves_in
+from twins_test import expect_ended, operator, wait_filling
 
 
 @contextlib.contextmanager
@@ -15,6 +17,17 @@ def told(moving):
         yield
     except Failure as why:
         raise Failure(f"{why}\n" + "\n".join(moving.story()))
+
+
+@contextlib.contextmanager
+def asleep(service):
+    """A receiver that looks after nothing."""
+    pid = service.pid
+    kill(service.device, pid, sig=signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        kill(service.device, pid, sig=signal.SIGCONT)
 
 
 def to_the_end(moving, verifier, side):
@@ -29,6 +42,12 @@ def expect_point(moving, device, name):
         c.stderr for c in moving.commands if c.device is device)
     if f"fault point {name}" not in logs:
         raise Failure("the point was not reached")
+
+
+def guard_of(device):
+    return wait_for(lambda: [p for p in device.pids()
+                             if read(device.proc(p, "comm")).strip() == "baton-guard"
+                             and device.alive(p)], 10, "there is a guard")[0]
 
 
 def mask_is_its_own(arenas):
@@ -49,7 +68,51 @@ def mask_is_its_own(arenas):
         verifier.end(source, target)
 
 
+def guard_made_anew(arenas):
+    """The guard is killed, and so is the worker while it makes another one."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16, forks=2)
+        moving = Moving(arena, source, target, verifier.pid, rate=4,
+                        env={"target": {"BATON_FAULT": "kill:TARGET_GUARDED:2"}})
+        with told(moving):
+            moving.begin()
+            wait_filling(moving, verifier)
+            kill(target, guard_of(target))
+            to_the_end(moving, verifier, "target")
+            expect_point(moving, target, "TARGET_GUARDED")
+            if "was ended" in arena.services[target.name].log():
+                raise Failure("a guard that nobody knew took the end of the move for a death")
+        verifier.end(source, target)
+
+
+def guard_dies_with_the_twins(arenas):
+    """The guard is killed, and so are both twins before they make another: the process is ended all the same."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        moving = Moving(arena, source, target, verifier.pid, rate=4)
+        moving.operator = False
+        with told(moving):
+            moving.begin()
+            wait_filling(moving, verifier)
+            guard, twins = guard_of(target), [e.pid for e in moving.engines("target")]
+            kill(target, *twins, sig=signal.SIGSTOP)
+            kill(target, guard)
+            wait_for(lambda: not target.alive(guard), 5, "the guard dies")
+            with asleep(arena.services[target.name]):
+                kill(target, *twins)
+                expect_ended(verifier, target)
+            moving.wait(lambda: moving.commands[0].code is not None, "send ends")
+            operator(moving, next(iter(moves_in(target, "target"))).split("-")[0])
+            verifier.check_all()
+            moving.expect_tidy("source")
+        verifier.end(source, target)
+
+
 def tests(ctx):
     arenas = Arenas(ctx)
     ctx.at_end.append(arenas.close)
-    return [("killed while the leader's signals are blocked", lambda: mask_is_its_own(arenas))]
+    return [("killed while the leader's signals are blocked", lambda: mask_is_its_own(arenas)),
+            ("guard and worker killed", lambda: guard_made_anew(arenas)),
+            ("guard and both twins at once", lambda: guard_dies_with_the_twins(arenas))]

@@ -306,8 +306,8 @@ static int setup_child(void **state)
 {
 	UNUSED(state);
 	if (!shared)
-		shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-			      0);
+		shared =
+			mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	memset(shared, 0, 64);
 	return shared == MAP_FAILED ? -1 : 0;
 }
