@@ -59,7 +59,7 @@ all: $(B)/baton
 # ---- goals that need no configuration -------------------------------------------------------
 
 GOALS := $(or $(MAKECMDGOALS),all)
-PLAIN_GOALS := help setup clean distclean print-binary demo check chaos bench lint sanitize \
+PLAIN_GOALS := help setup clean distclean print-binary demo check check-vm check-vm-full chaos bench lint sanitize \
 	menuconfig defconfig olddefconfig savedefconfig %_defconfig
 
 ifneq ($(filter-out $(PLAIN_GOALS),$(GOALS)),)

@@ -26,8 +26,15 @@ demo:
 .PHONY: check
 check:
 	$(Q)tools/can-check
-	$(Q)tools/setup build check
+	$(Q)tools/setup build check vm
 	+$(Q)MAKE='$(MAKE)' B='$(B)' JOBS='$(JOBS)' FUZZ_SECONDS='$(FUZZ_SECONDS)' tests/run $(TESTS)
+
+# Between virtual machines: each pair of tests/vm/matrix.py; and on some of them every program there is.
+.PHONY: check-vm check-vm-full
+check-vm check-vm-full:
+	$(Q)tools/setup build check vm
+	$(SUB) all
+	+$(Q)MAKE='$(MAKE)' B='$(B)' JOBS='$(JOBS)' VM_GROUPS='pairs $(if $(filter %-full,$@),all)' tests/run vm
 
 # SEED= and ROUND= do one round again; ONLY= leaves out faults whose names lack this word.
 .PHONY: chaos
@@ -73,7 +80,7 @@ clean:
 	rm -rf $(B)
 
 distclean: clean
-	rm -rf $(SRC) $(O)/apt $(O)/bench
+	rm -rf $(SRC) $(O)/apt $(O)/bench $(O)/vm
 	-@rmdir $(O) 2>/dev/null || true
 
 # ---- lint -----------------------------------------------------------------------------------

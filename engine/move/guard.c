@@ -87,7 +87,10 @@ static int start_process(struct guard *guard, pid_t pid)
 	return child < 0 ? -errno : 0;
 }
 
-/* A pipe whose last writer's end is the end of `pid`; the number of the writing end is `least` or above. */
+/*
+ * A pipe whose last writer's end is the end of `pid`. The number of the writing end is the one that is kept for
+ * it, or `least` or above.
+ */
 static int make_pipe(struct guard_pipe *p, pid_t pid, int least)
 {
 	int ends[2], err;
@@ -95,7 +98,8 @@ static int make_pipe(struct guard_pipe *p, pid_t pid, int least)
 	if (pipe2(ends, O_CLOEXEC))
 		return -errno;
 	p->read_fd = ends[0];
-	p->write_fd = fcntl(ends[1], F_DUPFD_CLOEXEC, least);
+	p->write_fd = p->write_fd ? dup3(ends[1], p->write_fd, O_CLOEXEC)
+				  : fcntl(ends[1], F_DUPFD_CLOEXEC, least);
 	/* The limit of descriptors is lower: as high as it gets. */
 	if (p->write_fd < 0)
 		p->write_fd = fcntl(ends[1], F_DUPFD_CLOEXEC, 3);
@@ -139,11 +143,8 @@ void guard_reserve(struct guard *guard)
 
 int guard_start(struct guard *guard, pid_t pid)
 {
-	int low_fd = guard->low.write_fd, err;
+	int err = make_pipe(&guard->low, pid, 3);
 
-	drop_pipe(&guard->low);
-	drop_pipe(&guard->high);
-	err = make_pipe(&guard->low, pid, low_fd ? low_fd : 3);
 	if (!err)
 		err = make_pipe(&guard->high, pid, HIGH_FD);
 	if (!err)

@@ -53,14 +53,15 @@ def compile_one(command, target, sources):
     os.rename(target + ".tmp", target)
 
 
-def kernel_headers(folder):
+def kernel_headers(folder, gcc="gcc"):
     """musl's compiler sees no linux/*.h: a folder of links, as the product's build has one."""
     inc = f"{folder}/include"
     os.makedirs(inc, exist_ok=True)
-    machine = subprocess.run(["gcc", "-print-multiarch"], capture_output=True,
+    machine = subprocess.run([gcc, "-print-multiarch"], capture_output=True,
                              text=True).stdout.strip()
+    asm = [f"/usr/include/{machine}/asm", f"/usr/{machine}/include/asm"]  # the second: for a cross compiler
     for name, path in (("linux", "/usr/include/linux"), ("asm-generic", "/usr/include/asm-generic"),
-                       ("asm", f"/usr/include/{machine}/asm")):
+                       ("asm", asm[0] if os.path.exists(asm[0]) else asm[1])):
         if not os.path.islink(f"{inc}/{name}"):
             os.symlink(path, f"{inc}/{name}")
     return ["-isystem", inc]
@@ -71,6 +72,24 @@ def build_tools(folder):
     for tool, compiler in TOOLS.items():
         source = f"{TOP}/tests/lib/{tool}.c"
         compile_one(compiler + FLAGS + [source], f"{folder}/{tool}", [source])
+
+
+def described():
+    """What there is, not built: all but helpers."""
+    found = [Program(path) for path in sorted(glob.glob(f"{TOP}/tests/scenario/*.c"))]
+    return [p for p in found if not p.helper]
+
+
+def build_static(folder, gcc, musl_gcc):
+    """Builds what needs no library on the machine it runs on, with other compilers."""
+    os.makedirs(folder, exist_ok=True)
+    compilers = {"musl-static": [musl_gcc, "-static"], "glibc-static": [gcc, "-static"]}
+    headers, shared = kernel_headers(folder, gcc), glob.glob(f"{TOP}/tests/scenario/*.h")
+    for p in described():
+        for variant in set(p.builds) & set(compilers):
+            extra = headers if variant.startswith("musl") else []
+            compile_one(compilers[variant] + FLAGS + extra + p.cflags + [p.path] + p.libs,
+                        p.binary(folder, variant), [p.path] + shared)
 
 
 def build(folder):

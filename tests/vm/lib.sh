@@ -26,13 +26,19 @@ start() {
 }
 ready_or_over() { [ -e /d/ready ] || [ -e /d/result ]; }
 
-# Both guests have the same files: all of /d goes from here to there.
+# Both guests have the same files: all of /d goes from here to there. tar talks to the socket itself: nc
+# ends its side when either of its inputs ends.
 receive_files() {
-	rm -rf /d && mkdir -m 777 /d && cd /d || return 1
-	setsid nc -l -p 7001 2>/dev/null </dev/null | tar x &
+	rm -rf /d /run/files && mkdir -m 777 /d && cd /d || return 1
+	{
+		setsid nc -l -p 7001 -e tar x
+		echo $? >/run/files.part
+		mv /run/files.part /run/files
+	} </dev/null 2>/dev/null &
 	wait_for 10 listens 7001
 }
-send_files() { tar c -C /d . 2>/dev/null | timeout 30 nc "$1" 7001; }
+have_files() { wait_for 60 test -e /run/files && [ "$(cat /run/files)" = 0 ]; }
+send_files() { timeout 60 nc "$1" 7001 -e tar c -C /d .; }
 
 listens() { netstat -ltn 2>/dev/null | grep -q ":$1 "; }
 
@@ -46,6 +52,16 @@ stop_receive() {
 	kill "$(cat /run/receive.pid)"
 	wait_for 20 no_baton
 }
+
+# A move that takes a while; its end is seen by what is left.
+send_slowly() {
+	setsid baton send --max-rate 1 "$@" </dev/null >/log/send 2>&1 &
+}
+# The process runs here, though its memory may be still to come.
+started() { alive "$1" && grep -q '^TracerPid:.0$' "/proc/$1/status"; }
+
+# The processes of baton, the eldest first; but for the one that listens.
+workers() { batons | sort -n | grep -vx "$(cat /run/receive.pid 2>/dev/null)"; }
 batons() {
 	for exe in /proc/[0-9]*/exe; do
 		[ "$(readlink "$exe")" != /bin/baton ] || { exe=${exe#/proc/}; echo "${exe%/exe}"; }

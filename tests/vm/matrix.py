@@ -26,27 +26,56 @@ ARCHS = {
 # Programs of tests/scenario: NAME or NAME:ARG, all arguments without one; a build other than musl-static
 # after a slash. `short`: what make check has time for.
 PROGRAMS = {
-    "all": "memory threads timers signals waits vector identity attributes events fd_events fd_files "
+    "all": "memory threads timers signals waits:apart vector identity attributes events fd_events fd_files "
            "fd_options fd_sockets signals/glibc-static threads/glibc-static",
-    "some": "memory threads/glibc-static timers signals waits vector events:fork events:mixed "
+    "some": "memory threads/glibc-static timers signals waits:apart vector events:fork events:mixed "
             "fd_files:file fd_sockets:tcp",
     "short": "memory threads/glibc-static events:fork timers",
     "one": "threads",
 }
 
-# group: the part of the tests it belongs to. From, to: kernel and processor. programs: as above, and with
+# group: short is part of make check, pairs is make check-vm, all beside it make check-vm-full. From, to: kernel and processor. programs: as above, and with
 # `refused` the words that name why none of them can be moved. faults: also moves in which baton is killed
 # and the link is cut.
 Row = namedtuple("Row", "group source target programs refused faults", defaults=(None, False))
-Machine = namedtuple("Machine", "kernel cpu")
+
+class Machine(namedtuple("Machine", "kernel cpu")):
+    @property
+    def name(self):
+        cpu = self.cpu.replace(",pauth-impdef=on", "")
+        return self.kernel if cpu == "max" else f"{self.kernel} {cpu}"
 
 
-def machine(kernel, cpu="max"):
-    return Machine(kernel, cpu)
+def amd64(version, cpu="max"):
+    return Machine("amd64 " + version, cpu)
+
+
+# The architected algorithm of pointer authentication is slow to emulate.
+def arm64(version, cpu="max,pauth-impdef=on"):
+    return Machine("arm64 " + version, cpu)
 
 
 ROWS = [
-    Row("short", machine("amd64 6.12"), machine("amd64 6.12"), "short"),
-    Row("full", machine("amd64 6.12"), machine("amd64 6.12"), "all", faults=True),
-    Row("full", machine("amd64 6.1"), machine("amd64 6.1"), "all", faults=True),
+    Row("short", amd64("6.12"), amd64("6.12"), "short"),
+    Row("short", arm64("6.12", "cortex-a72"), arm64("6.12", "cortex-a72"), "short"),
+
+    Row("pairs", amd64("6.12"), amd64("6.12"), "some", faults=True),
+    Row("pairs", amd64("6.1"), amd64("6.1"), "some"),
+    Row("pairs", amd64("6.1"), amd64("6.12"), "some"),
+    Row("pairs", amd64("6.12"), amd64("6.1"), "some"),
+    Row("pairs", amd64("6.12"), amd64("6.12", "qemu64"), "one", refused="this CPU lacks features of the source"),
+
+    Row("pairs", arm64("6.12", "cortex-a72"), arm64("6.12", "cortex-a72"), "some", faults=True),
+    Row("pairs", arm64("6.12"), arm64("6.12"), "some"),
+    Row("pairs", arm64("6.12 16k"), arm64("6.12 16k"), "some"),
+    Row("pairs", arm64("6.1", "cortex-a72"), arm64("6.12", "cortex-a72"), "some"),
+    Row("pairs", arm64("6.12", "cortex-a72"), arm64("6.1", "cortex-a72"), "some"),
+    Row("pairs", arm64("6.12 16k", "neoverse-n1"), arm64("6.12", "neoverse-n1"), "one", refused="page"),
+    Row("pairs", arm64("6.12"), arm64("6.12", "max,sve=off,pauth-impdef=on"), "one", refused="sve"),
+    Row("pairs", arm64("6.12"), arm64("6.12", "max,pauth=off"), "one", refused="paca"),
+
+    Row("all", amd64("6.12"), amd64("6.12"), "all"),
+    Row("all", amd64("6.1"), amd64("6.1"), "all", faults=True),
+    Row("all", arm64("6.12", "cortex-a72"), arm64("6.12", "cortex-a72"), "all"),
+    Row("all", arm64("6.12 16k", "neoverse-n1"), arm64("6.12 16k", "neoverse-n1"), "all", faults=True),
 ]

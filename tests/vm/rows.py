@@ -8,6 +8,8 @@ from devices import Failure
 from guest import GuestPair, qemu_of
 from matrix import KERNELS, PROGRAMS
 
+# More than the program itself asks for: there all goes slower.
+SETTLE_S = {"waits:apart": 15}
 READY_S, RESULT_S, SEND_S = 120, 180, 240
 
 
@@ -21,9 +23,7 @@ class RowTests:
 
     @property
     def name(self):
-        def one(m):
-            return m.kernel + ("" if m.cpu == "max" else f" {m.cpu.split(',')[0]}")
-        return f"{one(self.row.source)} to {one(self.row.target)}"
+        return f"{self.row.source.name} to {self.row.target.name}"
 
     def guests(self):
         """The pair, a new one when the last test has left no good one."""
@@ -62,6 +62,7 @@ def prepared(pair, binary, arg, settle=0):
         pair.a.must(f"sleep {settle}")
     pair.b.must("receive_files")
     pair.a.must(f"send_files {pair.b.address}")
+    pair.b.must("have_files")
     return int(text.split()[-1])
 
 
@@ -88,7 +89,7 @@ def clean_up(pair, pid):
         pair.a.dead = pair.a.dead or "a test left something behind"
 
 
-def run_moved(tests, binary, arg, settle, options):
+def run_moved(tests, binary, arg, settle, options=""):
     """One move; returns what to say of it."""
     pair, pid = tests.guests(), 0
     try:
@@ -106,6 +107,48 @@ def run_moved(tests, binary, arg, settle, options):
         downtime = json.loads(text.splitlines()[-1])["downtime_us"]
         tests.moved.append(downtime)
         return f"downtime_us {downtime}"
+    except Failure:
+        clean_up(pair, pid)
+        raise
+
+
+# On which guest what is done in the middle of a move; then what happens there five seconds later.
+CUT, JOIN = "ip link set eth0 down", "ip link set eth0 up"
+KILL_FIRST = "kill -9 $(workers | head -n 1)"
+KILL_LAST = "kill -9 $(workers | tail -n 1)"
+FAULTS = {
+    "the elder baton of the source is killed": ("a", KILL_FIRST, ""),
+    "the younger baton of the source is killed": ("a", KILL_LAST, ""),
+    "the elder worker of the target is killed": ("b", KILL_FIRST, ""),
+    "the younger worker of the target is killed": ("b", KILL_LAST, ""),
+    "the receiver is killed and started again": ("b", "kill -9 $(cat /run/receive.pid)", "receive"),
+    "the link is down at the source": ("a", CUT, JOIN),
+    "the link is down at the target": ("b", CUT, JOIN),
+}
+FAULTS_WITH = ("memory.musl-static", "")
+
+
+def run_fault(tests, where, fault, then):
+    """A move slow enough to be disturbed while memory is still coming; it must end well nevertheless."""
+    pair, pid = tests.guests(), 0
+    guest = pair.a if where == "a" else pair.b
+    try:
+        pid = prepared(pair, *FAULTS_WITH)
+        pair.b.must("receive")
+        pair.a.must(f"send_slowly {pid} {pair.b.address}")
+        pair.b.must(f"wait_for 60 started {pid}")
+        guest.must(fault)
+        guest.must("sleep 5")
+        if pair.a.run("no_move")[0] == 0:
+            raise Failure("the move was over before the fault")
+        if then:
+            guest.must(then)
+        code, result = pair.b.run(f"finish {RESULT_S} {pid}", RESULT_S + 20)
+        if code:
+            raise Failure(f"program: {result}; {logs(pair)}")
+        pair.a.must("wait_for 60 no_baton")
+        settled(pair, pid)
+        return ""
     except Failure:
         clean_up(pair, pid)
         raise
@@ -133,7 +176,7 @@ def variants(words, programs):
         program = by_name[name]
         for one in [arg] if arg else program.args:
             yield (" ".join(filter(None, (name, one, build))), f"{name}.{build or 'musl-static'}", one,
-                   program.settle)
+                   SETTLE_S.get(word, program.settle))
 
 
 def binaries(row_words, programs, folder):
@@ -143,5 +186,10 @@ def binaries(row_words, programs, folder):
 
 def tests_of(tests, programs):
     """(name, function) of a row."""
-    return [(f"{tests.name}: {name}", lambda b=binary, a=arg, s=settle: run_moved(tests, b, a, s, ""))
-            for name, binary, arg, settle in variants(tests.row.programs, programs)]
+    found = [(name, lambda b=binary, a=arg, s=settle: run_moved(tests, b, a, s))
+             for name, binary, arg, settle in variants(tests.row.programs, programs)]
+    if tests.row.faults:
+        found += [(f"memory (--{option})", lambda o=option: run_moved(tests, *FAULTS_WITH, 0, "--" + o))
+                  for option in ("eager", "on-demand")]
+        found += [(name, lambda f=fault: run_fault(tests, *f)) for name, fault in FAULTS.items()]
+    return [(f"{tests.name}: {name}", function) for name, function in found]
