@@ -122,6 +122,12 @@ static char *brk_grow(size_t len)
 #define RW (PROT_READ | PROT_WRITE)
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
 
+/* A few instructions on any processor, which do not mind where they are. */
+static __attribute__((noinline, noclone, aligned(16))) int forty_two(void)
+{
+	return 42;
+}
+
 static void prepare_anon(void)
 {
 	anon = map(PAGES(512), RW, ANON, -1, 0);
@@ -144,7 +150,8 @@ static void prepare_anon(void)
 	scenario_fill(none_data, PAGES(4), 3);
 	CHECK(!mprotect(none_data, PAGES(4), PROT_NONE));
 	code = map(PAGE, RW, ANON, -1, 0);
-	memcpy(code, "\xb8\x2a\x00\x00\x00\xc3", 6); /* mov $42, %eax; ret */
+	memcpy(code, (const void *)forty_two, 16);
+	__builtin___clear_cache(code, code + 16);
 	CHECK(!mprotect(code, PAGE, PROT_READ | PROT_EXEC));
 	heap = brk_grow(PAGES(100));
 	scenario_fill((char *)(((unsigned long)heap + 7) & ~7ul), PAGES(99), 5);
