@@ -453,6 +453,8 @@ static enum outcome run_to_the_end(struct target_move *m)
 {
 	(void)fault_point(FAULT_TARGET_RUNNING);
 	move_look_after(&m->move, 0);
+	if (m->move.link->fast.fd < 0)
+		log_fail(ENOTCONN, "the process that had it was killed");
 	if (m->move.link->fast.fd < 0 || link_send(m->move.link, FRAME_STARTED, 0))
 		meet_again(m, m->filled ? DONE_PATIENCE_MS : -1);
 	(void)fault_point(FAULT_TARGET_TOLD);
