@@ -207,7 +207,7 @@ static int build(struct target_move *m)
 		err = fault_point(FAULT_TARGET_BUILT);
 	if (err)
 		return err;
-	move->state.pid = engine->restore.pid;
+	movestate_name_process(&move->state, engine->restore.pid);
 	/* The offer said who it would be; this is who it is. */
 	err = policy_check_process(move->options->keys_dir, move->link->name, engine->restore.pid);
 	if (!err && move->mode == MOVE_EAGER)

@@ -237,6 +237,20 @@ bool movestate_is_of_another_boot(const struct movestate *state)
 	return strcmp(boot, state->boot) != 0;
 }
 
+void movestate_name_process(struct movestate *state, pid_t pid)
+{
+	int64_t start = 0;
+	int fd = proc_open(pid);
+
+	state->pid = pid;
+	state->pid_start = 0;
+	if (fd < 0)
+		return;
+	if (!proc_stat_field(fd, PROC_STAT_STARTTIME, &start))
+		state->pid_start = (uint64_t)start;
+	close(fd);
+}
+
 bool movestate_process_lives(const struct movestate *state)
 {
 	int fd = movestate_is_of_another_boot(state) ? -1 : proc_open(state->pid);

@@ -88,6 +88,7 @@ def what_a_target_keeps(arenas):
                 out = target.run([arena.binary, "status", "--state", folder])
                 expect(out, 0, words, f"baton abort {ident}", "kept as the answer for")
                 expect(target.run([arena.binary, "abort", "--state", folder, ident]), 0)
+                verifier.expect_beating()
                 if [n for n in os.listdir(folder) if n.endswith(".move")]:
                     raise Failure("it was not forgotten")
             moving.wait(moving.over, "the move's end")
