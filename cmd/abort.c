@@ -59,8 +59,9 @@ static int end(struct session *session, struct movestate *state, const struct op
 	state->lock_fd = 0;
 	if (movestate_lock(state))
 		return cmd_fail(OUTCOME_REFUSED, "the move cannot be ended");
-	/* What is complete is a process like any other now. */
-	if (state->stage == STAGE_COMPLETE || state->stage == STAGE_OFFERED) {
+	/* What is complete is a process like any other now, and what never ran here is none. */
+	if (state->stage == STAGE_COMPLETE || state->stage == STAGE_OFFERED ||
+	    state->stage == STAGE_READY || state->stage == STAGE_BUILDING) {
 		state->written = true;
 		movestate_remove(state);
 		return OUTCOME_DONE;

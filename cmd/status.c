@@ -52,11 +52,24 @@ static void print_json(const struct movestate *state, const struct movestate_cou
 	       (unsigned long long)c->peak_rss_kib, c->starving_s);
 }
 
+/* What a move is to which nobody attends. */
+static const char *unattended(const struct movestate *state)
+{
+	if (state->source || state->stage == STAGE_STARTED || state->stage == STAGE_BUILDING)
+		return " (held: no baton process works on it)";
+	return state->stage == STAGE_READY ? " (never ran here)" : " (runs here, complete)";
+}
+
 static void print_text(const struct movestate *state, const struct movestate_counters *c)
 {
 	printf("%s  %s, pid %d, %s %s: %s%s\n", state->id, state->comm, state->pid,
 	       state->source ? "to" : "from", state->peer, movestate_stage_name(state->stage),
-	       is_alive(state) ? "" : " (held: no baton process works on it)");
+	       is_alive(state) ? "" : unattended(state));
+	if (!is_alive(state) && !state->source &&
+	    (state->stage == STAGE_READY || state->stage == STAGE_COMPLETE))
+		printf("    kept as the answer for %s, which will ask; if it never will: baton "
+		       "abort %s\n",
+		       state->peer, state->id);
 	if (state->reason[0] && !is_alive(state))
 		printf("    %s\n", state->reason);
 	if (c->pages_done || c->pages_left)

@@ -571,7 +571,9 @@ static enum outcome serve_to_the_end(struct source_move *m)
 {
 	move_look_after(&m->move, 0);
 	for (;;) {
-		int err = m->move.link->fast.fd >= 0 ? serve_committed(m) : -ENOTCONN;
+		int err = m->move.link->fast.fd >= 0
+				  ? serve_committed(m)
+				  : log_fail(ENOTCONN, "no process has it open any more");
 
 		if (!err)
 			return finish_committed(m);

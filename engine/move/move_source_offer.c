@@ -18,8 +18,6 @@
 #define SEND_TIMEOUT_MS 20000
 /* The target may have to read large files before it answers. */
 #define ANSWER_TIMEOUT_MS 300000
-/* Field of /proc/PID/stat: start time. */
-#define STAT_STARTTIME 22
 
 static void report_probe(struct probe *p, bool carried, const char *item, const char *text)
 {
@@ -146,13 +144,11 @@ static int ask_answer(struct source_move *m, int timeout_ms)
 static void read_identity(struct movestate *state)
 {
 	struct proc_status status;
-	int64_t start = 0;
 	int fd = proc_open(state->pid);
 
+	movestate_name_process(state, state->pid);
 	if (fd < 0)
 		return;
-	if (!proc_stat_field(fd, STAT_STARTTIME, &start))
-		state->pid_start = (uint64_t)start;
 	state->stopped = !proc_status(fd, &status) && status.state == 'T';
 	close(fd);
 }

@@ -207,7 +207,7 @@ static int build(struct target_move *m)
 		err = fault_point(FAULT_TARGET_BUILT);
 	if (err)
 		return err;
-	move->state.pid = engine->restore.pid;
+	movestate_name_process(&move->state, engine->restore.pid);
 	/* The offer said who it would be; this is who it is. */
 	err = policy_check_process(move->options->keys_dir, move->link->name, engine->restore.pid);
 	if (!err && move->mode == MOVE_EAGER)
@@ -453,6 +453,8 @@ static enum outcome run_to_the_end(struct target_move *m)
 {
 	(void)fault_point(FAULT_TARGET_RUNNING);
 	move_look_after(&m->move, 0);
+	if (m->move.link->fast.fd < 0)
+		log_fail(ENOTCONN, "the process that had it was killed");
 	if (m->move.link->fast.fd < 0 || link_send(m->move.link, FRAME_STARTED, 0))
 		meet_again(m, m->filled ? DONE_PATIENCE_MS : -1);
 	(void)fault_point(FAULT_TARGET_TOLD);

@@ -73,6 +73,13 @@ static void read_boot(char out[static MOVESTATE_BOOT_TEXT])
 	text_copy(out, MOVESTATE_BOOT_TEXT, text);
 }
 
+/* What to do when nothing can be made in the folder. */
+static const char *way_out(int err)
+{
+	return err == ENOENT ? "it was removed while baton ran; start baton again"
+			     : "make room there or use --state DIR";
+}
+
 static int put_text(const struct movestate *state, enum move_stage stage, char *text, size_t cap)
 {
 	return snprintf(text, cap,
@@ -113,9 +120,8 @@ int movestate_write(struct movestate *state, enum move_stage stage)
 	err = io_replace_file(folder_fd, name, 0600, text, (size_t)len);
 	if (err) {
 		state->stage = before;
-		return log_fail(
-			-err, "state folder %s: writing %s: %s; make room there or use --state DIR",
-			folder_path, name, strerror(-err));
+		return log_fail(-err, "state folder %s: writing %s: %s; %s", folder_path, name,
+				strerror(-err), way_out(-err));
 	}
 	state->stage = state->written_stage = stage;
 	state->written = true;
@@ -179,10 +185,8 @@ static int lock_file(const char *name)
 		fd = openat(folder_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (fd < 0) {
 			err = errno;
-			return log_fail(err,
-					"state folder %s: making %s: %s; make room there or use "
-					"--state DIR",
-					folder_path, name, strerror(err));
+			return log_fail(err, "state folder %s: making %s: %s; %s", folder_path,
+					name, strerror(err), way_out(err));
 		}
 		if (flock(fd, LOCK_EX | LOCK_NB)) {
 			err = errno == EWOULDBLOCK ? EBUSY : errno;
@@ -231,6 +235,20 @@ bool movestate_is_of_another_boot(const struct movestate *state)
 
 	read_boot(boot);
 	return strcmp(boot, state->boot) != 0;
+}
+
+void movestate_name_process(struct movestate *state, pid_t pid)
+{
+	int64_t start = 0;
+	int fd = proc_open(pid);
+
+	state->pid = pid;
+	state->pid_start = 0;
+	if (fd < 0)
+		return;
+	if (!proc_stat_field(fd, PROC_STAT_STARTTIME, &start))
+		state->pid_start = (uint64_t)start;
+	close(fd);
 }
 
 bool movestate_process_lives(const struct movestate *state)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """An operator's decisions: what abort and resume do in each state, and what they refuse."""
-from devices import Failure
+import os
+
+from devices import Failure, read
 from moving import Arenas, Moving, STAGES, moves_in
 
 
@@ -70,6 +72,33 @@ def give_up_on_the_source(arenas):
             raise Failure(f"{why}\n" + "\n".join(moving.story()))
 
 
+def what_a_target_keeps(arenas):
+    """A proof for a source that does not come back: status says what it is, and abort forgets it without
+    touching the process."""
+    with arenas.use() as arena:
+        ident, moving, verifier = begun(arena)
+        target = moving.target
+        try:
+            text = read(f"{target.state}/{ident}-target.move")
+            for stage, words in (("ready", "never ran here"), ("complete", "runs here, complete")):
+                folder = f"{verifier.folder}/proof-{stage}"
+                os.mkdir(folder, 0o700)
+                with open(f"{folder}/{ident}-target.move", "w") as f:
+                    f.write(text.replace("stage started", f"stage {stage}"))
+                out = target.run([arena.binary, "status", "--state", folder])
+                expect(out, 0, words, f"baton abort {ident}", "kept as the answer for")
+                expect(target.run([arena.binary, "abort", "--state", folder, ident]), 0)
+                verifier.expect_beating()
+                if [n for n in os.listdir(folder) if n.endswith(".move")]:
+                    raise Failure("it was not forgotten")
+            moving.wait(moving.over, "the move's end")
+            if moving.expect_over(verifier) != "target":
+                raise Failure("it is not on the target")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
+        verifier.end(moving.source, target)
+
+
 def no_such_move(arenas):
     with arenas.use() as arena:
         for word in ("resume", "abort"):
@@ -86,4 +115,5 @@ def tests(ctx):
     ctx.at_end.append(arenas.close)
     return [("an operator gives up what is on the target", lambda: give_up_on_the_target(arenas)),
             ("an operator gives up what is on the source", lambda: give_up_on_the_source(arenas)),
+            ("what a target keeps for a source that is away", lambda: what_a_target_keeps(arenas)),
             ("resume and abort of no move", lambda: no_such_move(arenas))]

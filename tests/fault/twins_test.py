@@ -103,8 +103,50 @@ def double_fault(arenas):
         verifier.end(source, target)
 
 
+def number_used_again(arenas):
+    """What was lost on the target leaves its number to another process: that is not touched for it, neither when
+    the source asks nor by an operator."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        moving = Moving(arena, source, target, verifier.pid, rate=4)
+        moving.operator = False
+        try:
+            moving.begin()
+            wait_filling(moving, verifier)
+            moving.network.cut("target down")
+            twins = [e.pid for e in moving.engines("target")]
+            kill(target, *twins, sig=signal.SIGSTOP)
+            time.sleep(0.005)
+            kill(target, *twins)
+            expect_ended(verifier, target)
+            other = target.start(["sh", "-c", f"echo {verifier.pid - 1} >/proc/sys/kernel/ns_last_pid; "
+                                  "sleep 60 & wait"])
+            wait_for(lambda: target.alive(verifier.pid), 5, "its number is taken")
+            ident = expect_loud(moving)
+            moving.network.heal_all()
+            send = moving.commands[0]
+            moving.wait(lambda: send.code is not None, "send ends")
+            if send.code != 4:
+                raise Failure(f"send ended with {send.code}, not 4: {send.tail()}")
+            operator(moving, ident)
+            if not target.alive(verifier.pid) or target.status(verifier.pid, "State")[0] != "S":
+                raise Failure(f"another process was taken for it: {target.status(verifier.pid, 'State')}")
+            kill(target, verifier.pid)
+            other.wait(10)
+            verifier.expect_beating()
+            verifier.check_all()
+            moving.expect_tidy("source")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
+        finally:
+            moving.network.heal_all()
+        verifier.end(source, target)
+
+
 def tests(ctx):
     arenas = Arenas(ctx)
     ctx.at_end.append(arenas.close)
     return [(f"both twins of the target at once ({n} of 5)", lambda: double_fault(arenas))
-            for n in range(1, 6)]
+            for n in range(1, 6)] + [
+                ("a number used again after both twins", lambda: number_used_again(arenas))]
