@@ -3,7 +3,7 @@
  * The offer against this device: a process of another architecture, or with other pages, is refused by name.
  *
  * needs: engine/move/offer.c engine/move/fileid.c engine/move/policy.c engine/move/move.pb.c
- * needs: engine/process/proc.c arch/x86/features.c arch/x86/vdso_redirect.c engine/process/vdso.c lib/arena.c tests/unit/pages.c
+ * needs: engine/process/proc.c arch/features.c arch/vdso_redirect.c engine/process/vdso.c lib/arena.c tests/unit/pages.c
  * needs: lib/io.c lib/readers.c lib/text.c lib/log.c nanopb mbedtls
  */
 #include "engine/move/offer.h"
