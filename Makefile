@@ -192,6 +192,7 @@ $(SRC)/%.ready: | $(B)
 SUITE_mbedtls := trixie
 SUITE_nanopb := bookworm
 SUITE_musl := trixie
+SUITE_cmocka := bookworm
 
 # musl's wrapper hides the system's include folder; the kernel's headers are let in by name.
 $(B)/linux: | $(B)

@@ -24,6 +24,8 @@ int arch_regs_set(pid_t tid, const struct arch_regs *regs);
  * interrupted: what arch_restart_kind and its like ask for.
  */
 int arch_regs_get_call(pid_t tid, struct arch_regs *regs);
+/* Before a seized thread is told to stop: notes of the call that it sleeps in what will be lost by that. */
+void arch_call_note(pid_t tid);
 uint64_t arch_regs_pc(const struct arch_regs *regs);
 uint64_t arch_regs_sp(const struct arch_regs *regs);
 void arch_regs_set_pc(struct arch_regs *regs, uint64_t pc);
@@ -76,9 +78,9 @@ void arch_restart_through_block(struct arch_regs *regs);
 /* Makes the interrupted call return `result`. */
 void arch_restart_finish(struct arch_regs *regs, int64_t result);
 /*
- * True when the kernel must see the thread leave a system call with `regs` to restart it, or to show it
- * again: a call with first argument *first is run, then `regs` are set in its exit stop. False when it is
- * enough to set them in a signal stop.
+ * True when the kernel must see the thread leave a system call with `regs` to restart it: a call with
+ * first argument *first is run, then `regs` are set in its exit stop. False when it is enough to set them
+ * in a signal stop.
  */
 bool arch_restart_replays(const struct arch_regs *regs, uint64_t *first);
 

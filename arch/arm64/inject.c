@@ -115,6 +115,8 @@ void arch_restart_finish(struct arch_regs *regs, int64_t result)
 /* When the thread leaves a call, and not when it is continued, the kernel decides on a restart. */
 bool arch_restart_replays(const struct arch_regs *regs, uint64_t *first)
 {
+	enum arch_restart kind = arch_restart_kind(regs);
+
 	*first = regs->first;
-	return regs->call >= 0;
+	return kind == ARCH_RESTART_REWIND || kind == ARCH_RESTART_BLOCK;
 }

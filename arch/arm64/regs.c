@@ -11,9 +11,9 @@
  *	program counter at an `svc #0`       interrupted there; its number tells the code.
  *	                                     (Or stopped in the one moment before: then it is as if
  *	                                     the call had begun and was interrupted at once.)
- *	behind an `svc #0`, x0 is a result   a final result; `first` is in the kernel only, which
- *	                                     shows it in /proc/TID/syscall once it takes the
- *	                                     thread to be in a call (NT_ARM_SYSTEM_CALL)
+ *	behind an `svc #0`, x0 is a result   a final result. The argument is not to be had from
+ *	                                     the kernel any more: it was noted while the thread
+ *	                                     still slept, or the result stays what it is
  */
 #include "arch/arch.h"
 #include "arch/arm64/regsets.h"
@@ -97,24 +97,76 @@ static bool is_svc(pid_t tid, uint64_t at)
 	return !errno && !(at & 3) && (uint32_t)((uint64_t)word >> (at & 4 ? 32 : 0)) == SVC_0;
 }
 
-/* The first argument of the last call, which the kernel keeps. */
-static bool read_first(pid_t tid, int32_t nr, uint64_t *first)
+/* ---- calls whose first argument is gone ---- */
+
+static struct note {
+	int32_t tid, nr;
+	uint64_t first, rest;
+} notes[CONFIG_MAX_THREADS];
+
+static struct note *find_note(pid_t tid)
 {
-	const int32_t none = -1;
+	for (unsigned int i = 0; i < CONFIG_MAX_THREADS; i++)
+		if (notes[i].tid == tid)
+			return &notes[i];
+	return NULL;
+}
+
+/* What else tells one call from another: the other arguments and where it is made. */
+static uint64_t fold(const uint64_t *args, uint64_t sp, uint64_t pc)
+{
+	uint64_t sum = sp ^ pc << 20;
+
+	for (int i = 1; i < 6; i++)
+		sum = (sum ^ args[i]) * 0x9e3779b97f4a7c15ULL;
+	return sum;
+}
+
+static bool take_hex(const char **c, uint64_t *value)
+{
+	return text_take_u64(c, 10, value) && text_take_char(c, 'x') && text_take_u64(c, 16, value);
+}
+
+/*
+ * Its registers are those of the call, as long as the thread sleeps in it. Being seized, it begins no
+ * handler of a signal without our knowing before it stops.
+ */
+void arch_call_note(pid_t tid)
+{
+	struct note *note = find_note(tid);
+	uint64_t args[6], sp, pc;
 	char path[40], text[256];
 	const char *c = text;
-	ssize_t len = -1;
-	int64_t number;
-	uint64_t digits;
+	int64_t nr = -1;
+	int taken = 0;
 
+	if (!note)
+		note = find_note(0);
+	if (!note)
+		note = &notes[0];
+	*note = (struct note){.tid = tid, .nr = -1};
 	snprintf(path, sizeof(path), "/proc/%d/syscall", tid);
-	if (regset_set(tid, REGSET_SYSTEM_CALL, &nr, sizeof(nr)) == 0)
-		len = io_read_file(AT_FDCWD, path, text, sizeof(text));
-	regset_set(tid, REGSET_SYSTEM_CALL, &none, sizeof(none));
-	if (len < 0 || !text_take_i64(&c, 10, &number) || number != nr)
-		return false;
-	return text_take_u64(&c, 10, &digits) && text_take_char(&c, 'x') &&
-	       text_take_u64(&c, 16, first);
+	if (io_read_file(AT_FDCWD, path, text, sizeof(text)) < 0 || !text_take_i64(&c, 10, &nr))
+		return;
+	while (taken < 6 && take_hex(&c, &args[taken]))
+		taken++;
+	if (taken < 6 || !take_hex(&c, &sp) || !take_hex(&c, &pc))
+		return;
+	*note = (struct note){tid, (int32_t)nr, args[0], fold(args, sp, pc)};
+}
+
+/* A call that has its result: its first argument is known when it is the one that was noted. */
+static void take_note(pid_t tid, struct arch_regs *regs)
+{
+	const struct note *note = find_note(tid);
+	uint32_t nr = (uint32_t)regs->x[NR_CALL];
+
+	if (note && note->nr == (int32_t)nr && note->rest == fold(regs->x, regs->sp, regs->pc)) {
+		regs->call = nr;
+		regs->first = note->first;
+	} else if ((int64_t)regs->x[0] != -EINTR) {
+		regs->call = nr;
+	}
 }
 
 int arch_regs_get_call(pid_t tid, struct arch_regs *regs)
@@ -133,9 +185,8 @@ int arch_regs_get_call(pid_t tid, struct arch_regs *regs)
 			regs->x[0] = (uint64_t)code;
 			regs->pc += arch_syscall_insn_len;
 		}
-	} else if (is_svc(tid, regs->pc - arch_syscall_insn_len) &&
-		   read_first(tid, (int32_t)nr, &regs->first)) {
-		regs->call = nr;
+	} else if (is_svc(tid, regs->pc - arch_syscall_insn_len)) {
+		take_note(tid, regs);
 	}
 	return 0;
 }

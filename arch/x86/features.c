@@ -161,10 +161,9 @@ int arch_features_compare(const uint8_t *theirs, size_t len, char *reason, size_
 	struct wire_features need, have;
 	unsigned int i, missing = 0;
 
-	if (len != sizeof(need)) {
-		snprintf(reason, reason_cap, "the peer describes its CPU in a form unknown here");
+	snprintf(reason, reason_cap, "the peer describes its CPU in a form unknown here");
+	if (len != sizeof(need))
 		return -ENOEXEC;
-	}
 	memcpy(&need, theirs, sizeof(need));
 	if (arch_features_collect((uint8_t *)&have, sizeof(have)) < 0 || need.nr_bits > 128)
 		return -ENOEXEC;

@@ -29,6 +29,11 @@ int arch_regs_get_call(pid_t tid, struct arch_regs *regs)
 	return arch_regs_get(tid, regs);
 }
 
+void arch_call_note(pid_t tid)
+{
+	(void)tid;
+}
+
 uint64_t arch_regs_pc(const struct arch_regs *regs)
 {
 	return regs->user.rip;

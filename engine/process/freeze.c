@@ -182,8 +182,10 @@ static int sweep_thread(void *data, pid_t tid)
 	f->nr++;
 	s->nr_new++;
 	/* One that is stopped already reports that by itself; a second stop would stay behind. */
-	if (!t->stopped)
+	if (!t->stopped) {
+		arch_call_note(tid);
 		ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+	}
 	return 0;
 }
 

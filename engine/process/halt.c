@@ -190,6 +190,7 @@ static int stop_thread(struct sweep *s, pid_t tid)
 	if (ptrace(PTRACE_SEIZE, tid, 0, 0) < 0)
 		return errno == ESRCH || strchr("ZX", thread_state(s->proc_fd, tid)) ? 0 : -EPERM;
 	h->threads[h->nr++] = (struct halt_thread){.pid = s->pid, .tid = tid};
+	arch_call_note(tid);
 	ptrace(PTRACE_INTERRUPT, tid, 0, 0);
 	return 0;
 }

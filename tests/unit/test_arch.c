@@ -231,6 +231,7 @@ static bool stop_child(int (*run)(void))
 	usleep(50000); /* it sleeps then; where it does not, no test fails */
 	if (ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) < 0)
 		return false;
+	arch_call_note(child);
 	ptrace(PTRACE_INTERRUPT, child, 0, 0);
 	return waitpid(child, &child_status, __WALL) == child;
 }
@@ -353,6 +354,7 @@ static int sleep_sigtimedwait(void)
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
+	shared[4] = (uint32_t)(uintptr_t)&set;
 	ret = syscall(SYS_rt_sigtimedwait, &set, NULL, &ts, 8);
 	return ret < 0 ? -errno : (int)ret;
 }
@@ -369,6 +371,7 @@ static void repeated(void **state)
 	assert_true(stop_child(sleep_sigtimedwait));
 	assert_int_equal(arch_regs_get_call(child, &regs), 0);
 	assert_int_equal(arch_restart_call(&regs, args), SYS_rt_sigtimedwait);
+	assert_int_equal((uint32_t)args[0], shared[4]);
 	assert_int_equal(args[3], 8);
 	assert_int_equal(arch_restart_kind(&regs), ARCH_RESTART_EINTR);
 	assert_int_equal(run_call(&regs, SYS_getpid, 0x7777), child);
@@ -425,8 +428,9 @@ static void through_block(void **state)
 
 static int spin_forever(void)
 {
-	for (volatile int i = 0;; i++)
+	for (volatile int go_on = 1; go_on;)
 		;
+	return 0;
 }
 
 /* Extended state: what is read can be set, again, and nothing else is taken. */
