@@ -2,7 +2,7 @@
 /*
  * PAGEMAP_SCAN and the entries of /proc/PID/pagemap say the same of every page of a process, and smaps
  * counts as many.
- * needs: engine/paging/pagemap.c lib/arena.c lib/log.c arch/x86/pagetable.c
+ * needs: engine/paging/pagemap.c lib/arena.c lib/log.c arch/pagetable.c
  */
 #include "engine/paging/pagemap.h"
 
