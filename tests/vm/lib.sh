@@ -20,6 +20,7 @@ start() {
 	program=$1
 	shift
 	setsid "/programs/$program" /d "$@" </dev/null >/dev/null 2>&1 &
+	echo $! >/run/program.pid
 	wait_for "$start_s" ready_or_over || { echo "$program does not get ready"; return 1; }
 	[ ! -e /d/result ] || { cat /d/result; return 1; }
 	cat /d/ready
@@ -87,5 +88,23 @@ finish() {
 	! ls -l "/proc/$2/fd" | grep userfaultfd || return 1
 	touch /d/end
 	wait_for 10 gone "$2" || { echo "does not end when told"; return 1; }
+}
+
+# clean_up [PID]: nothing of a move is left, however it stands.
+clean_up() {
+	set -- "$@" $(batons)
+	rm -rf /run/baton/*
+	[ -e /run/program.pid ] && set -- "$@" "$(cat /run/program.pid)"
+	for pid; do
+		kill -9 "$pid" 2>/dev/null
+	done
+	rm -f /run/program.pid
+	for group in /sys/fs/cgroup/baton-*/cgroup.freeze; do
+		[ ! -e "$group" ] || echo 0 >"$group"
+	done
+	for pid; do
+		wait_for 5 gone "$pid" || return 1
+	done
+	no_baton
 }
 has_result() { [ -e /d/result ]; }

@@ -84,7 +84,7 @@ def clean_up(pair, pid):
     """After a failure: the next test finds no process of this one. Guests that do not manage are left."""
     try:
         for guest in (pair.a, pair.b):
-            guest.must(f"kill -9 $(batons) {pid} 2>/dev/null; sleep 1; rm -rf /run/baton/*; gone {pid} && no_baton")
+            guest.must(f"clean_up {pid or ''}")
     except Failure:
         pair.a.dead = pair.a.dead or "a test left something behind"
 
