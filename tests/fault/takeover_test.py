@@ -2,6 +2,7 @@
 """Two things that go wrong in one move, and what somebody outside does to what is handed over: what one
 fault of points_test.py, or chance, does not reach."""
 import contextlib
+import os
 import signal
 
 from devices import Failure, read, wait_for
@@ -110,9 +111,26 @@ def guard_dies_with_the_twins(arenas):
         verifier.end(source, target)
 
 
+def killed_before_it_runs(arenas):
+    """Somebody kills what is being filled and has not run: the source's copy is as good as ever."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        moving = Moving(arena, source, target, verifier.pid, "eager", rate=8)
+        with told(moving):
+            moving.begin()
+            moving.wait(lambda: any(n.endswith("-target.stat") for n in os.listdir(target.state)),
+                        "it is being filled", 15)
+            if not kill(target, verifier.pid):
+                raise Failure("it is not there")
+            to_the_end(moving, verifier, "source")
+        verifier.end(source, target)
+
+
 def tests(ctx):
     arenas = Arenas(ctx)
     ctx.at_end.append(arenas.close)
     return [("killed while the leader's signals are blocked", lambda: mask_is_its_own(arenas)),
             ("guard and worker killed", lambda: guard_made_anew(arenas)),
-            ("guard and both twins at once", lambda: guard_dies_with_the_twins(arenas))]
+            ("guard and both twins at once", lambda: guard_dies_with_the_twins(arenas)),
+            ("killed by somebody before it runs", lambda: killed_before_it_runs(arenas))]
