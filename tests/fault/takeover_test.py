@@ -4,10 +4,11 @@ fault of points_test.py, or chance, does not reach."""
 import contextlib
 import os
 import signal
+import time
 
-from devices import Failure, read, wait_for
+from devices import PORT, Failure, read, wait_for
 from faults import kill
-from moving import Arenas, Moving, moves_in
+from moving import Arenas, Moving, STAGES, moves_in
 from twins_test import expect_ended, operator, wait_filling
 
 
@@ -127,10 +128,46 @@ def killed_before_it_runs(arenas):
         verifier.end(source, target)
 
 
+def end_without_keeper(arenas):
+    """dump --serve is told to end when the keeper of its move is gone: nobody else is told."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        moving = Moving(arena, source, target, verifier.pid, "pull", rate=4)
+        number = f"{verifier.folder}/other"
+        with told(moving):
+            moving.began, moving.began_ns = time.monotonic(), time.time_ns()
+            moving.dump = source.start(
+                ["sh", "-c", f'sleep 100 & echo $! >{number}; exec "$@"', "sh", arena.binary, "dump",
+                 "--keys", source.keys, "--state", source.state, "--serve",
+                 f"{source.address}:{PORT + 1}", "--max-rate", "4", verifier.pid])
+            moving.dump.device, moving.dump.word = source, "dump"
+            moving.commands.append(moving.dump)
+            wait_for(lambda: moving.dump.listens, 10, "dump --serve listens")
+            supervisor = source.pid_of(moving.dump)
+            moving.fetch()
+            moving.wait(lambda: moving.stage("source") == STAGES["source"].index("serving"),
+                        "it is handed over", 15)
+            keeper = next(e for e in moving.engines("source") if e.name == "baton-keeper")
+            kill(source, keeper.pid)
+            moving.wait(lambda: any(e.name == "baton-keeper" and e.pid != keeper.pid
+                                    for e in moving.engines("source")), "there is another keeper", 10)
+            kill(source, supervisor, sig=signal.SIGTERM)
+            moving.wait(lambda: "waiting for those under way" in moving.dump.stderr, "it is told", 5)
+            other = int(read(number))
+            time.sleep(0.1)
+            if not source.alive(other):
+                raise Failure("another process of its group was ended, too")
+            kill(source, other)
+            to_the_end(moving, verifier, "target")
+        verifier.end(source, target)
+
+
 def tests(ctx):
     arenas = Arenas(ctx)
     ctx.at_end.append(arenas.close)
     return [("killed while the leader's signals are blocked", lambda: mask_is_its_own(arenas)),
             ("guard and worker killed", lambda: guard_made_anew(arenas)),
             ("guard and both twins at once", lambda: guard_dies_with_the_twins(arenas)),
-            ("killed by somebody before it runs", lambda: killed_before_it_runs(arenas))]
+            ("killed by somebody before it runs", lambda: killed_before_it_runs(arenas)),
+            ("SIGTERM when the keeper was killed", lambda: end_without_keeper(arenas))]
