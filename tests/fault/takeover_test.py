@@ -128,6 +128,25 @@ def killed_before_it_runs(arenas):
         verifier.end(source, target)
 
 
+def found_behind_the_door(arenas):
+    """A worker dies just after it has found a new receiver."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        moving = Moving(arena, source, target, verifier.pid, rate=4,
+                        env={"target": {"BATON_FAULT": "kill:LINK_DOOR"}})
+        service = arena.services[target.name]
+        with told(moving):
+            moving.begin()
+            wait_filling(moving, verifier)
+            kill(target, service.pid)
+            moving.wait(lambda: service.pid and service.output.listens, "it listens again", 10)
+            moving.network.cut("reset source")
+            to_the_end(moving, verifier, "target")
+            expect_point(moving, target, "LINK_DOOR")
+        verifier.end(source, target)
+
+
 def end_without_keeper(arenas):
     """dump --serve is told to end when the keeper of its move is gone: nobody else is told."""
     with arenas.use() as arena:
@@ -170,4 +189,5 @@ def tests(ctx):
             ("guard and worker killed", lambda: guard_made_anew(arenas)),
             ("guard and both twins at once", lambda: guard_dies_with_the_twins(arenas)),
             ("killed by somebody before it runs", lambda: killed_before_it_runs(arenas)),
+            ("killed when it has found a new receiver", lambda: found_behind_the_door(arenas)),
             ("SIGTERM when the keeper was killed", lambda: end_without_keeper(arenas))]
