@@ -182,6 +182,68 @@ def end_without_keeper(arenas):
         verifier.end(source, target)
 
 
+def left_frozen(arena, verifier, point):
+    """A move whose processes on the source are all killed at once, before anything was handed over."""
+    moving = Moving(arena, arena.pair.a, arena.pair.b, verifier.pid,
+                    env={"source": {"BATON_FAULT": f"both:{point}"}})
+    moving.operator = False
+    moving.begin()
+    moving.wait(lambda: moving.commands[0].code is not None, "send is killed", 20)
+    return moving
+
+
+def group_of(device, pid):
+    for line in read(device.proc(pid, "cgroup")).splitlines():
+        if "/baton-" in line:
+            controllers, path = line.split(":", 2)[1:]
+            return f"/sys/fs/cgroup/{controllers or 'unified'}{path}"
+    return None
+
+
+def abort_lets_it_run(arenas):
+    """Both twins die between the hold and `committed`: abort does not forget a process that stands."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source)
+        with asleep(arena.services[source.name]):
+            moving = left_frozen(arena, verifier, "FILE_WRITTEN:3")
+            with told(moving):
+                if verifier.state(source)[0] not in "TD":
+                    raise Failure(f"it is not held: {verifier.state(source)}")
+                ident = next(iter(moves_in(source, "source"))).split("-")[0]
+                done = moving.command(source, "abort", ident)
+                if done.wait(20):
+                    raise Failure(f"abort: exit {done.code}: {done.tail()}")
+                verifier.expect_beating()
+        with told(moving):
+            verifier.check_all()
+            # It would wait for the source for half a minute.
+            kill(target, *[e.pid for e in moving.engines("target")])
+            moving.wait(lambda: not moving.engines("target"), "the target gives it up", 10)
+            if moves_in(target) and moving.command(target, "abort", ident).wait(20):
+                raise Failure(f"abort on the target: {moving.commands[-1].tail()}")
+            moving.expect_tidy("source")
+        verifier.end(source, target)
+
+
+def group_of_the_dead(arenas):
+    """A process that ends before its move is picked up leaves no control group."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source)
+        with asleep(arena.services[source.name]):
+            moving = left_frozen(arena, verifier, "SOURCE_FROZEN")
+            with told(moving):
+                group = group_of(source, verifier.pid)
+                if not group or not os.path.isdir(group):
+                    raise Failure(f"it is in no group: {read(source.proc(verifier.pid, 'cgroup'))}")
+                verifier.end(source)
+        with told(moving):
+            moving.wait(lambda: not moves_in(source), "it is forgotten", 10)
+            if os.path.exists(group):
+                raise Failure(f"{group} is left")
+
+
 def tests(ctx):
     arenas = Arenas(ctx)
     ctx.at_end.append(arenas.close)
@@ -190,4 +252,6 @@ def tests(ctx):
             ("guard and both twins at once", lambda: guard_dies_with_the_twins(arenas)),
             ("killed by somebody before it runs", lambda: killed_before_it_runs(arenas)),
             ("killed when it has found a new receiver", lambda: found_behind_the_door(arenas)),
-            ("SIGTERM when the keeper was killed", lambda: end_without_keeper(arenas))]
+            ("SIGTERM when the keeper was killed", lambda: end_without_keeper(arenas)),
+            ("abort of what is held and not committed", lambda: abort_lets_it_run(arenas)),
+            ("the group of a process that ended", lambda: group_of_the_dead(arenas))]
