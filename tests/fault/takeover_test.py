@@ -9,6 +9,7 @@ import time
 from devices import PORT, Failure, read, wait_for
 from faults import kill
 from moving import Arenas, Moving, STAGES, moves_in
+from stopped_test import hide_freezers
 from twins_test import expect_ended, operator, wait_filling
 
 
@@ -244,9 +245,28 @@ def group_of_the_dead(arenas):
                 raise Failure(f"{group} is left")
 
 
+def drained_and_woken(arenas):
+    """What the target has whole is ended here, even if somebody has woken it meanwhile."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source)
+        hide_freezers(source)
+        with asleep(arena.services[source.name]):
+            moving = left_frozen(arena, verifier, "SOURCE_DRAINED")
+            with told(moving):
+                kill(source, verifier.pid, sig=signal.SIGCONT)
+                wait_for(lambda: verifier.state(source)[0] in "SR", 5, "it is woken")
+        with told(moving):
+            moving.operator = True
+            moving.wait(moving.over, "the move's end")
+            if verifier.exists(source):
+                raise Failure(f"the copy is still there: {verifier.state(source)}")
+        verifier.end(target)
+
+
 def tests(ctx):
-    arenas = Arenas(ctx)
-    ctx.at_end.append(arenas.close)
+    arenas, bare = Arenas(ctx), Arenas(ctx)
+    ctx.at_end += [arenas.close, bare.close]
     return [("killed while the leader's signals are blocked", lambda: mask_is_its_own(arenas)),
             ("guard and worker killed", lambda: guard_made_anew(arenas)),
             ("guard and both twins at once", lambda: guard_dies_with_the_twins(arenas)),
@@ -254,4 +274,5 @@ def tests(ctx):
             ("killed when it has found a new receiver", lambda: found_behind_the_door(arenas)),
             ("SIGTERM when the keeper was killed", lambda: end_without_keeper(arenas)),
             ("abort of what is held and not committed", lambda: abort_lets_it_run(arenas)),
-            ("the group of a process that ended", lambda: group_of_the_dead(arenas))]
+            ("the group of a process that ended", lambda: group_of_the_dead(arenas)),
+            ("drained, and woken by somebody", lambda: drained_and_woken(bare))]
