@@ -264,6 +264,38 @@ def drained_and_woken(arenas):
         verifier.end(target)
 
 
+def a_number_used_again(arenas):
+    """A lost move's process and a later one have the same pid: what is said of the one does not mean
+    the other."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        first = Moving(arena, source, target, verifier.pid, rate=4)
+        first.operator = False
+        with told(first):
+            first.begin()
+            wait_filling(first, verifier)
+            twins = [e.pid for e in first.engines("target")]
+            kill(target, *twins, sig=signal.SIGSTOP)
+            kill(target, *twins)
+            expect_ended(verifier, target)
+            first.wait(lambda: first.commands[0].code is not None, "send ends")
+            ident = next(iter(moves_in(target, "target"))).split("-")[0]
+            done = first.command(source, "resume", "--peer-is-dead", ident)
+            if done.wait(20):
+                raise Failure(f"resume --peer-is-dead: exit {done.code}: {done.tail()}")
+        moving = Moving(arena, source, target, verifier.pid)
+        with told(moving):
+            moving.begin()
+            moving.wait(lambda: moving.commands[0].code is not None, "send ends")
+            done = moving.command(target, "abort", ident)
+            if done.wait(20):
+                raise Failure(f"abort of the move that was lost: exit {done.code}: {done.tail()}")
+            verifier.expect_beating()
+            moving.wait(moving.over, "the move's end")
+        verifier.end(source, target)
+
+
 def tests(ctx):
     arenas, bare = Arenas(ctx), Arenas(ctx)
     ctx.at_end += [arenas.close, bare.close]
@@ -275,4 +307,5 @@ def tests(ctx):
             ("SIGTERM when the keeper was killed", lambda: end_without_keeper(arenas)),
             ("abort of what is held and not committed", lambda: abort_lets_it_run(arenas)),
             ("the group of a process that ended", lambda: group_of_the_dead(arenas)),
-            ("drained, and woken by somebody", lambda: drained_and_woken(bare))]
+            ("drained, and woken by somebody", lambda: drained_and_woken(bare)),
+            ("a pid that is used again", lambda: a_number_used_again(arenas))]
