@@ -59,6 +59,9 @@ static int end(struct session *session, struct movestate *state, const struct op
 	state->lock_fd = 0;
 	if (movestate_lock(state))
 		return cmd_fail(OUTCOME_REFUSED, "the move cannot be ended");
+	/* It may have been left held. */
+	if (state->stage == STAGE_OFFERED)
+		move_source_let_run(&session->link, &session->move, state);
 	/* What is complete is a process like any other now, and what never ran here is none. */
 	if (state->stage == STAGE_COMPLETE || state->stage == STAGE_OFFERED ||
 	    state->stage == STAGE_READY || state->stage == STAGE_BUILDING) {

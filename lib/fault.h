@@ -82,6 +82,7 @@
 	X(RESTORE_STOP,                                                                            \
 	  target) /* its leader, all signals blocked, is about to meet its SIGSTOP */              \
 	X(RESTORE_START, target) /* half of its threads are let go */                              \
+	X(LINK_DOOR, target)     /* a new supervisor was told which move comes to it */            \
 	/* both: lib/, transport/; fail: is the end of that connection */                          \
 	X(FILE_WRITTEN, both)  /* N-th state file synced, not under its name */                    \
 	X(FILE_RENAMED, both)  /* under its name, the folder not synced */                         \

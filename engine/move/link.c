@@ -14,6 +14,7 @@
 #include "engine/move/offer.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -63,7 +64,7 @@ int link_init(struct link *link)
 	link->fds = arena_alloc(ARENA_TABLES, sizeof(*link->fds), 16);
 	if (!link->fds)
 		return -ENOMEM;
-	*link->fds = (struct link_fds){{-1, -1}, -1};
+	*link->fds = (struct link_fds){.lane = {-1, -1}, .supervisor = -1};
 	err = lane_init(&link->fast);
 	return err ? err : lane_init(&link->bulk);
 }
@@ -81,6 +82,7 @@ void link_accept(struct link *link, int first_fd, int supervisor_fd, const char 
 	link->address = NULL;
 	link->first_fd = first_fd;
 	link->supervisor_fd = link->fds->supervisor = supervisor_fd;
+	link->fds->introduced = true;
 	text_copy(link->peer, sizeof(link->peer), peer);
 	memcpy(link->token, token, sizeof(link->token));
 }
@@ -111,33 +113,47 @@ static void set_supervisor(struct link *link, int fd)
 		close(old);
 }
 
-/* True while a supervisor is there: the one that made us, or a new one that was found behind the door. */
+/* Says to a new supervisor which move comes to it. */
+static bool introduce(const struct link *link)
+{
+	char hello[1 + ROUTE_TOKEN_BYTES + SOCKET_NAME_MAX];
+
+	hello[0] = LINK_TELL_MOVE;
+	memcpy(hello + 1, link->token, ROUTE_TOKEN_BYTES);
+	text_copy(hello + 1 + ROUTE_TOKEN_BYTES, SOCKET_NAME_MAX, link->peer);
+	if (send(link->supervisor_fd, hello, sizeof(hello), MSG_NOSIGNAL) < 0)
+		return false;
+	(void)fault_point(FAULT_LINK_DOOR);
+	link->fds->introduced = true;
+	return true;
+}
+
+/*
+ * True while a supervisor is there: the one that made us, or a new one that was found behind the door. Its
+ * connection is noted before anybody hears of it: of two, the supervisor would ask the one that nobody reads.
+ */
 static bool have_supervisor(struct link *link)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct pollfd watch = {link->supervisor_fd, 0, 0};
-	char hello[1 + ROUTE_TOKEN_BYTES + SOCKET_NAME_MAX];
-	int fd;
 
-	if (link->supervisor_fd >= 0 && io_poll(&watch, 1, 0) == 0)
+	if (link->supervisor_fd >= 0 && io_poll(&watch, 1, 0) == 0 &&
+	    (link->fds->introduced || introduce(link)))
 		return true;
 	set_supervisor(link, -1);
 	if (!link->door)
 		return false;
 	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s",
 		 link->door_folder, link->door);
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	hello[0] = LINK_TELL_MOVE;
-	memcpy(hello + 1, link->token, ROUTE_TOKEN_BYTES);
-	text_copy(hello + 1 + ROUTE_TOKEN_BYTES, SOCKET_NAME_MAX, link->peer);
-	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof(address)) ||
-	    send(fd, hello, sizeof(hello), MSG_NOSIGNAL) < 0) {
-		if (fd >= 0)
-			close(fd);
+	link->fds->introduced = false;
+	set_supervisor(link, socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+	if (link->supervisor_fd < 0 ||
+	    connect(link->supervisor_fd, (struct sockaddr *)&address, sizeof(address)) ||
+	    !introduce(link)) {
+		set_supervisor(link, -1);
 		return false;
 	}
 	log_info("a new receiver takes the connections of the move");
-	set_supervisor(link, fd);
 	return true;
 }
 

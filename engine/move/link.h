@@ -29,6 +29,7 @@
 struct link_fds {
 	int lane[ROUTE_LANES];
 	int supervisor;
+	bool introduced; /* the supervisor knows which move this is */
 };
 
 struct link {

@@ -385,7 +385,10 @@ static void kill_copy(struct source_move *m)
 	int64_t deadline = clock_deadline_ms(KILL_TIMEOUT_MS);
 
 	serve_detach(engine->serve);
-	if (engine->dump.pidfd < 0) {
+	/* Whatever else was wrong with it, see find_copy. */
+	if (gone.fd < 0 && movestate_process_lives(&m->move.state))
+		gone.fd = engine->dump.pidfd = (int)syscall(SYS_pidfd_open, m->move.state.pid, 0);
+	if (gone.fd < 0) {
 		freezer_leave(m->move.state.freezer, 0);
 		return;
 	}
@@ -784,8 +787,7 @@ enum outcome move_source_give_up(const struct move_options *options, const struc
 
 	*m = (struct source_move){.move = {.options = options, .state = *state}};
 	m->move.state.written = true;
-	if (!find_copy(m))
-		kill_copy(m);
+	kill_copy(m);
 	log_reason_clear();
 	movestate_remove(&m->move.state);
 	return OUTCOME_DONE;

@@ -320,7 +320,8 @@ static int meet_again(struct target_move *m, int patience_ms)
 static enum outcome end_lost(struct target_move *m)
 {
 	guard_end(&m->guard);
-	kill(m->move.state.pid, SIGKILL);
+	if (movestate_process_lives(&m->move.state))
+		kill(m->move.state.pid, SIGKILL);
 	m->move.state.decide = true;
 	text_copy(m->move.state.reason, sizeof(m->move.state.reason), log_reason());
 	if (movestate_write(&m->move.state, STAGE_STARTED))

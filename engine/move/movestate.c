@@ -397,6 +397,9 @@ static int sweep_one(void *data, struct movestate *state)
 		return 0;
 	if (movestate_is_held(folder_fd, state) || movestate_lock(state))
 		return 0;
+	/* Its process has left it. */
+	if (state->freezer[0])
+		rmdir(state->freezer);
 	state->written = true;
 	movestate_remove(state);
 	return 0;

@@ -424,7 +424,7 @@ static void leave(struct supervisor *s)
 	for (unsigned int i = 0; i < NR_SLOTS; i++) {
 		if (slot_is_stranger(&slots[i]) && slots[i].deadline_ms != INT64_MAX)
 			slot_drop(&slots[i], "the receiver is ending");
-		else if (slots[i].kind == SLOT_MOVE && s->options->pass_signals)
+		else if (slots[i].kind == SLOT_MOVE && s->options->pass_signals && slots[i].worker)
 			kill(slots[i].worker, signal);
 	}
 }

@@ -113,7 +113,7 @@ static int wait_stop(pid_t tid, bool leader, int *status, int timeout_ms)
 
 int remote_wait_stop(pid_t tid, int *status, int timeout_ms)
 {
-	return wait_stop(tid, false, status, timeout_ms);
+	return wait_stop(tid, true, status, timeout_ms);
 }
 
 static int wait_own_stop(const struct remote *r, int *status)

@@ -351,7 +351,9 @@ int restore_start(struct restore *r, struct restore_start *start)
 	/* A thread that our death lets go stops then, before it has run an instruction. */
 	kill(r->pid, SIGSTOP);
 	for (i = 0; i < r->nr_threads; i++)
-		ptrace(PTRACE_SETOPTIONS, r->tids[i], 0, 0);
+		/* Somebody has killed it: it has not run, and the source's copy is as good as ever. */
+		if (ptrace(PTRACE_SETOPTIONS, r->tids[i], 0, 0) < 0)
+			return log_fail(errno, "pid %d was killed before it ran here", r->pid);
 	start->released = true;
 	if (!r->stopped)
 		take_stop_back(r, start);

@@ -42,7 +42,8 @@ struct restore_start {
 
 /*
  * Lets it run. If we die before `start->released` it is killed and has not run; if we die after, it is
- * not: then restore_go_on finds it running, or stopped.
+ * not: then restore_go_on finds it running, or stopped. -ESRCH with the reason said: somebody else has killed
+ * it, and it has not run.
  */
 int restore_start(struct restore *r, struct restore_start *start);
 

@@ -27,6 +27,8 @@ HANDED_OVER = ("SOURCE_COMMITTED", "SOURCE_GO", "SOURCE_STARTED", "SOURCE_SERVIN
                "PAGER_FETCH", "PAGER_PUSH", "PAGER_FORK")
 # But who has not said GO may still give up.
 NOT_SAID = ("fail", "SOURCE_COMMITTED")
+# Nothing leads there in a move that only has this fault: see takeover_test.py.
+ELSEWHERE = ("LINK_DOOR",)
 # Tried in the direction of dump --serve and restore --from, too.
 PULLED = ("SOURCE_FROZEN", "SOURCE_DESCRIBED", "SOURCE_COMMITTED", "SOURCE_GO", "SOURCE_SERVING",
           "SOURCE_DRAINED", "SOURCE_DONE", "TARGET_BUILDING", "TARGET_READY", "TARGET_STARTED",
@@ -78,6 +80,8 @@ def tests(ctx):
     ctx.at_end.append(arenas.close)
     found = []
     for name, side in points(ctx.binary):
+        if name in ELSEWHERE:
+            continue
         for s in ("source", "target") if side == "both" else (side,):
             for action in ("kill", "fail", "both") if s == "source" else ("kill", "fail"):
                 for times in TIMES.get(name, (1,)):

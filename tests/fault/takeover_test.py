@@ -2,11 +2,14 @@
 """Two things that go wrong in one move, and what somebody outside does to what is handed over: what one
 fault of points_test.py, or chance, does not reach."""
 import contextlib
+import os
 import signal
+import time
 
-from devices import Failure, read, wait_for
+from devices import PORT, Failure, read, wait_for
 from faults import kill
-from moving import Arenas, Moving, moves_in
+from moving import Arenas, Moving, STAGES, moves_in
+from stopped_test import hide_freezers
 from twins_test import expect_ended, operator, wait_filling
 
 
@@ -110,9 +113,199 @@ def guard_dies_with_the_twins(arenas):
         verifier.end(source, target)
 
 
+def killed_before_it_runs(arenas):
+    """Somebody kills what is being filled and has not run: the source's copy is as good as ever."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        moving = Moving(arena, source, target, verifier.pid, "eager", rate=8)
+        with told(moving):
+            moving.begin()
+            moving.wait(lambda: any(n.endswith("-target.stat") for n in os.listdir(target.state)),
+                        "it is being filled", 15)
+            if not kill(target, verifier.pid):
+                raise Failure("it is not there")
+            to_the_end(moving, verifier, "source")
+        verifier.end(source, target)
+
+
+def found_behind_the_door(arenas):
+    """A worker dies just after it has found a new receiver."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        moving = Moving(arena, source, target, verifier.pid, rate=4,
+                        env={"target": {"BATON_FAULT": "kill:LINK_DOOR"}})
+        service = arena.services[target.name]
+        with told(moving):
+            moving.begin()
+            wait_filling(moving, verifier)
+            kill(target, service.pid)
+            moving.wait(lambda: service.pid and service.output.listens, "it listens again", 10)
+            moving.network.cut("reset source")
+            to_the_end(moving, verifier, "target")
+            expect_point(moving, target, "LINK_DOOR")
+        verifier.end(source, target)
+
+
+def end_without_keeper(arenas):
+    """dump --serve is told to end when the keeper of its move is gone: nobody else is told."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        moving = Moving(arena, source, target, verifier.pid, "pull", rate=4)
+        number = f"{verifier.folder}/other"
+        with told(moving):
+            moving.began, moving.began_ns = time.monotonic(), time.time_ns()
+            moving.dump = source.start(
+                ["sh", "-c", f'sleep 100 & echo $! >{number}; exec "$@"', "sh", arena.binary, "dump",
+                 "--keys", source.keys, "--state", source.state, "--serve",
+                 f"{source.address}:{PORT + 1}", "--max-rate", "4", verifier.pid])
+            moving.dump.device, moving.dump.word = source, "dump"
+            moving.commands.append(moving.dump)
+            wait_for(lambda: moving.dump.listens, 10, "dump --serve listens")
+            supervisor = source.pid_of(moving.dump)
+            moving.fetch()
+            moving.wait(lambda: moving.stage("source") == STAGES["source"].index("serving"),
+                        "it is handed over", 15)
+            keeper = next(e for e in moving.engines("source") if e.name == "baton-keeper")
+            kill(source, keeper.pid)
+            moving.wait(lambda: any(e.name == "baton-keeper" and e.pid != keeper.pid
+                                    for e in moving.engines("source")), "there is another keeper", 10)
+            kill(source, supervisor, sig=signal.SIGTERM)
+            moving.wait(lambda: "waiting for those under way" in moving.dump.stderr, "it is told", 5)
+            other = int(read(number))
+            time.sleep(0.1)
+            if not source.alive(other):
+                raise Failure("another process of its group was ended, too")
+            kill(source, other)
+            to_the_end(moving, verifier, "target")
+        verifier.end(source, target)
+
+
+def left_frozen(arena, verifier, point):
+    """A move whose processes on the source are all killed at once, before anything was handed over."""
+    moving = Moving(arena, arena.pair.a, arena.pair.b, verifier.pid,
+                    env={"source": {"BATON_FAULT": f"both:{point}"}})
+    moving.operator = False
+    moving.begin()
+    moving.wait(lambda: moving.commands[0].code is not None, "send is killed", 20)
+    return moving
+
+
+def group_of(device, pid):
+    for line in read(device.proc(pid, "cgroup")).splitlines():
+        if "/baton-" in line:
+            controllers, path = line.split(":", 2)[1:]
+            return f"/sys/fs/cgroup/{controllers or 'unified'}{path}"
+    return None
+
+
+def abort_lets_it_run(arenas):
+    """Both twins die between the hold and `committed`: abort does not forget a process that stands."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source)
+        with asleep(arena.services[source.name]):
+            moving = left_frozen(arena, verifier, "FILE_WRITTEN:3")
+            with told(moving):
+                if verifier.state(source)[0] not in "TD":
+                    raise Failure(f"it is not held: {verifier.state(source)}")
+                ident = next(iter(moves_in(source, "source"))).split("-")[0]
+                done = moving.command(source, "abort", ident)
+                if done.wait(20):
+                    raise Failure(f"abort: exit {done.code}: {done.tail()}")
+                verifier.expect_beating()
+        with told(moving):
+            verifier.check_all()
+            # It would wait for the source for half a minute.
+            kill(target, *[e.pid for e in moving.engines("target")])
+            moving.wait(lambda: not moving.engines("target"), "the target gives it up", 10)
+            if moves_in(target) and moving.command(target, "abort", ident).wait(20):
+                raise Failure(f"abort on the target: {moving.commands[-1].tail()}")
+            moving.expect_tidy("source")
+        verifier.end(source, target)
+
+
+def group_of_the_dead(arenas):
+    """A process that ends before its move is picked up leaves no control group."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source)
+        with asleep(arena.services[source.name]):
+            moving = left_frozen(arena, verifier, "SOURCE_FROZEN")
+            with told(moving):
+                group = group_of(source, verifier.pid)
+                if not group or not os.path.isdir(group):
+                    raise Failure(f"it is in no group: {read(source.proc(verifier.pid, 'cgroup'))}")
+                verifier.end(source)
+        with told(moving):
+            moving.wait(lambda: not moves_in(source), "it is forgotten", 10)
+            if os.path.exists(group):
+                raise Failure(f"{group} is left")
+
+
+def drained_and_woken(arenas):
+    """What the target has whole is ended here, even if somebody has woken it meanwhile."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source)
+        hide_freezers(source)
+        with asleep(arena.services[source.name]):
+            moving = left_frozen(arena, verifier, "SOURCE_DRAINED")
+            with told(moving):
+                kill(source, verifier.pid, sig=signal.SIGCONT)
+                wait_for(lambda: verifier.state(source)[0] in "SR", 5, "it is woken")
+        with told(moving):
+            moving.operator = True
+            moving.wait(moving.over, "the move's end")
+            if verifier.exists(source):
+                raise Failure(f"the copy is still there: {verifier.state(source)}")
+        verifier.end(target)
+
+
+def a_number_used_again(arenas):
+    """A lost move's process and a later one have the same pid: what is said of the one does not mean
+    the other."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        first = Moving(arena, source, target, verifier.pid, rate=4)
+        first.operator = False
+        with told(first):
+            first.begin()
+            wait_filling(first, verifier)
+            twins = [e.pid for e in first.engines("target")]
+            kill(target, *twins, sig=signal.SIGSTOP)
+            kill(target, *twins)
+            expect_ended(verifier, target)
+            first.wait(lambda: first.commands[0].code is not None, "send ends")
+            ident = next(iter(moves_in(target, "target"))).split("-")[0]
+            done = first.command(source, "resume", "--peer-is-dead", ident)
+            if done.wait(20):
+                raise Failure(f"resume --peer-is-dead: exit {done.code}: {done.tail()}")
+        moving = Moving(arena, source, target, verifier.pid)
+        with told(moving):
+            moving.begin()
+            moving.wait(lambda: moving.commands[0].code is not None, "send ends")
+            done = moving.command(target, "abort", ident)
+            if done.wait(20):
+                raise Failure(f"abort of the move that was lost: exit {done.code}: {done.tail()}")
+            verifier.expect_beating()
+            moving.wait(moving.over, "the move's end")
+        verifier.end(source, target)
+
+
 def tests(ctx):
-    arenas = Arenas(ctx)
-    ctx.at_end.append(arenas.close)
+    arenas, bare = Arenas(ctx), Arenas(ctx)
+    ctx.at_end += [arenas.close, bare.close]
     return [("killed while the leader's signals are blocked", lambda: mask_is_its_own(arenas)),
             ("guard and worker killed", lambda: guard_made_anew(arenas)),
-            ("guard and both twins at once", lambda: guard_dies_with_the_twins(arenas))]
+            ("guard and both twins at once", lambda: guard_dies_with_the_twins(arenas)),
+            ("killed by somebody before it runs", lambda: killed_before_it_runs(arenas)),
+            ("killed when it has found a new receiver", lambda: found_behind_the_door(arenas)),
+            ("SIGTERM when the keeper was killed", lambda: end_without_keeper(arenas)),
+            ("abort of what is held and not committed", lambda: abort_lets_it_run(arenas)),
+            ("the group of a process that ended", lambda: group_of_the_dead(arenas)),
+            ("drained, and woken by somebody", lambda: drained_and_woken(bare)),
+            ("a pid that is used again", lambda: a_number_used_again(arenas))]
