@@ -60,8 +60,11 @@ static void tell(int sock, int err, bool in_session)
 	send(sock, &report, sizeof(report), MSG_NOSIGNAL);
 }
 
-/* Its memory is soon another program's: nothing in it is shown in /proc/PID (engine/state/mm.c). */
-static void hide_arguments(void)
+/*
+ * Its memory is soon another program's, and nobody may put a page of zeros where one is missing: nothing in it is
+ * shown in /proc/PID, and no huge page is made around one that is there (engine/state/mm.c).
+ */
+static void keep_memory_empty(void)
 {
 	uint64_t here = (uintptr_t)&here;
 	struct prctl_mm_map map = {
@@ -81,13 +84,14 @@ static void hide_arguments(void)
 
 	/* Where it is not known, the new program's layout is what fails. */
 	prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof(map), 0);
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 }
 
 static _Noreturn void be_process(int sock, bool in_session)
 {
 	struct timespec wait = {.tv_sec = UNWANTED_S};
 
-	hide_arguments();
+	keep_memory_empty();
 	/* Nobody must wait for the end of a connection for as long as we are here. */
 	if (sock > STDERR_FILENO + 1)
 		syscall(SYS_close_range, STDERR_FILENO + 1, sock - 1, 0);

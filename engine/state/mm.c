@@ -80,9 +80,13 @@ int mm_show(struct restore *r)
 	r->mm.auxv_size = 0;
 	remote_reset(&r->leader);
 	ret = set_layout(r, &r->mm);
-	return ret < 0 ? log_fail((int)-ret, "memory layout (PR_SET_MM_MAP): %s",
-				  strerror((int)-ret))
-		       : 0;
+	if (ret < 0)
+		return log_fail((int)-ret, "memory layout (PR_SET_MM_MAP): %s",
+				strerror((int)-ret));
+	/* They were off while it was built. The value is 1 and the flags that it was disabled with (6.18). */
+	ret = remote_call(&r->leader, SYS_prctl, PR_SET_THP_DISABLE, r->process.thp_disabled & 1,
+			  r->process.thp_disabled & ~1U);
+	return ret < 0 ? log_fail((int)-ret, "PR_SET_THP_DISABLE: %s", strerror((int)-ret)) : 0;
 }
 
 static int mm_restore(struct restore *r, const void *data)

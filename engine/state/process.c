@@ -284,10 +284,6 @@ static int process_restore(struct restore *r, const void *data)
 		err = join_groups(r, msg);
 	if (!err && msg->child_subreaper)
 		ret = remote_call(&r->leader, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
-	/* The value is 1 and the flags that it was disabled with (6.18). */
-	if (ret >= 0 && msg->thp_disabled)
-		ret = remote_call(&r->leader, SYS_prctl, PR_SET_THP_DISABLE, 1,
-				  msg->thp_disabled & ~1U);
 	/* The keys of our own session are none of its business. */
 	if (ret >= 0)
 		remote_call(&r->leader, SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0);

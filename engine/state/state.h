@@ -132,7 +132,7 @@ struct restore {
 bool restore_is_scratch(const struct restore *r, uint64_t addr, uint64_t len);
 
 /* After the program's memory is watched, for others may read it from here on: its arguments and its
- * environment are in /proc/PID (engine/state/mm.c). */
+ * environment are in /proc/PID, and huge pages are made (engine/state/mm.c). */
 int mm_show(struct restore *r);
 
 /* Sets its resource limits; after mm_show, which its RLIMIT_DATA could forbid. */
