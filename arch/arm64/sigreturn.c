@@ -143,8 +143,10 @@ static ssize_t put_sve(struct frame *f, uint64_t at, pid_t tid)
 		memcpy(place, &extra, sizeof(extra));
 		place = f->records + behind;
 	}
-	if (regset_get(tid, REGSET_SVE, place, used) < 0)
+	/* The kernel gives multiples of 16 bytes only. */
+	if (regset_get(tid, REGSET_SVE, place, size) < 0)
 		return -EIO;
+	memset(place + used, 0, size - used);
 	record.head.size = (uint32_t)size;
 	record.vl = head.vl;
 	memcpy(place, &record, sizeof(record));

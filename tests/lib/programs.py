@@ -28,6 +28,7 @@ class Program:
         self.settle = float(self.field("settle", "0"))
         self.rate = self.field("rate", "") or None
         self.ahead = [int(s) for s in self.field("ahead", "0").split()]
+        self.machine = self.field("machine", "") or None
         self.private = bool(self.field("private", ""))
         self.helper = bool(self.field("helper", ""))
 
@@ -101,6 +102,8 @@ def build(folder):
     programs, helpers = [], {}
     for path in sorted(glob.glob(f"{TOP}/tests/scenario/*.c")):
         p = Program(path)
+        if p.machine not in (None, os.uname().machine):
+            continue
         for variant in p.builds:
             extra = headers if variant.startswith("musl") else []
             compile_one(COMPILERS[variant] + FLAGS + extra + p.cflags + [path] + p.libs,

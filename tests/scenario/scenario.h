@@ -17,6 +17,7 @@
  *	args: a | b | c					one test for each
  *	modes: lazy eager on-demand pull		default: lazy eager on-demand pull
  *	settle: 2.0					seconds between ready and the move
+ *	machine: aarch64				only there (uname -m)
  *	private: yes				each device has its own copy of DIR, made after ready
  *	rate: 40					MiB/s of the push, so that it takes a while
  *	ahead: 1000 -1000				seconds that the target has run for longer than the

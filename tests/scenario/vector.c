@@ -2,6 +2,7 @@
 /*
  * Live registers across the move: general, x87, MXCSR, SSE, AVX, AVX-512, masks, PKRU, fs and gs
  * base. Each thread holds its own values in the registers while it spins; nothing is in memory.
+ * machine: x86_64
  * build: musl-static
  * libs: -lpthread
  * cflags: -mno-red-zone
