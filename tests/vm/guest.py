@@ -35,7 +35,7 @@ class Guest:
         append = (f"console={arch.console} panic=-1 quiet vm_address={address} vm_pids={pids}"
                   + (" vm_netns=1" if own_netns else ""))
         argv = ["timeout", "-k", "5", str(LIFE_S), qemu_of(kernel.arch), *arch.options, "-cpu", cpu,
-                "-accel", "tcg,thread=multi", "-smp", "2", "-m", "256", "-nodefaults", "-no-user-config",
+                "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024", "-nodefaults", "-no-user-config",
                 "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", kernel.vmlinuz,
                 "-initrd", initramfs, "-append", append, "-netdev",
                 f"stream,id=n,server={'on' if net[1] else 'off'},addr.type=unix,addr.path={net[0]}",

@@ -54,9 +54,9 @@ stop_receive() {
 	wait_for 20 no_baton
 }
 
-# A move that takes a while; its end is seen by what is left.
-send_slowly() {
-	setsid baton send --max-rate 1 "$@" </dev/null >/log/send 2>&1 &
+# A move whose end is seen by what is left.
+begin_send() {
+	setsid baton send "$@" </dev/null >/log/send 2>&1 &
 }
 # The process runs here, though its memory may be still to come.
 started() { alive "$1" && grep -q '^TracerPid:.0$' "/proc/$1/status"; }

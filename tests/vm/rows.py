@@ -112,30 +112,33 @@ def run_moved(tests, binary, arg, settle, options=""):
         raise
 
 
-# On which guest what is done in the middle of a move; then what happens there five seconds later.
+# On which guest what is done in the middle of a move; what happens there five seconds later; options.
+SLOW = "--max-rate 1"
 CUT, JOIN = "ip link set eth0 down", "ip link set eth0 up"
 KILL_FIRST = "kill -9 $(workers | head -n 1)"
 KILL_LAST = "kill -9 $(workers | tail -n 1)"
 FAULTS = {
-    "the elder baton of the source is killed": ("a", KILL_FIRST, ""),
-    "the younger baton of the source is killed": ("a", KILL_LAST, ""),
-    "the elder worker of the target is killed": ("b", KILL_FIRST, ""),
-    "the younger worker of the target is killed": ("b", KILL_LAST, ""),
-    "the receiver is killed and started again": ("b", "kill -9 $(cat /run/receive.pid)", "receive"),
-    "the link is down at the source": ("a", CUT, JOIN),
-    "the link is down at the target": ("b", CUT, JOIN),
+    "memory (--on-demand)": ("a", "true", "", "--on-demand"),
+    "the elder baton of the source is killed": ("a", KILL_FIRST, "", SLOW),
+    "the younger baton of the source is killed": ("a", KILL_LAST, "", SLOW),
+    "the elder worker of the target is killed": ("b", KILL_FIRST, "", SLOW),
+    "the younger worker of the target is killed": ("b", KILL_LAST, "", SLOW),
+    "the receiver is killed and started again": ("b", "kill -9 $(cat /run/receive.pid)", "receive", SLOW),
+    "the link is down at the source": ("a", CUT, JOIN, SLOW),
+    "the link is down at the target": ("b", CUT, JOIN, SLOW),
 }
 FAULTS_WITH = ("memory.musl-static", "")
 
 
-def run_fault(tests, where, fault, then):
-    """A move slow enough to be disturbed while memory is still coming; it must end well nevertheless."""
+def run_fault(tests, where, fault, then, options):
+    """A move slow enough to be disturbed while memory is still coming; it must end well nevertheless. (One
+    on demand ends when everything has been touched.)"""
     pair, pid = tests.guests(), 0
     guest = pair.a if where == "a" else pair.b
     try:
         pid = prepared(pair, *FAULTS_WITH)
         pair.b.must("receive")
-        pair.a.must(f"send_slowly {pid} {pair.b.address}")
+        pair.a.must(f"begin_send {options} {pid} {pair.b.address}")
         pair.b.must(f"wait_for 60 started {pid}")
         guest.must(fault)
         guest.must("sleep 5")
@@ -189,7 +192,6 @@ def tests_of(tests, programs):
     found = [(name, lambda b=binary, a=arg, s=settle: run_moved(tests, b, a, s))
              for name, binary, arg, settle in variants(tests.row.programs, programs)]
     if tests.row.faults:
-        found += [(f"memory (--{option})", lambda o=option: run_moved(tests, *FAULTS_WITH, 0, "--" + o))
-                  for option in ("eager", "on-demand")]
+        found.append(("memory (--eager)", lambda: run_moved(tests, *FAULTS_WITH, 0, "--eager")))
         found += [(name, lambda f=fault: run_fault(tests, *f)) for name, fault in FAULTS.items()]
     return [(f"{tests.name}: {name}", function) for name, function in found]
