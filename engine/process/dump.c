@@ -277,7 +277,10 @@ static int close_leader(struct dump *d)
 	return err ? err : err_mask;
 }
 
-/* Code of a vdso relies on its kernel's data while it runs. */
+/*
+ * Code of a vdso relies on its kernel's data while it runs. Also where the target's is the same: the clocks
+ * are others there, and so are the pages that it reads when only one of the two has a time namespace.
+ */
 static int leave_vdso(struct dump *d)
 {
 	const struct vdso_range ranges[] = {d->vdso.own, d->vdso.known};
@@ -297,7 +300,7 @@ static int find_vdso(struct dump *d, pid_t pid)
 
 int dump_open(struct dump *d, pid_t pid, bool other_vdso)
 {
-	int err = other_vdso ? find_vdso(d, pid) : 0;
+	int err = find_vdso(d, pid);
 
 	if (err)
 		return err;
@@ -305,7 +308,7 @@ int dump_open(struct dump *d, pid_t pid, bool other_vdso)
 	d->nr_state = d->nr_eager = d->nr_sent = 0;
 	landlock_begin(pid);
 	err = freeze_process(d->freeze, pid);
-	if (!err && other_vdso)
+	if (!err)
 		err = leave_vdso(d);
 	if (!err)
 		err = fault_point(FAULT_DUMP_FREEZE);

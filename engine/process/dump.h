@@ -17,8 +17,8 @@ void dump_prepare(struct dump *d, pid_t pid);
 
 /*
  * Freezes `pid`, opens the remote thread and the scratch area. On failure the process runs on.
- * dump_release undoes all of it, in every state, and lets the process run on. `other_vdso`: the target has
- * another one, so no thread is stopped inside of the one here.
+ * dump_release undoes all of it, in every state, and lets the process run on. No thread is left inside of
+ * the vdso. `other_vdso`: the target has another one.
  */
 int dump_open(struct dump *d, pid_t pid, bool other_vdso);
 

@@ -349,8 +349,7 @@ static int leave_one(struct freeze *f, struct freeze_thread *thread,
 		err = tries < LEAVE_TRIES
 			      ? run_a_moment(f, thread)
 			      : log_fail(EAGAIN,
-					 "pid %d: thread %d stays inside the vdso, which is "
-					 "another one there; try again",
+					 "pid %d: thread %d stays inside the vdso; try again",
 					 f->pid, thread->tid);
 	return err;
 }

@@ -65,7 +65,7 @@ struct dump {
 	const char *kind;       /* being dumped, for messages */
 	bool fds_known;         /* fd.c: its table is of this process, frozen */
 	bool other_vdso;        /* the target's kernel has another one */
-	struct vdso_place vdso; /* then: where it lies */
+	struct vdso_place vdso; /* where the one here lies */
 };
 
 /* Sends one message of a kind. */

@@ -10,7 +10,7 @@ from moving import Arenas, Moving
 import programs
 
 # A letter for each move: the vdso of the target is Another one, or the Same as on the source.
-PLANS = (("A", "lazy"), ("A", "pull"), ("A", "eager"), ("ASA", "lazy"), ("SAAAA", "lazy"))
+PLANS = (("A", "lazy"), ("A", "pull"), ("A", "eager"), ("SSS", "lazy"), ("ASA", "lazy"), ("SAAAA", "lazy"))
 
 
 def one_move(arena, source, target, pid, mode, other):
@@ -57,6 +57,9 @@ def bytes_are_right(arenas, plan, mode):
 
 def calls_are_right(arenas, program, plan, mode):
     """What it calls, see tests/scenario/vdso.c."""
+    def expect(moving):
+        if not moving.target.alive(pid) or moving.source.alive(pid):
+            raise Failure(f"it is not on the target {read(folder + '/result')}")
     with arenas.use() as arena:
         arena.nr_moves += 1
         arena.wait_ready()
@@ -65,7 +68,7 @@ def calls_are_right(arenas, program, plan, mode):
         arena.pair.a.start([program, folder], name="vdso")
         pid = int(wait_for(lambda: read(f"{folder}/ready") or read(f"{folder}/result"), 30,
                            "the program gets ready"))
-        all_moves(arena, plan, mode, pid, lambda moving: None)
+        all_moves(arena, plan, mode, pid, expect)
         with open(f"{folder}/go", "w"):
             pass
         result = wait_for(lambda: read(f"{folder}/result"), 40, "the program says how it went")
