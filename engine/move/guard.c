@@ -12,6 +12,7 @@
 #include "engine/move/guard.h"
 
 #include "engine/process/proc.h"
+#include "lib/clock.h"
 #include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/kernel.h"
@@ -24,11 +25,13 @@
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define HIGH_FD 512
 #define END_TIMEOUT_MS 1000
+#define AGAIN_MS 1000
 
 static int end_child(void *data, pid_t child)
 {
@@ -52,12 +55,18 @@ static void end_all(pid_t pid, int proc_fd)
 static _Noreturn void be_guard(pid_t pid, const struct guard *guard)
 {
 	int ends[] = {guard->low.read_fd, guard->high.read_fd}, proc_fd;
+	struct rlimit limit;
 	char nothing;
 
 	prctl(PR_SET_NAME, "baton-guard");
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
+	/* It has a copy of all that we have open: where that is all it may have, it needs a little more. */
+	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
 	/* Only standard error stays, for what there is to say, and the reading ends. */
 	for (int i = 0; i < 2; i++)
 		ends[i] = fcntl(ends[i], F_DUPFD, 5);
@@ -167,6 +176,10 @@ void guard_check(struct guard *guard, pid_t pid)
 	/* Without a process, somebody was killed who was about to make it. */
 	if (!guard->high.read_fd || !is_dead(guard))
 		return;
+	/* One that dies at once is not made over and over. */
+	if (clock_now_ms() < guard->again_ms)
+		return;
+	guard->again_ms = clock_now_ms() + AGAIN_MS;
 	/* A child of ours or of a worker that died. */
 	if (guard->pidfd > 0)
 		waitid(P_PIDFD, (id_t)guard->pidfd, NULL, WEXITED | WNOHANG);

@@ -8,6 +8,7 @@
 #define BATON_GUARD_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct guard_pipe {
@@ -19,6 +20,7 @@ struct guard {
 	struct guard_pipe low, high; /* their writing ends are below and above all userfaultfds */
 	int pidfd;                   /* of its process; 0: it does not watch */
 	bool warned;                 /* that it cannot be made anew */
+	int64_t again_ms;            /* not before */
 };
 
 /* Before there are userfaultfds: takes a low number for it. Best effort. */

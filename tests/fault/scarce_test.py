@@ -191,8 +191,8 @@ def guards(device, binary):
 
 
 def no_descriptor_for_a_guard(arenas):
-    """Who ends the process when both twins die is killed and cannot be made anew for a while: that must not
-    be taken for their death."""
+    """Who ends the process when both twins die is killed, and there is no descriptor for another one: that
+    must not be taken for their death, and there is one again."""
     with arenas.use() as arena:
         source, target = arena.pair.a, arena.pair.b
         verifier = arena.verifier(source, mib=16)
@@ -208,10 +208,14 @@ def no_descriptor_for_a_guard(arenas):
             moving.wait(lambda: time.monotonic() > at + 0.5, "a while", 5, verifier.expect_right)
             few.enough()
             few = Descriptors(target, *(e.pid for e in moving.engines("target")))
-            kill(target, *guards(target, arena.binary))
-            moving.wait(lambda: "nothing would end it" in target_log(moving), "it is said", 5)
+            before = guards(target, arena.binary)
+            kill(target, *before)
+            moving.wait(lambda: set(guards(target, arena.binary)) - set(before), "there is one again", 5)
+            at = time.monotonic()
+            moving.wait(lambda: time.monotonic() > at + 0.5, "a while", 5, verifier.expect_right)
+            if target_log(moving).count("the guard of pid") > 2:
+                raise Failure("it died over and over")
             few.enough()
-            moving.wait(lambda: guards(target, arena.binary), "there is one again", 5)
             moving.wait(moving.over, "the move's end", each=verifier.expect_right)
             if moving.expect_over(verifier) != "target":
                 raise Failure("it is not on the target")
