@@ -67,7 +67,7 @@ static __attribute__((noinline)) void spin_general(struct spinner *s)
 	__asm__ volatile(
 		"str x27, [sp, #-16]!\n"
 		".irp r,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26\n"
-		"movz x\\r, #(0x1000 + \\r)\n movk x\\r, #(0x2000 + \\r), lsl #16\n"
+		"movz x\\r, #(0x1000 + \\r)\n movk x\\r, #(0x2000 + \\r), lsl #16\n" /* not a page */
 		"movk x\\r, #(0x3000 + \\r), lsl #32\n movk x\\r, #(0x4000 + \\r), lsl #48\n"
 		".endr\n"
 		SPIN
@@ -150,11 +150,11 @@ static void prepare_pointers(void)
 	has_tags = !prctl(PR_TAGGED_SET, 1, 0, 0, 0);
 	if (!has_bti)
 		return;
-	guarded = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	guarded = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	guarded[0] = 0xd503245f; /* bti c */
 	guarded[1] = 0xd65f03c0; /* ret */
 	__builtin___clear_cache((char *)guarded, (char *)(guarded + 2));
-	CHECK(!mprotect(guarded, 4096, PROT_READ | PROT_EXEC | PROT_GUARDED));
+	CHECK(!mprotect(guarded, PAGE, PROT_READ | PROT_EXEC | PROT_GUARDED));
 }
 
 static void prepare(void)
