@@ -28,6 +28,7 @@ class Program:
         self.settle = float(self.field("settle", "0"))
         self.rate = self.field("rate", "") or None
         self.ahead = [int(s) for s in self.field("ahead", "0").split()]
+        self.name = self.field("name", self.name)
         self.machine = self.field("machine", "") or None
         self.private = bool(self.field("private", ""))
         self.helper = bool(self.field("helper", ""))
@@ -75,10 +76,15 @@ def build_tools(folder):
         compile_one(compiler + FLAGS + [source], f"{folder}/{tool}", [source])
 
 
-def described():
-    """What there is, not built: all but helpers."""
+def every(machine):
+    """What there is for a machine (uname -m), helpers too."""
     found = [Program(path) for path in sorted(glob.glob(f"{TOP}/tests/scenario/*.c"))]
-    return [p for p in found if not p.helper]
+    return [p for p in found if p.machine in (None, machine)]
+
+
+def described(machine=os.uname().machine):
+    """The same, not built: all but helpers."""
+    return [p for p in every(machine) if not p.helper]
 
 
 def build_static(folder, gcc, musl_gcc):
@@ -86,7 +92,8 @@ def build_static(folder, gcc, musl_gcc):
     os.makedirs(folder, exist_ok=True)
     compilers = {"musl-static": [musl_gcc, "-static"], "glibc-static": [gcc, "-static"]}
     headers, shared = kernel_headers(folder, gcc), glob.glob(f"{TOP}/tests/scenario/*.h")
-    for p in described():
+    machine = subprocess.run([gcc, "-dumpmachine"], capture_output=True, text=True).stdout
+    for p in described(machine.split("-")[0]):
         for variant in set(p.builds) & set(compilers):
             extra = headers if variant.startswith("musl") else []
             compile_one(compilers[variant] + FLAGS + extra + p.cflags + [p.path] + p.libs,
@@ -100,14 +107,11 @@ def build(folder):
     build_tools(folder)
     shared = glob.glob(f"{TOP}/tests/scenario/*.h")
     programs, helpers = [], {}
-    for path in sorted(glob.glob(f"{TOP}/tests/scenario/*.c")):
-        p = Program(path)
-        if p.machine not in (None, os.uname().machine):
-            continue
+    for p in every(os.uname().machine):
         for variant in p.builds:
             extra = headers if variant.startswith("musl") else []
-            compile_one(COMPILERS[variant] + FLAGS + extra + p.cflags + [path] + p.libs,
-                        p.binary(folder, variant), [path] + shared)
+            compile_one(COMPILERS[variant] + FLAGS + extra + p.cflags + [p.path] + p.libs,
+                        p.binary(folder, variant), [p.path] + shared)
         if p.helper:
             helpers[p.name] = p.binary(folder, p.builds[0])
         else:

@@ -18,6 +18,7 @@
  *	modes: lazy eager on-demand pull		default: lazy eager on-demand pull
  *	settle: 2.0					seconds between ready and the move
  *	machine: aarch64				only there (uname -m)
+ *	name: vector					the test's, when it is not the file's
  *	private: yes				each device has its own copy of DIR, made after ready
  *	rate: 40					MiB/s of the push, so that it takes a while
  *	ahead: 1000 -1000				seconds that the target has run for longer than the

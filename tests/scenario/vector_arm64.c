@@ -3,6 +3,7 @@
  * Live registers of arm64 across the move: general, FP/SIMD with FPCR and FPSR, SVE with two lengths of
  * vectors, keys of pointer authentication with a signed return address, guarded pages, tagged addresses.
  * Each thread holds its own values in the registers while it spins; nothing is in memory.
+ * name: vector
  * machine: aarch64
  * build: musl-static
  * libs: -lpthread

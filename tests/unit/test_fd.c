@@ -2,6 +2,7 @@
 /*
  * What descriptors of a process are, which of them share an open file, and what is sent about them.
  *
+ * emulator: no
  * needs: engine/state/fd*.c engine/state/file.c engine/state/pipe.c engine/state/eventfd.c
  * needs: engine/state/epoll.c engine/state/timerfd.c engine/state/signalfd.c engine/state/inotify.c
  * needs: engine/state/memfd.c engine/state/inet*.c engine/state/unix*.c engine/state/sockopt.c

@@ -2,6 +2,7 @@
 /*
  * More fragments than the pager has nodes: whatever the process does to them while it is being filled,
  * it reads every byte right, and sees nothing of being halted.
+ * emulator: no
  * needs: engine/paging/pager*.c engine/paging/todo.c engine/paging/uffd.c engine/paging/histogram.c engine/paging/serve.c
  * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/traffic.c transport/pace.c transport/frame.c
  * needs: engine/process/family.c engine/process/halt.c engine/process/proc.c engine/process/clocks.c engine/process/restart.c

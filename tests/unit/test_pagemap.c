@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The page map: both ways of asking agree with what a child was made to have.
+ * emulator: no
  * needs: engine/paging/pagemap.c lib/arena.c lib/log.c arch/pagetable.c
  */
 #include "engine/paging/pagemap.h"

@@ -2,6 +2,7 @@
 /*
  * The pager and the page server together: a process that forks, moves, discards and unmaps its
  * memory while it is being filled reads every byte right.
+ * emulator: no
  * needs: engine/paging/pager*.c engine/paging/todo.c engine/paging/uffd.c engine/paging/histogram.c engine/paging/serve.c
  * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/traffic.c transport/pace.c transport/frame.c
  * needs: engine/process/family.c engine/process/halt.c engine/process/proc.c engine/process/clocks.c engine/process/restart.c

@@ -2,6 +2,7 @@
 /*
  * Pager, page server, lanes and tables with pages of 4, 16 and 64 KiB, all in one binary and within the same
  * budget. The kernel's own pages stay what they are: to it the larger ones are a few of its own.
+ * emulator: no
  * needs: engine/paging/pager*.c engine/paging/todo.c engine/paging/uffd.c engine/paging/histogram.c engine/paging/serve.c
  * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/traffic.c transport/pace.c transport/frame.c
  * needs: engine/process/family.c engine/process/halt.c engine/process/proc.c engine/process/clocks.c engine/process/restart.c

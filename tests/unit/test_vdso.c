@@ -2,6 +2,7 @@
 /*
  * Images of a vdso: this kernel's own, whose copy is redirected to it and to system calls, and what
  * is none.
+ * emulator: no
  * needs: engine/process/vdso.c engine/process/proc.c arch/vdso_redirect.c lib/io.c lib/readers.c
  * needs: lib/text.c lib/log.c
  */
