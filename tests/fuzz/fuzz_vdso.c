@@ -2,7 +2,7 @@
 /*
  * Images of a vdso, as a program or a peer could have them: nothing is read or written outside.
  *
- * needs: engine/process/vdso.c engine/process/proc.c arch/x86/vdso_redirect.c lib/io.c lib/readers.c
+ * needs: engine/process/vdso.c engine/process/proc.c arch/vdso_redirect.c lib/io.c lib/readers.c
  * needs: lib/text.c lib/log.c
  */
 #include "engine/process/vdso.h"
