@@ -19,6 +19,8 @@ TIMES = {"DUMP_STATE": (1, 4, 12, 30), "RESTORE_STATE": (1, 2, 4, 12, 30), "LANE
 # What is on the way of a failure only: the other side fails there first.
 AFTER_FAILURE = {"DUMP_THAW": "fail:RESTORE_FINISH", "SOURCE_UNDO": "fail:RESTORE_FINISH",
                  "TARGET_DISCARD": "fail:DUMP_STATE:12", "TARGET_DISCARDED": "fail:DUMP_STATE:12"}
+# MiB of a move in which the point is met for sure; 4 are enough for the others.
+MIB = {"PAGER_CHECKPOINT": 24}
 # From here on there is no way back: one fault must not keep the process from the target.
 HANDED_OVER = ("SOURCE_COMMITTED", "SOURCE_GO", "SOURCE_STARTED", "SOURCE_SERVING",
                "SOURCE_COMPLETE", "SOURCE_DRAINED", "SOURCE_KILLED", "SOURCE_REMOVED",
@@ -60,7 +62,7 @@ def one(arenas, name, action, times, side, mode):
         env["target" if side == "source" else "source"] = {"BATON_FAULT": AFTER_FAILURE[name]}
     with arenas.use() as arena:
         source, target = arena.pair.a, arena.pair.b
-        verifier = arena.verifier(source, seed=times, mib=4, threads=2, forks=2)
+        verifier = arena.verifier(source, seed=times, mib=MIB.get(name, 4), threads=2, forks=2)
         moving = Moving(arena, source, target, verifier.pid, mode, rate=20, env=env)
         try:
             moving.begin()
