@@ -214,9 +214,9 @@ class Moving:
         """Whoever served it is gone, and what was built never ran: only the operator knows that no
         source will ever ask for it again."""
         left = moves_in(self.target, "target")
-        gone = (self.mode == "pull" and left and self.dump.code is not None
+        gone = (left and all(c.code is not None for c in self.commands if c.device is self.source)
                 and not moves_in(self.source) and not self.engines("source")
-                and not self.target.alive(self.pid))
+                and not self.engines("target") and not self.target.alive(self.pid))
         if not gone:
             self.given_up_since = None
         elif self.given_up_since is None:

@@ -8,17 +8,25 @@ import re
 import signal
 import time
 
-from devices import Failure, wait_for
+from devices import Failure, read, wait_for
 from faults import kill
 from moving import STAGES, Arenas, Moving, moves_in
 
 
+def has_guard(device, binary):
+    """It has run so far that it has its name: until then it looks like a worker."""
+    return any(read(device.proc(pid, "comm")).strip() == "baton-guard"
+               for pid in device.batons(binary))
+
+
 def wait_filling(moving, verifier):
-    """Until the process runs on the target, a worker and a keeper beside it, memory still missing."""
+    """Until the process runs on the target, a worker, a keeper and a guard beside it, memory still
+    missing."""
     started = STAGES["target"].index("started")
 
     def filling():
         return (moving.stage("target") == started and len(moving.engines("target")) >= 2
+                and has_guard(moving.target, moving.arena.binary)
                 and verifier.state(moving.target).endswith("tracer 0"))
     moving.wait(filling, "the process runs on the target, and its engine is two processes", 15)
     there = verifier.nr_beats()
