@@ -176,12 +176,14 @@ $(B)/gen/%.pb.c $(B)/gen/%.pb.h: %.proto $(wildcard $(PROTOS:.proto=.options)) |
 	@mkdir -p $(@D)
 	$(Q)$(PYTHON) /usr/bin/nanopb_generator.py -q -I . -D $(B)/gen $<
 
-# For another architecture musl is built with its compiler; the wrapper is then our compiler.
+# For another architecture musl is built with its compiler; the wrapper is then our compiler. We print no
+# long double, and where it has 128 bits its software arithmetic is 10 KiB.
 $(B)/musl/bin/musl-gcc: $(SRC)/musl.ready
 	$(call say,BUILD,musl for $(ARCH))
 	@command -v $(CROSS)gcc >/dev/null || { echo "$(CROSS)gcc is missing; run 'tools/setup cross'" >&2; exit 1; }
 	@rm -rf $(B)/musl && mkdir -p $(B)/musl/build
-	$(Q)cd $(B)/musl/build && CC=$(CROSS)gcc CROSS_COMPILE=$(CROSS) $(abspath $(SRC)/musl)/configure \
+	@sed -i 's/long double/double/g; s/LDBL_/DBL_/g; s/frexpl/frexp/g' $(SRC)/musl/src/stdio/vfprintf.c
+	$(Q)cd $(B)/musl/build && CC=$(CROSS)gcc CFLAGS='-Os -w' CROSS_COMPILE=$(CROSS) $(abspath $(SRC)/musl)/configure \
 		--target=$(MACHINE)-linux-musl --disable-shared --enable-wrapper=gcc \
 		--prefix=$(abspath $(B)/musl) >configure.log
 	+$(Q)$(MAKE) -C $(B)/musl/build ARCH=$(MACHINE) install >$(B)/musl/build/make.log

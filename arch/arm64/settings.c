@@ -34,7 +34,7 @@ const unsigned int arch_nr_settings = sizeof(arch_settings) / sizeof(arch_settin
 
 static bool vector_in_use(pid_t tid, unsigned int set)
 {
-	struct regset_vector head;
+	struct regset_vector head = {0};
 
 	return regset_get(tid, set, &head, sizeof(head)) == (ssize_t)sizeof(head) &&
 	       head.size > sizeof(head);
@@ -42,7 +42,7 @@ static bool vector_in_use(pid_t tid, unsigned int set)
 
 const char *arch_thread_unfit(pid_t tid)
 {
-	uint64_t gcs[3], overlay;
+	uint64_t gcs[3] = {0}, overlay = 0;
 
 	if (vector_in_use(tid, REGSET_SSVE))
 		return "entered the streaming mode of SME";

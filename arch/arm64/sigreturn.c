@@ -124,7 +124,7 @@ static ssize_t put_sve(struct frame *f, uint64_t at, pid_t tid)
 	const size_t first = sizeof(struct fp_record);
 	struct sve_record record = {.head.magic = SVE_MAGIC};
 	struct extra_record extra = {.head = {EXTRA_MAGIC, sizeof(extra)}};
-	struct regset_vector head;
+	struct regset_vector head = {0};
 	uint8_t *place = f->records + first;
 	size_t used = sizeof(record), size;
 
@@ -158,7 +158,7 @@ ssize_t arch_sigreturn_frame(const struct arch_sigreturn *way, pid_t tid,
 			     size_t cap)
 {
 	struct frame *f = (struct frame *)out;
-	struct fp_regset fp;
+	struct fp_regset fp = {0};
 	ssize_t len;
 
 	(void)way;

@@ -74,7 +74,7 @@ ssize_t arch_xstate_get(pid_t tid, void *buf, size_t cap)
 /* The kernel takes the nearest length of vectors that it has, and only says so when asked. */
 static int check_vector(pid_t tid, const uint8_t *data)
 {
-	struct regset_vector wanted, got;
+	struct regset_vector wanted, got = {0};
 
 	memcpy(&wanted, data, sizeof(wanted));
 	if (regset_get(tid, REGSET_SVE, &got, sizeof(got)) != (ssize_t)sizeof(got))
