@@ -184,7 +184,8 @@ def variants(words, programs):
 
 def binaries(row_words, programs, folder):
     """The programs a row needs, as paths."""
-    return {os.path.join(folder, binary) for words in row_words for _, binary, _, _ in variants(words, programs)}
+    return {os.path.join(folder, binary) for words in row_words
+            for _, binary, _, _ in variants(words, programs)}
 
 
 def tests_of(tests, programs):
