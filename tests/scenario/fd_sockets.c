@@ -63,6 +63,15 @@ static int client_of(const struct sockaddr *address, socklen_t len)
 	return client;
 }
 
+/* connect(2) may return before the listener has seen its end of it. */
+static int accepted(int listener)
+{
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+
+	CHECK(poll(&p, 1, 10000) == 1, "nobody to accept");
+	return accept(listener, NULL, NULL);
+}
+
 static void tcp_check(void)
 {
 	struct sockaddr_in a = v4(8080), name;
@@ -76,7 +85,7 @@ static void tcp_check(void)
 	CHECK(get(fd[0], SOL_SOCKET, SO_REUSEADDR) == 1 &&
 	      get(fd[1], SOL_SOCKET, SO_REUSEADDR) == 0);
 	client = client_of((struct sockaddr *)&a, sizeof(a));
-	server = accept(fd[0], NULL, NULL);
+	server = accepted(fd[0]);
 	CHECK(server >= 0 && write(client, "hello", 5) == 5 && read(server, buf, 100) == 5);
 	CHECK(!getsockname(fd[1], (struct sockaddr *)&name, &len) && ntohs(name.sin_port) == 8081);
 	CHECK(!listen(fd[1], 1) && fcntl(fd[1], F_GETFD) == FD_CLOEXEC);
@@ -114,7 +123,7 @@ static void tcp6_check(void)
 	client_of((struct sockaddr *)&both, sizeof(both));
 	client_of((struct sockaddr *)&six, sizeof(six));
 	CHECK(connect(client, (struct sockaddr *)&only, sizeof(only)) < 0 && errno == ECONNREFUSED);
-	CHECK(accept(fd[0], NULL, NULL) >= 0 && accept(fd[1], NULL, NULL) >= 0);
+	CHECK(accepted(fd[0]) >= 0 && accepted(fd[1]) >= 0);
 }
 
 static void tcp6_sabotage(void)
@@ -281,7 +290,7 @@ static void unix_check(void)
 	CHECK(!strcmp(name.sun_path, address.sun_path), "%s", name.sun_path);
 	CHECK(!stat(address.sun_path, &st) && S_ISSOCK(st.st_mode) && (st.st_mode & 07777) == 0624);
 	client = client_of((struct sockaddr *)&address, address_len);
-	server = accept(fd[0], NULL, NULL);
+	server = accepted(fd[0]);
 	CHECK(server >= 0 && write(client, "abc", 3) == 3 && read(server, buf, 100) == 3);
 	CHECK(!getsockopt(client, SOL_SOCKET, SO_PEERCRED, &peer, &peer_len) &&
 	      peer.pid == getpid());
@@ -324,7 +333,7 @@ static void abstract_check(void)
 	CHECK(!getsockname(fd[0], (struct sockaddr *)&name, &len) && len == address_len);
 	CHECK(!memcmp(&name, &address, len));
 	client_of((struct sockaddr *)&address, address_len);
-	CHECK(accept(fd[0], NULL, NULL) >= 0);
+	CHECK(accepted(fd[0]) >= 0);
 }
 
 static void abstract_sabotage(void)

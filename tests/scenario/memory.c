@@ -61,6 +61,10 @@ static const char *flags_of(const char *line, char *out, size_t len)
 	for (int i = 0; i < 2; i++)
 		for (char *at; (at = strstr(out, ignored[i]));)
 			memmove(at, at + 3, strlen(at + 3) + 1);
+	/* Locked on fault, which kernels of old have no name for: it may change on the way. */
+	char *unnamed = strstr(out, " lo ??");
+	if (unnamed)
+		memcpy(unnamed, " lo lf", 6);
 	return out;
 }
 

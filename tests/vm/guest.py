@@ -35,8 +35,8 @@ class Guest:
         append = (f"console={arch.console} panic=-1 quiet vm_address={address} vm_pids={pids}"
                   + (" vm_netns=1" if own_netns else ""))
         argv = ["timeout", "-k", "5", str(LIFE_S), qemu_of(kernel.arch), *arch.options, "-cpu", cpu,
-                "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024", "-nodefaults", "-no-user-config",
-                "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", kernel.vmlinuz,
+                "-accel", "tcg,thread=multi", "-smp", "2", "-m", str(kernel.memory_mb),
+                "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", kernel.vmlinuz,
                 "-initrd", initramfs, "-append", append, "-netdev",
                 f"stream,id=n,server={'on' if net[1] else 'off'},addr.type=unix,addr.path={net[0]}",
                 "-device", f"virtio-net-pci,netdev=n,romfile=,mac=52:54:00:00:00:{pids % 251:02x}"]

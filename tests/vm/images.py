@@ -26,7 +26,7 @@ class KernelImage:
 
     def __init__(self, folder, name):
         k = KERNELS[name]
-        self.name, self.arch = name, k.arch
+        self.name, self.arch, self.memory_mb = name, k.arch, k.memory_mb
         top = package(folder, k.package, k.arch, k.suite, f"{folder}/{name.replace(' ', '-')}",
                       "./boot/vmlinuz-*", "*/kernel/drivers/virtio/*", "*/kernel/drivers/net/*",
                       "*/kernel/net/*", "*/kernel/fs/overlayfs/*", "*/kernel/lib/*", "*/kernel/crypto/*")

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: MIT
 """What is moved between which machines: a pair is a row.
 
-A kernel is a Debian package; a name without a version stands for the newest one of that release.
+A kernel is a Debian package; a name without a version stands for the newest one of that release. Programs
+that count in pages need more memory where these are larger.
 """
 from collections import namedtuple
 
-Kernel = namedtuple("Kernel", "arch package suite")
+Kernel = namedtuple("Kernel", "arch package suite memory_mb", defaults=(1024,))
 KERNELS = {
     "amd64 6.1": Kernel("amd64", "linux-image-cloud-amd64", "bookworm"),
     "amd64 6.12": Kernel("amd64", "linux-image-cloud-amd64", "trixie"),
     "arm64 6.1": Kernel("arm64", "linux-image-cloud-arm64", "bookworm"),
     "arm64 6.12": Kernel("arm64", "linux-image-cloud-arm64", "trixie"),
-    "arm64 6.12 16k": Kernel("arm64", "linux-image-arm64-16k", "trixie"),
+    "arm64 6.12 16k": Kernel("arm64", "linux-image-arm64-16k", "trixie", 3072),
 }
 
 # What of them is needed, with what it depends on; what a kernel has built in is no module.
@@ -34,9 +35,9 @@ PROGRAMS = {
     "one": "threads",
 }
 
-# group: short is part of make check, pairs is make check-vm, all beside it make check-vm-full. From, to: kernel and processor. programs: as above, and with
-# `refused` the words that name why none of them can be moved. faults: also moves in which baton is killed
-# and the link is cut.
+# group: short is part of make check, pairs is make check-vm, all beside it make check-vm-full.
+# programs: as above, and with `refused` the words that name why none of them can be moved.
+# faults: also moves in which baton is killed and the link is cut.
 Row = namedtuple("Row", "group source target programs refused faults", defaults=(None, False))
 
 class Machine(namedtuple("Machine", "kernel cpu")):
@@ -63,7 +64,8 @@ ROWS = [
     Row("pairs", amd64("6.1"), amd64("6.1"), "some"),
     Row("pairs", amd64("6.1"), amd64("6.12"), "some"),
     Row("pairs", amd64("6.12"), amd64("6.1"), "some"),
-    Row("pairs", amd64("6.12"), amd64("6.12", "qemu64"), "one", refused="this CPU lacks features of the source"),
+    Row("pairs", amd64("6.12"), amd64("6.12", "qemu64"), "one",
+        refused="this CPU lacks features of the source"),
 
     Row("pairs", arm64("6.12", "cortex-a72"), arm64("6.12", "cortex-a72"), "some", faults=True),
     Row("pairs", arm64("6.12"), arm64("6.12"), "some"),

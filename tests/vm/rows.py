@@ -170,6 +170,16 @@ def expect_refused(tests, pair, pid, code, text):
     return f"refused: {reason[:160]}"
 
 
+def run_check(tests):
+    """baton check finds on both kernels what it needs."""
+    pair = tests.guests()
+    for guest in (pair.a, pair.b):
+        code, text = guest.run("baton check")
+        if code:
+            raise Failure(f"{guest.name}: exit {code}: {' / '.join(text.splitlines()[-8:])}")
+    return ""
+
+
 def variants(words, programs):
     """(name of the test, binary, arg, settle) for the words of a row."""
     by_name = {p.name: p for p in programs}
@@ -184,12 +194,14 @@ def variants(words, programs):
 
 def binaries(row_words, programs, folder):
     """The programs a row needs, as paths."""
-    return {os.path.join(folder, binary) for words in row_words for _, binary, _, _ in variants(words, programs)}
+    return {os.path.join(folder, binary) for words in row_words
+            for _, binary, _, _ in variants(words, programs)}
 
 
 def tests_of(tests, programs):
     """(name, function) of a row."""
-    found = [(name, lambda b=binary, a=arg, s=settle: run_moved(tests, b, a, s))
+    found = [("baton check", lambda: run_check(tests))]
+    found += [(name, lambda b=binary, a=arg, s=settle: run_moved(tests, b, a, s))
              for name, binary, arg, settle in variants(tests.row.programs, programs)]
     if tests.row.faults:
         found.append(("memory (--eager)", lambda: run_moved(tests, *FAULTS_WITH, 0, "--eager")))
