@@ -27,6 +27,10 @@ def dies_with_us():
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
+class NotStarted(Failure):
+    """A guest that never took a command."""
+
+
 class Guest:
     def __init__(self, name, kernel, cpu, initramfs, address, pids, net, folder, own_netns=False):
         self.name, self.address, self.nr, self.dead = name, address, 0, None
@@ -45,7 +49,10 @@ class Guest:
                                           stderr=subprocess.STDOUT, preexec_fn=dies_with_us)
 
     def booted(self):
-        self.until(r"^@@ready", BOOT_S, "the guest starts", 0)
+        try:
+            self.until(r"^@@ready", BOOT_S, "the guest starts", 0)
+        except Failure as why:
+            raise NotStarted(str(why))
 
     def tail(self, nr=8):
         lines = [x.strip() for x in read(self.console).splitlines() if x.strip()]
