@@ -145,6 +145,7 @@ def run_fault(tests, where, fault, then, options):
     on demand ends when everything has been touched.)"""
     pair, pid = tests.guests(), 0
     guest = pair.a if where == "a" else pair.b
+    partly = "partly" if options == "--on-demand" else ""
     try:
         pid = prepared(pair, *FAULTS_WITH)
         pair.b.must("receive")
@@ -156,7 +157,7 @@ def run_fault(tests, where, fault, then, options):
             raise Failure("the move was over before the fault")
         if then:
             guest.must(then)
-        code, result = pair.b.run(f"finish {RESULT_S} {pid}", RESULT_S + 20)
+        code, result = pair.b.run(f"finish {RESULT_S} {pid} {partly}", RESULT_S + 20)
         if code:
             raise Failure(f"program: {result}; {logs(pair)}")
         pair.a.must("wait_for 60 no_baton")
