@@ -16,13 +16,21 @@ CUTS = ("source down", "target down", "drop all", "drop to target", "drop to sou
 LASTING = CUTS[:5]
 
 
+def is_guard(device, pid):
+    """It only waits for the death of both others. Until it has run it still has the worker's name."""
+    return read(device.proc(pid, "comm")).strip() == "baton-guard"
+
+
+def guards(device, binary):
+    return [pid for pid in device.batons(binary) if is_guard(device, pid)]
+
+
 def engines(device, binary, *but):
     """The processes of baton on a device, the oldest first; without these pids. (A process that is
     being built is still a copy of baton.)"""
     found = []
     for pid in device.batons(binary):
-        # The guard only waits for the death of both others.
-        if pid in but or read(device.proc(pid, "comm")).strip() == "baton-guard":
+        if pid in but or is_guard(device, pid):
             continue
         name, _, rest = read(device.proc(pid, "stat")).rpartition(")")
         words = rest.split()

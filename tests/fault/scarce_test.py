@@ -4,7 +4,7 @@ missing, and goes on when it is there again."""
 import time
 
 from devices import Failure, read
-from faults import kill
+from faults import guards, kill
 from moving import STAGES, Arenas, Moving, moves_in
 from scarce import Descriptors, MemoryGroup, host_pid
 
@@ -184,10 +184,6 @@ def no_descriptor_while_filling(arenas, side):
             if few:
                 few.enough()
         verifier.end(source, target)
-
-
-def guards(device, binary):
-    return [p for p in device.batons(binary) if read(device.proc(p, "comm")).strip() == "baton-guard"]
 
 
 def no_descriptor_for_a_guard(arenas):

@@ -8,15 +8,9 @@ import re
 import signal
 import time
 
-from devices import Failure, read, wait_for
-from faults import kill
+from devices import Failure, wait_for
+from faults import guards, kill
 from moving import STAGES, Arenas, Moving, moves_in
-
-
-def has_guard(device, binary):
-    """It has run so far that it has its name: until then it looks like a worker."""
-    return any(read(device.proc(pid, "comm")).strip() == "baton-guard"
-               for pid in device.batons(binary))
 
 
 def wait_filling(moving, verifier):
@@ -26,7 +20,7 @@ def wait_filling(moving, verifier):
 
     def filling():
         return (moving.stage("target") == started and len(moving.engines("target")) >= 2
-                and has_guard(moving.target, moving.arena.binary)
+                and guards(moving.target, moving.arena.binary)
                 and verifier.state(moving.target).endswith("tracer 0"))
     moving.wait(filling, "the process runs on the target, and its engine is two processes", 15)
     there = verifier.nr_beats()
