@@ -386,8 +386,8 @@ static void kill_copy(struct source_move *m)
 
 	serve_detach(engine->serve);
 	/* Whatever else was wrong with it, see find_copy. */
-	if (gone.fd < 0 && movestate_process_lives(&m->move.state))
-		gone.fd = engine->dump.pidfd = (int)syscall(SYS_pidfd_open, m->move.state.pid, 0);
+	if (gone.fd < 0)
+		gone.fd = engine->dump.pidfd = movestate_pidfd(&m->move.state);
 	if (gone.fd < 0) {
 		freezer_leave(m->move.state.freezer, 0);
 		return;

@@ -47,13 +47,9 @@ static int end_remains(const struct movestate *state)
 	struct pollfd gone = {-1, POLLIN, 0};
 	int ended;
 
-	if (!movestate_process_lives(state))
+	gone.fd = movestate_pidfd(state);
+	if (gone.fd < 0)
 		return 0;
-	gone.fd = (int)syscall(SYS_pidfd_open, state->pid, 0);
-	if (gone.fd < 0 || !movestate_process_lives(state)) {
-		close(gone.fd);
-		return 0;
-	}
 	log_warn("pid %d has lost its memory with the processes that filled it; it is ended",
 		 state->pid);
 	syscall(SYS_pidfd_send_signal, gone.fd, SIGKILL, NULL, 0);

@@ -15,6 +15,7 @@
 #include "engine/process/proc.h"
 #include "lib/clock.h"
 #include "lib/io.h"
+#include "lib/kernel.h"
 #include "lib/log.h"
 #include "lib/text.h"
 
@@ -265,6 +266,16 @@ bool movestate_process_lives(const struct movestate *state)
 		(!state->pid_start || (uint64_t)start == state->pid_start);
 	close(fd);
 	return lives;
+}
+
+int movestate_pidfd(const struct movestate *state)
+{
+	int fd = (int)syscall(SYS_pidfd_open, state->pid, 0);
+
+	/* Asked when we have it: the number cannot have changed hands since. */
+	if (fd >= 0 && !movestate_process_lives(state))
+		io_close(&fd);
+	return fd;
 }
 
 /* Replaces a file without sync. Readers see the old or the new one. Best effort. */

@@ -107,6 +107,9 @@ void movestate_name_process(struct movestate *state, pid_t pid);
 /* True when the very process that it names is there (not a zombie). */
 bool movestate_process_lives(const struct movestate *state);
 
+/* A pidfd of that very process: what has its number later is never meant. -1: it is not there. */
+int movestate_pidfd(const struct movestate *state);
+
 /* Calls `fn` for each move in the folder until it returns non-zero, which is passed on. */
 int movestate_each(int folder, int (*fn)(void *data, struct movestate *state), void *data);
 
