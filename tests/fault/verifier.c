@@ -66,9 +66,18 @@ struct beat {
 	uint64_t realtime_ns, cookie;
 };
 
+/* What was done last that changes which memory there is, for who asks how a page came to be wrong. */
+struct deed {
+	const char *what;
+	uint64_t at_ns;
+	uintptr_t from, to, len;
+};
+#define DEEDS 16
+
 struct thread {
-	unsigned int nr;
+	unsigned int nr, nr_deeds;
 	uint64_t random, change_ns;
+	struct deed deeds[DEEDS];
 	uint64_t ops;
 	int pipe[2];
 	atomic_uint answered; /* the last check that it has made */
@@ -84,6 +93,8 @@ static struct {
 	uint32_t *expected;
 	struct thread threads[THREADS_MAX];
 	pthread_mutex_t space; /* held by who looks for free address space */
+	struct page *first; /* where all chunks were at first */
+	uint64_t moved_ns;
 	int wrong_fd, beats_fd, now_fd;
 	atomic_uint asked;
 	atomic_bool moved, quiet;
@@ -239,6 +250,72 @@ static struct page *page_at(uint32_t nr)
 	return &v.chunks[nr / CHUNK_PAGES][nr % CHUNK_PAGES];
 }
 
+/* ---- how a page came to be wrong ---- */
+
+static uint64_t now_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+}
+
+static void note(struct thread *t, const char *what, const void *from, const void *to, size_t len)
+{
+	t->deeds[t->nr_deeds++ % DEEDS] = (struct deed){.what = what,
+							.at_ns = now_ns(CLOCK_MONOTONIC),
+							.from = (uintptr_t)from,
+							.to = (uintptr_t)to,
+							.len = len};
+}
+
+/* The page table's entry and the page's flags (Documentation/admin-guide/mm/pagemap.rst); 0: not to be had. */
+static void page_entry(const void *at, uint64_t *entry, uint64_t *flags)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	*entry = *flags = 0;
+	if (fd < 0 || pread(fd, entry, 8, (off_t)((uintptr_t)at / PAGE * 8)) != 8)
+		return;
+	close(fd);
+	fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || pread(fd, flags, 8, (off_t)((*entry & ((1ull << 55) - 1)) * 8)) != 8)
+		return;
+	close(fd);
+}
+
+/* Says what is known of the memory around; before the first wrong page ends it. */
+static void tell_story(uint32_t nr, const struct page *p)
+{
+	const uint64_t now = now_ns(CLOCK_MONOTONIC);
+	uint64_t entry, flags;
+	char text[200];
+	int len;
+
+	page_entry(p, &entry, &flags);
+	len = snprintf(text, sizeof(text),
+		       "page %u: at first %p, replaced %d, pagemap %#llx, flags %#llx, %llu us after "
+		       "the move, %u children\n",
+		       nr, (void *)(v.first + nr), v.replaced[nr / CHUNK_PAGES],
+		       (unsigned long long)entry, (unsigned long long)flags,
+		       (unsigned long long)(v.moved_ns ? (now - v.moved_ns) / 1000 : 0),
+		       atomic_load(&v.forked));
+	(void)!write(v.wrong_fd, text, (size_t)len);
+	for (unsigned int i = 0; i < v.nr_threads; i++) {
+		for (unsigned int n = 0; n < DEEDS; n++) {
+			const struct deed *d = &v.threads[i].deeds[n];
+
+			if (!d->what)
+				continue;
+			len = snprintf(text, sizeof(text), "  thread %u, %llu us ago: %s %#lx %#lx %#lx\n",
+				       i, (unsigned long long)(now - d->at_ns) / 1000, d->what,
+				       (unsigned long)d->from, (unsigned long)d->to,
+				       (unsigned long)d->len);
+			(void)!write(v.wrong_fd, text, (size_t)len);
+		}
+	}
+}
+
 /* What it is instead, in words: says more than any offset. */
 static void __attribute__((noreturn))
 page_wrong(uint32_t nr, const struct page *p, const char *when)
@@ -248,6 +325,7 @@ page_wrong(uint32_t nr, const struct page *p, const char *when)
 	const uint64_t *got = (const uint64_t *)p, *want = (const uint64_t *)&right;
 	size_t at = 0;
 
+	tell_story(nr, p);
 	memset(&right, 0, sizeof(right));
 	if (expected > 1)
 		page_make(&right, nr, expected / 2);
@@ -286,14 +364,6 @@ static void page_renew(uint32_t nr)
 }
 
 /* ---- what a thread does ---- */
-
-static uint64_t now_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
-}
 
 static void nap(uint64_t ns)
 {
@@ -334,18 +404,20 @@ static void expect_zeros(uint32_t first, uint32_t n)
 		v.expected[first + i] = 1;
 }
 
-static void discard(uint32_t first, uint32_t n)
+static void discard(struct thread *t, uint32_t first, uint32_t n)
 {
+	note(t, "discard", page_at(first), NULL, n * PAGE);
 	if (madvise(page_at(first), n * PAGE, MADV_DONTNEED))
 		wrong("madvise: %s", strerror(errno));
 	expect_zeros(first, n);
 }
 
 /* Unmaps pages and maps new ones there. */
-static void replace(uint32_t first, uint32_t n)
+static void replace(struct thread *t, uint32_t first, uint32_t n)
 {
 	void *at = page_at(first);
 
+	note(t, "replace", at, NULL, n * PAGE);
 	pthread_mutex_lock(&v.space);
 	if (munmap(at, n * PAGE) ||
 	    mmap(at, n * PAGE, PROT_READ | PROT_WRITE,
@@ -360,7 +432,7 @@ static void replace(uint32_t first, uint32_t n)
  * Moves a chunk to where there is room. Not one that is several mappings, since a part of it was
  * replaced: mremap(2) of several is new in Linux 6.17, and never for those with a userfaultfd.
  */
-static void move(uint32_t chunk)
+static void move(struct thread *t, uint32_t chunk)
 {
 	void *from = v.chunks[chunk], *to;
 
@@ -370,6 +442,7 @@ static void move(uint32_t chunk)
 	to = mmap(NULL, CHUNK_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (to == MAP_FAILED)
 		wrong("mmap: %s", strerror(errno));
+	note(t, "move", from, to, CHUNK_BYTES);
 	if (mremap(from, CHUNK_BYTES, CHUNK_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, to) != to)
 		wrong("mremap from %p to %p: %s", from, to, strerror(errno));
 	v.chunks[chunk] = to;
@@ -383,13 +456,13 @@ static void change(struct thread *t)
 
 	switch (random_below(t, 4)) {
 	case 0:
-		replace(first, n);
+		replace(t, first, n);
 		break;
 	case 1:
-		move(chunk);
+		move(t, chunk);
 		break;
 	default:
-		discard(first, n);
+		discard(t, first, n);
 	}
 	page_check(first, "just changed");
 }
@@ -437,7 +510,7 @@ static void __attribute__((noreturn)) be_child(struct thread *t)
 	for (int i = 0; i < 3; i++) {
 		uint32_t nr = own_page(t);
 
-		discard(nr, 1);
+		discard(t, nr, 1);
 	}
 	check_own(t, "all of a child");
 	_exit(0);
@@ -446,7 +519,11 @@ static void __attribute__((noreturn)) be_child(struct thread *t)
 static void fork_one(struct thread *t)
 {
 	int status = 0;
-	pid_t pid = fork();
+	pid_t pid;
+
+	note(t, "fork", NULL, NULL, 0);
+	pid = fork();
+	note(t, "forked", NULL, NULL, 0);
 
 	if (pid < 0)
 		wrong("fork: %s", strerror(errno));
@@ -525,6 +602,8 @@ static void beat_once(struct beat *beat, uint32_t home)
 	beat->pid = (uint32_t)getpid();
 	beat->realtime_ns = now_ns(CLOCK_REALTIME);
 	beat->cookie = v.cookie;
+	if (beat->netns != home && !v.moved_ns)
+		v.moved_ns = now_ns(CLOCK_MONOTONIC);
 	if (beat->netns != home)
 		atomic_store(&v.moved, true);
 	if (write(v.beats_fd, beat, sizeof(*beat)) != sizeof(*beat) ||
@@ -616,6 +695,7 @@ static void fill(void)
 {
 	char *all = map(v.nr_chunks * CHUNK_BYTES);
 
+	v.first = (struct page *)all;
 	v.chunks = map(v.nr_chunks * sizeof(*v.chunks));
 	v.replaced = map(v.nr_chunks * sizeof(*v.replaced));
 	v.expected = map(v.nr_chunks * CHUNK_PAGES * sizeof(*v.expected));
