@@ -174,6 +174,13 @@ static enum outcome tell_work(struct link *link, void *data)
 /* Nothing was handed over: it runs on here, and the target is told if it can be found at once. */
 static int let_run(struct session *session, const struct options *options)
 {
+	if (movestate_is_superseded(&session->resumed)) {
+		log_info("move %s was only offered, and another one has pid %d: it is forgotten",
+			 session->resumed.id, session->resumed.pid);
+		session->resumed.written = true;
+		movestate_remove(&session->resumed);
+		return OUTCOME_DONE;
+	}
 	move_source_let_run(&session->link, &session->move, &session->resumed);
 	session->give_up_ms = GIVE_UP_MS;
 	if (session->resumed.listen[0]) {
@@ -211,7 +218,8 @@ int session_resume(struct session *session, const struct options *options,
 		int outcome = session_listen(session, options, state->listen, true, resume_work);
 
 		/* The target has everything; one that does not come has ended. */
-		session->resumed.written = state->stage == STAGE_DRAINED;
+		if (state->stage == STAGE_DRAINED && outcome != OUTCOME_SYSTEM)
+			return (int)move_source_give_up(&session->move, &session->resumed);
 		movestate_remove(&session->resumed);
 		return outcome;
 	}

@@ -596,6 +596,11 @@ static enum outcome hand_over(struct source_move *m)
 	struct move *move = &m->move;
 	int err;
 
+	if (movestate_is_superseded(&move->state)) {
+		log_fail(EBUSY, "pid %d is already being moved; see: baton status",
+			 move->state.pid);
+		return end_undone(m);
+	}
 	enter_group(m);
 	dump_prepare(&engine->dump, move->state.pid);
 	move_stage(move, "freeze");
@@ -701,11 +706,36 @@ static void finish(void *data, enum outcome outcome)
 	move_end(&engine->m.move, outcome);
 }
 
+struct older {
+	struct link *link;
+	const struct move_options *options;
+};
+
+/* A move of the same process that was offered, and whose workers died: they may have left it stopped. */
+static int end_older(void *data, struct movestate *state)
+{
+	const struct older *older = data;
+
+	if (!state->source || state->pid != older->options->pid || state->stage != STAGE_OFFERED ||
+	    !movestate_process_lives(state) || movestate_is_held(movestate_folder(), state) ||
+	    movestate_lock(state))
+		return 0;
+	log_debug("move %s was only offered, and nobody works on it: it is forgotten", state->id);
+	move_source_let_run(older->link, older->options, state);
+	state->written = true;
+	movestate_remove(state);
+	return 0;
+}
+
 enum outcome move_source(struct link *link, const struct move_options *options)
 {
 	static struct twin_work work = {.run = run, .finish = finish, .pass_signals = true};
+	struct older older = {link, options};
 	struct source_move *m = &engine->m;
 	enum outcome outcome;
+
+	movestate_each(movestate_folder(), end_older, &older);
+	log_reason_clear();
 
 	*m = (struct source_move){0};
 	move_begin(&m->move, link, options);
@@ -763,6 +793,8 @@ enum outcome move_source_let_run(struct link *link, const struct move_options *o
 {
 	struct source_move *m = &engine->m;
 
+	if (movestate_is_superseded(state))
+		return OUTCOME_DONE;
 	adopt(m, link, options, state);
 	undo(m);
 	return OUTCOME_DONE;

@@ -372,6 +372,22 @@ int movestate_find_pid(pid_t pid, struct movestate *found)
 	return err ? err : search.nr ? 0 : -ENOENT;
 }
 
+static int match_newer(void *data, struct movestate *state)
+{
+	const struct movestate *offered = data;
+
+	return state->source && state->pid == offered->pid &&
+	       state->pid_start == offered->pid_start && strcmp(state->id, offered->id) != 0 &&
+	       (state->stage != STAGE_OFFERED || movestate_is_held(folder_fd, state));
+}
+
+bool movestate_is_superseded(const struct movestate *offered)
+{
+	struct movestate copy = *offered;
+
+	return movestate_each(folder_fd, match_newer, &copy) > 0;
+}
+
 static int match_id(void *data, struct movestate *state)
 {
 	struct search *search = data;

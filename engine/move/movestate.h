@@ -118,6 +118,11 @@ int movestate_each(int folder, int (*fn)(void *data, struct movestate *state), v
  * with the reason said: somebody works on it.
  */
 int movestate_find_pid(pid_t pid, struct movestate *found);
+/*
+ * Whether another move of this very process, as its source, is committed or being worked on: then the process
+ * is that one's, whatever became of this one, which was only offered.
+ */
+bool movestate_is_superseded(const struct movestate *offered);
 /* The move whose id begins with `text`: -ENOENT, -EEXIST (more than one), each with its reason. */
 int movestate_find_id(const char *text, struct movestate *found);
 

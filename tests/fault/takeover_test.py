@@ -183,9 +183,9 @@ def end_without_keeper(arenas):
         verifier.end(source, target)
 
 
-def left_frozen(arena, verifier, point):
-    """A move whose processes on the source are all killed at once, before anything was handed over."""
-    moving = Moving(arena, arena.pair.a, arena.pair.b, verifier.pid,
+def left_frozen(arena, verifier, point, mode="lazy"):
+    """A move whose processes on the source are all killed at once."""
+    moving = Moving(arena, arena.pair.a, arena.pair.b, verifier.pid, mode,
                     env={"source": {"BATON_FAULT": f"both:{point}"}})
     moving.operator = False
     moving.begin()
@@ -264,6 +264,63 @@ def drained_and_woken(arenas):
         verifier.end(target)
 
 
+def another_offered_it_first(arenas):
+    """A move whose workers died when it was only offered does not wake what a later one has committed."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source)
+        hide_freezers(source)
+        with asleep(arena.services[source.name]):
+            moving = left_frozen(arena, verifier, "SOURCE_SERVING")
+            with told(moving):
+                name, = moves_in(source, "source")
+                text = read(f"{source.state}/{name}")
+                for key, value in (("id ", "0123456789abcdef"), ("stage ", "offered")):
+                    was = next(line for line in text.splitlines() if line.startswith(key))
+                    text = text.replace(was, key + value)
+                with open(f"{source.state}/0123456789abcdef-source.move", "w") as f:
+                    f.write(text)
+                out = moving.command(source, "resume", "0123456789abcdef")
+                if out.wait(20) or "another one has pid" not in out.stderr:
+                    raise Failure(f"resume of what was offered: exit {out.code}: {out.tail()}")
+                if verifier.state(source)[0] != "T":
+                    raise Failure(f"the copy was woken: {verifier.state(source)}")
+        with told(moving):
+            moving.operator = True
+            to_the_end(moving, verifier, "target")
+        verifier.end(target)
+
+
+def drained_and_nobody_comes(arenas):
+    """Who served it died when all was handed over, and who fetched it is gone: the copy is ended. Not
+    forgotten while another program has the address."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source)
+        with asleep(arena.services[source.name]):
+            moving = left_frozen(arena, verifier, "SOURCE_DRAINED", "pull")
+            with told(moving):
+                moving.wait(lambda: moving.restore.code is not None, "restore ends", 40)
+                name, = moves_in(source, "source")
+                ident = name.split("-")[0]
+                other = source.start(["/usr/bin/python3", "-c", "import socket, time\n"
+                                      f"s = socket.create_server(('{source.address}', {PORT + 1}))\n"
+                                      "time.sleep(60)"])
+                wait_for(lambda: source.listens(PORT + 1), 5, "the address is taken")
+                out = moving.command(source, "resume", ident)
+                if out.wait(20) != 6 or not moves_in(source, "source"):
+                    raise Failure(f"resume without the address: exit {out.code}: {out.tail()}, and "
+                                  f"{moves_in(source)}")
+                kill(source, source.pid_of(other))
+                wait_for(lambda: not source.listens(PORT + 1), 5, "the address is free")
+                out = moving.command(source, "resume", ident)
+                if out.wait(30) or moves_in(source, "source") or verifier.exists(source):
+                    raise Failure(f"resume: exit {out.code}: {out.tail()}; left: {moves_in(source)}, "
+                                  f"the copy: {verifier.state(source)}")
+                verifier.check_all()
+        verifier.end(target)
+
+
 def a_number_used_again(arenas):
     """A lost move's process and a later one have the same pid: what is said of the one does not mean
     the other."""
@@ -308,4 +365,6 @@ def tests(ctx):
             ("abort of what is held and not committed", lambda: abort_lets_it_run(arenas)),
             ("the group of a process that ended", lambda: group_of_the_dead(arenas)),
             ("drained, and woken by somebody", lambda: drained_and_woken(bare)),
+            ("offered before another move", lambda: another_offered_it_first(bare)),
+            ("drained, and nobody comes", lambda: drained_and_nobody_comes(arenas)),
             ("a pid that is used again", lambda: a_number_used_again(arenas))]

@@ -93,7 +93,7 @@ static struct {
 	uint32_t *expected;
 	struct thread threads[THREADS_MAX];
 	pthread_mutex_t space; /* held by who looks for free address space */
-	struct page *first; /* where all chunks were at first */
+	struct page *first;    /* where all chunks were at first */
 	uint64_t moved_ns;
 	int wrong_fd, beats_fd, now_fd;
 	atomic_uint asked;
@@ -293,13 +293,14 @@ static void tell_story(uint32_t nr, const struct page *p)
 	int len;
 
 	page_entry(p, &entry, &flags);
-	len = snprintf(text, sizeof(text),
-		       "page %u: at first %p, replaced %d, pagemap %#llx, flags %#llx, %llu us after "
-		       "the move, %u children\n",
-		       nr, (void *)(v.first + nr), v.replaced[nr / CHUNK_PAGES],
-		       (unsigned long long)entry, (unsigned long long)flags,
-		       (unsigned long long)(v.moved_ns ? (now - v.moved_ns) / 1000 : 0),
-		       atomic_load(&v.forked));
+	len = snprintf(
+		text, sizeof(text),
+		"page %u: at first %p, replaced %d, pagemap %#llx, flags %#llx, %llu us after "
+		"the move, %u children\n",
+		nr, (void *)(v.first + nr), v.replaced[nr / CHUNK_PAGES], (unsigned long long)entry,
+		(unsigned long long)flags,
+		(unsigned long long)(v.moved_ns ? (now - v.moved_ns) / 1000 : 0),
+		atomic_load(&v.forked));
 	(void)!write(v.wrong_fd, text, (size_t)len);
 	for (unsigned int i = 0; i < v.nr_threads; i++) {
 		for (unsigned int n = 0; n < DEEDS; n++) {
@@ -307,8 +308,9 @@ static void tell_story(uint32_t nr, const struct page *p)
 
 			if (!d->what)
 				continue;
-			len = snprintf(text, sizeof(text), "  thread %u, %llu us ago: %s %#lx %#lx %#lx\n",
-				       i, (unsigned long long)(now - d->at_ns) / 1000, d->what,
+			len = snprintf(text, sizeof(text),
+				       "  thread %u, %llu us ago: %s %#lx %#lx %#lx\n", i,
+				       (unsigned long long)(now - d->at_ns) / 1000, d->what,
 				       (unsigned long)d->from, (unsigned long)d->to,
 				       (unsigned long)d->len);
 			(void)!write(v.wrong_fd, text, (size_t)len);
