@@ -15,7 +15,7 @@
 #define LOWEST_ADDR 0x10000
 
 /* One try on one range. Bytes filled, or -errno. */
-static int64_t fill_once(int fd, uint64_t dst, const uint8_t *data, uint64_t len)
+static int64_t fill_try(int fd, uint64_t dst, const uint8_t *data, uint64_t len)
 {
 	int64_t filled;
 	int err;
@@ -35,6 +35,18 @@ static int64_t fill_once(int fd, uint64_t dst, const uint8_t *data, uint64_t len
 	if (filled > 0 && (err == 0 || err == EAGAIN))
 		return filled;
 	return err ? -err : -EIO;
+}
+
+/*
+ * The kernel looks whether changes are announced, then waits for the mapping, and then looks for it
+ * (mm/userfaultfd.c since Linux 6.8): one that moved away in between is not found, though its content still has
+ * to come. Asked again it says EAGAIN.
+ */
+static int64_t fill_once(int fd, uint64_t dst, const uint8_t *data, uint64_t len)
+{
+	int64_t n = fill_try(fd, dst, data, len);
+
+	return n == -ENOENT ? fill_try(fd, dst, data, len) : n;
 }
 
 /* The reason why a fill cannot go on, said where the caller has no answer to it. */
