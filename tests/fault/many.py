@@ -68,6 +68,10 @@ class Chaos:
         self.arenas.close()
         return self
 
+    def stop(self):
+        """No more rounds. May be called by a signal's handler."""
+        self.until = 0
+
     @property
     def failed(self):
         return [r for r in self.results if r.failure]
