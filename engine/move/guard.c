@@ -145,9 +145,12 @@ static void drop_pipe(struct guard_pipe *p)
 
 void guard_reserve(struct guard *guard)
 {
-	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC), high;
 
 	guard->low.write_fd = fd > 0 ? fd : 0;
+	high = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+	if (high >= 0)
+		close(high);
 }
 
 int guard_start(struct guard *guard, pid_t pid)

@@ -23,7 +23,11 @@ struct guard {
 	int64_t again_ms;            /* not before */
 };
 
-/* Before there are userfaultfds: takes a low number for it. Best effort. */
+/*
+ * Before there are userfaultfds: takes a low number for it. And before there are twins: a table of descriptors
+ * that two processes share grows only after a wait of milliseconds (expand_fdtable in fs/file.c), so it is
+ * made long enough here. Best effort.
+ */
 void guard_reserve(struct guard *guard);
 
 /* Watches over `pid` from here on. -errno of pipe2(2), fcntl(2), fork(2). */

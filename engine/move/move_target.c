@@ -470,7 +470,6 @@ static enum outcome take_process(struct target_move *m)
 {
 	int err;
 
-	guard_reserve(&m->guard);
 	move_look_after(&m->move, SIGN_MS);
 	err = build(m);
 	if (!err)
@@ -549,6 +548,7 @@ enum outcome move_target(struct link *link, const struct move_options *options)
 	move_stage(&m->move, "connect");
 	if (link_open(link, link->address ? LINK_DIAL_TIMEOUT_MS : CONFIG_HANDSHAKE_TIMEOUT_MS))
 		return move_end(&m->move, link_stopping() ? OUTCOME_FAILED : OUTCOME_PEER);
+	guard_reserve(&m->guard);
 	outcome = target_take_offer(m);
 	m->move.report.check_only = m->check_only || m->answered;
 	if (m->check_only)
