@@ -31,6 +31,9 @@
 #define STACK_ROOM_BYTES (ARGUMENT_BYTES + 2 * WAY_BYTES + STACK_MARGIN_BYTES)
 _Static_assert(ARCH_SIGRETURN_MAX <= WAY_BYTES, "a way back has room");
 
+/* So much of a description is worth a record of its own. */
+#define EARLY_BYTES 2048
+
 #define ALL_SIGNALS (~0ULL)
 
 int dump_init(struct dump *d, struct freeze *f)
@@ -379,10 +382,13 @@ int dump_emit(struct dump *d, const struct state_kind *kind, const void *msg)
 	struct frame frame = {.type = FRAME_STATE, .space = kind->id, .addr = d->nr_state};
 	int err = message_queue(d->out, &frame, kind->fields, msg, -1);
 
-	if (err)
+	d->nr_state++;
+	/* The target builds while we go on reading. */
+	if (!err && d->out->tx_len - d->out->tx_sent >= EARLY_BYTES)
+		err = lane_flush(d->out);
+	if (err < 0)
 		return log_fail(-err, "pid %d: its %s could not be sent: %s", d->pid, kind->name,
 				strerror(-err));
-	d->nr_state++;
 	return fault_point(FAULT_DUMP_STATE);
 }
 
