@@ -93,23 +93,37 @@ static int64_t set_ids(struct remote *t, const baton_Creds *msg)
 	return ret;
 }
 
-static int64_t drop_bounding(struct remote *t, uint64_t keep)
+static int64_t drop_bounding(struct remote *t, uint64_t have, uint64_t keep)
 {
-	struct proc_status own;
-	char path[32];
 	int64_t ret = 0;
-	int cap, fd;
 
-	snprintf(path, sizeof(path), "/proc/%d", t->tid);
-	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	ret = proc_status(fd, &own);
-	close(fd);
-	for (cap = 0; cap < 64 && ret >= 0; cap++)
-		if (((own.cap_bnd >> cap) & 1) && !((keep >> cap) & 1))
+	for (int cap = 0; cap < 64 && ret >= 0; cap++)
+		if (((have >> cap) & 1) && !((keep >> cap) & 1))
 			ret = remote_call(t, SYS_prctl, PR_CAPBSET_DROP, (uint64_t)cap);
 	return ret;
+}
+
+/* What a thread has of us: all that its maker did not set is what we have ourselves. */
+static int read_own(pid_t tid, struct proc_status *own)
+{
+	int fd = proc_open(tid), err = fd < 0 ? fd : proc_status(fd, own);
+
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+/* Most services run as who we are: then there is nothing to do, and a dozen calls a thread are saved. */
+static bool is_same(const struct proc_status *own, const baton_Creds *msg)
+{
+	return !memcmp(own->uid, msg->uids, sizeof(own->uid)) &&
+	       !memcmp(own->gid, msg->gids, sizeof(own->gid)) &&
+	       own->nr_groups == msg->groups_count &&
+	       !memcmp(own->groups, msg->groups, msg->groups_count * sizeof(own->groups[0])) &&
+	       own->cap_inh == msg->cap_inheritable && own->cap_prm == msg->cap_permitted &&
+	       own->cap_eff == msg->cap_effective && own->cap_bnd == msg->cap_bounding &&
+	       own->cap_amb == msg->cap_ambient && !own->no_new_privs == !msg->no_new_privs &&
+	       (int64_t)msg->securebits == prctl(PR_GET_SECUREBITS) && !msg->death_signal;
 }
 
 static int64_t set_caps(struct remote *t, uint64_t inheritable, uint64_t permitted,
@@ -152,12 +166,16 @@ static int said(int64_t ret, const char *what)
 int creds_apply(struct remote *t, const baton_Creds *msg)
 {
 	uint64_t all = msg->cap_permitted | 1ULL << CAP_SETPCAP;
+	struct proc_status own;
 	int err;
 
 	if (msg->uids_count != 4 || msg->gids_count != 4)
 		return -EPROTO;
+	err = read_own(t->tid, &own);
+	if (err || is_same(&own, msg))
+		return err;
 	remote_reset(t);
-	err = said(drop_bounding(t, msg->cap_bounding), "capability bounding set");
+	err = said(drop_bounding(t, own.cap_bnd, msg->cap_bounding), "capability bounding set");
 	if (!err)
 		err = said(remote_call(t, SYS_prctl, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP),
 			   "securebits");
