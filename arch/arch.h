@@ -69,6 +69,8 @@ enum arch_restart {
 enum arch_restart arch_restart_kind(const struct arch_regs *regs);
 /* Number and arguments of the interrupted call; nr -1 when there is none. */
 long arch_restart_call(const struct arch_regs *regs, uint64_t args[static 6]);
+/* What the call really is, where the registers only have the number of restart_syscall(2). */
+void arch_restart_set_call(struct arch_regs *regs, long nr);
 /* Sets argument `index` of the call that will be run again. */
 void arch_restart_set_arg(struct arch_regs *regs, int index, uint64_t value);
 /* Makes the thread run the interrupted call again when it continues. */

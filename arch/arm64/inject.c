@@ -84,6 +84,12 @@ long arch_restart_call(const struct arch_regs *regs, uint64_t args[static 6])
 	return regs->call < 0 ? -1 : (long)regs->call;
 }
 
+void arch_restart_set_call(struct arch_regs *regs, long nr)
+{
+	regs->x[NR_CALL] = (uint64_t)nr;
+	regs->call = nr;
+}
+
 void arch_restart_set_arg(struct arch_regs *regs, int index, uint64_t value)
 {
 	if (index == 0)

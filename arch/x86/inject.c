@@ -86,6 +86,11 @@ long arch_restart_call(const struct arch_regs *regs, uint64_t args[static 6])
 	return (int64_t)r->orig_rax < 0 ? -1 : (long)r->orig_rax;
 }
 
+void arch_restart_set_call(struct arch_regs *regs, long nr)
+{
+	regs->user.orig_rax = (uint64_t)nr;
+}
+
 void arch_restart_set_arg(struct arch_regs *regs, int index, uint64_t value)
 {
 	struct user_regs_struct *r = &regs->user;

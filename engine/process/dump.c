@@ -4,6 +4,7 @@
 
 #include "engine/process/landlock.h"
 #include "engine/process/proc.h"
+#include "engine/process/restart.h"
 #include "lib/arena.h"
 #include "lib/fault.h"
 #include "lib/kernel.h"
@@ -207,6 +208,7 @@ static int open_leader(struct dump *d)
 	if (err)
 		return log_fail(-err, "pid %d: its registers or memory cannot be read: %s", d->pid,
 				err == -ENOEXEC ? "it is a 32-bit program" : strerror(-err));
+	restart_name(&d->leader.saved, &d->freeze->threads[0]);
 	d->room = 0;
 	err = maps_each(d, survey_map);
 	if (!err && !d->leader.insn)
@@ -477,6 +479,7 @@ static int describe_thread(struct dump *d, const struct freeze_thread *thread)
 		return describe_kinds_of_thread(d, thread);
 	}
 	err = remote_open_sibling(&d->thread, &d->leader, thread->tid);
+	restart_name(&d->thread.saved, thread);
 	if (!err)
 		err = open_thread(d, &d->thread, d->room ? d->room + ARGUMENT_BYTES + WAY_BYTES : 0,
 				  &d->thread_mask);

@@ -7,6 +7,7 @@
 #include "engine/process/restart.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/io.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -99,24 +100,35 @@ void freeze_prepare(void)
 }
 
 /* How long a thread has been asleep, rather less than more; -1: unknown. */
-static int64_t waited_ns(int proc_fd, pid_t tid)
+static int64_t waited_ns(int thread_fd)
 {
 	int64_t theirs, cpu = -1, waited;
-	char path[48];
-	int fd;
 
-	snprintf(path, sizeof(path), "task/%d", tid);
-	fd = openat(proc_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	theirs = sched_exec_start_ns(fd, "sched");
-	if (proc_stat_field(fd, STAT_PROCESSOR, &cpu))
+	theirs = sched_exec_start_ns(thread_fd, "sched");
+	if (proc_stat_field(thread_fd, STAT_PROCESSOR, &cpu))
 		cpu = -1;
-	close(fd);
 	if (theirs < 0 || cpu < 0 || cpu >= CLOCKS_MAX || !clocks.behind_ns[cpu])
 		return -1;
 	waited = clock_now_ns() - clocks.behind_ns[cpu] - theirs;
 	return waited > 0 ? waited : 0;
+}
+
+/* What only a thread that still sleeps tells. */
+static void look_at_sleeper(int proc_fd, struct freeze_thread *t)
+{
+	char path[48], wchan[64];
+	int fd;
+
+	t->waited_ns = -1;
+	t->sleeps_in = 0;
+	snprintf(path, sizeof(path), "task/%d", t->tid);
+	fd = openat(proc_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	t->waited_ns = waited_ns(fd);
+	if (io_read_file(fd, "wchan", wchan, sizeof(wchan)) > 0)
+		t->sleeps_in = restart_call_of(wchan);
+	close(fd);
 }
 
 struct sweep {
@@ -170,7 +182,7 @@ static int sweep_thread(void *data, pid_t tid)
 	t->tid = tid;
 	t->tid_inside = status.pid_inside;
 	t->stopped = status.state == 'T';
-	t->waited_ns = waited_ns(s->proc_fd, tid);
+	look_at_sleeper(s->proc_fd, t);
 	if (ptrace(PTRACE_SEIZE, tid, 0, SEIZE_OPTIONS) < 0) {
 		if (errno == ESRCH)
 			return 0;
@@ -228,7 +240,10 @@ static int wait_stopped(struct freeze *f, struct freeze_thread *thread)
 			return err;
 		if (remote_is_signal_stop(status)) {
 			/* It may have been stopped since we looked: a stop of ours is a SIGTRAP. */
-			thread->stopped |= is_stop_signal(WSTOPSIG(status));
+			if (is_stop_signal(WSTOPSIG(status)) && !thread->stopped) {
+				thread->stopped = true;
+				thread->waited_ns = 0;
+			}
 			return 0;
 		}
 		if (status >> 16)
@@ -337,6 +352,7 @@ static int run_a_moment(struct freeze *f, struct freeze_thread *thread)
 	if (!err)
 		ptrace(PTRACE_SETOPTIONS, thread->tid, 0, SEIZE_OPTIONS);
 	thread->waited_ns = 0;
+	thread->sleeps_in = 0;
 	return err;
 }
 

@@ -11,6 +11,7 @@ struct freeze_thread {
 	pid_t tid;        /* as seen from here */
 	pid_t tid_inside; /* as the program knows it (innermost pid namespace) */
 	int64_t waited_ns; /* how long it had been in the system call it was stopped in; -1: unknown */
+	int sleeps_in;     /* restart_call_of */
 	bool stopped;      /* was in group-stop (state T) already */
 };
 

@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -19,6 +20,8 @@
 #define LEFT_MIN_NS 1000ULL
 /* Below what the ABI lets a function use under its stack pointer (128 bytes on x86-64). */
 #define BELOW_STACK 160
+/* The number of a clock is below that, an address is not. */
+#define CLOCK_NUMBERS 16
 #ifndef TIMER_ABSTIME
 #define TIMER_ABSTIME 1
 #endif
@@ -169,23 +172,75 @@ void restart_undo(pid_t tid)
 	arch_regs_set(tid, &regs);
 }
 
+/* ---- calls that were continued before ---- */
+
+int restart_call_of(const char *wchan)
+{
+	if (!strcmp(wchan, "0") || strstr(wchan, "stop"))
+		return 0;
+	if (strstr(wchan, "futex"))
+		return SYS_futex;
+	if (strstr(wchan, "poll"))
+#ifdef SYS_poll
+		return SYS_poll;
+#else
+		return 0;
+#endif
+	/* Of a clock of a process' time, whose number looks like an address. */
+	if (strstr(wchan, "cpu"))
+		return SYS_clock_nanosleep;
+	return SYS_nanosleep;
+}
+
+void restart_name(struct arch_regs *regs, const struct freeze_thread *slept)
+{
+	int sleeps_in = slept->sleeps_in;
+	uint64_t args[6];
+
+	if (arch_restart_call(regs, args) != SYS_restart_syscall || !sleeps_in)
+		return;
+	if (sleeps_in == SYS_nanosleep && args[0] < CLOCK_NUMBERS)
+		sleeps_in = SYS_clock_nanosleep;
+	arch_restart_set_call(regs, sleeps_in);
+}
+
+/* ---- timeouts that the kernel keeps ---- */
+
 /*
- * The relative timeout of a call with a restart block. 1 with *ns; 0 when the call has no relative
+ * What is left of a sleep, which the stop made the kernel write where the program wants to have it:
+ * often over the timeout itself (sleep(3)). The call was told that, or as much as it was to sleep.
+ */
+static int sleep_timeout(const struct remote *thread, uint64_t told, uint64_t left, uint64_t *ns,
+			 bool *is_rest)
+{
+	*is_rest = left != 0;
+	return read_timespec(thread, left ? left : told, ns);
+}
+
+/* The clock that a timeout goes by. */
+static int clock_of(long nr, const uint64_t *args)
+{
+	return nr == SYS_clock_nanosleep ? (int)args[0] : CLOCK_MONOTONIC;
+}
+
+/*
+ * The relative timeout of a call with a restart block, or (*is_rest) what is left of it. 1 with *ns; 0 when the call has no relative
  * timeout and is simply run again; -errno.
  */
 static int relative_timeout(const struct remote *thread, long nr, const uint64_t *args,
-			    uint64_t *ns)
+			    uint64_t *ns, bool *is_rest)
 {
 	int err;
 
+	*is_rest = false;
 	switch (nr) {
 	case SYS_nanosleep:
-		err = read_timespec(thread, args[0], ns);
+		err = sleep_timeout(thread, args[0], args[1], ns, is_rest);
 		break;
 	case SYS_clock_nanosleep:
 		if (args[1] & TIMER_ABSTIME)
 			return 0;
-		err = read_timespec(thread, args[2], ns);
+		err = sleep_timeout(thread, args[2], args[3], ns, is_rest);
 		break;
 #ifdef SYS_poll
 	case SYS_poll:
@@ -207,11 +262,14 @@ static int relative_timeout(const struct remote *thread, long nr, const uint64_t
 }
 
 int restart_plan(const struct remote *thread, struct arch_regs *regs, uint64_t blocked,
-		 int64_t waited_ns, const struct clocks *then, struct restart_timed *timed)
+		 const struct freeze_thread *slept, const struct clocks *then,
+		 struct restart_timed *timed)
 {
 	uint64_t args[6], ns = 0;
 	long nr = arch_restart_call(regs, args);
-	int got;
+	int64_t waited_ns = slept->waited_ns;
+	bool is_rest;
+	int got, clock = clock_of(nr, args);
 
 	timed->nr = 0;
 	timed->left_ns = 0;
@@ -232,7 +290,7 @@ int restart_plan(const struct remote *thread, struct arch_regs *regs, uint64_t b
 	}
 	if (freeze_signal_deliverable(thread->tid, blocked))
 		return 0;
-	got = relative_timeout(thread, nr, args, &ns);
+	got = relative_timeout(thread, nr, args, &ns, &is_rest);
 	if (got < 0)
 		return log_fail(-got, "thread %d: the timeout of its system call %ld is unreadable",
 				thread->tid, nr);
@@ -241,7 +299,13 @@ int restart_plan(const struct remote *thread, struct arch_regs *regs, uint64_t b
 		return 0;
 	}
 	timed->nr = (uint32_t)nr;
-	timed->left_ns = clocks_left_then(then, CLOCK_MONOTONIC, left_of(ns, waited_ns));
+	/*
+	 * What is left was told at our stop, or when it was stopped before, since when it has waited. A clock of a
+	 * process' time has not moved meanwhile: that timeout starts over.
+	 */
+	if ((is_rest && !slept->stopped) || clock < 0 || clock == CLOCK_PROCESS_CPUTIME_ID)
+		waited_ns = 0;
+	timed->left_ns = clocks_left_then(then, clock, left_of(ns, waited_ns));
 	return 0;
 }
 
@@ -275,11 +339,12 @@ bool restart_touches(const struct arch_regs *regs, const struct restart_timed *t
 int restart_arm(struct remote *thread, struct arch_regs *regs, const struct restart_timed *timed,
 		const struct clocks *then)
 {
-	const uint64_t left_ns = left_of(clocks_left_now(then, CLOCK_MONOTONIC, timed->left_ns), 0);
-	const struct timespec left = to_timespec(left_ns);
 	uint64_t args[6], where;
-	int64_t result;
 	long nr = arch_restart_call(regs, args);
+	const uint64_t left_ns =
+		left_of(clocks_left_now(then, clock_of(nr, args), timed->left_ns), 0);
+	const struct timespec left = to_timespec(left_ns);
+	int64_t result;
 
 	if (nr != (long)timed->nr)
 		return log_fail(EPROTO, "a thread's interrupted system call does not match");

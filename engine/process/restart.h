@@ -10,6 +10,8 @@
 #include "engine/process/clocks.h"
 #include "engine/process/remote.h"
 
+struct freeze_thread;
+
 /* A call whose relative timeout the kernel keeps, to be continued with what was left. */
 struct restart_timed {
 	uint32_t nr;      /* system call number; 0: nothing to do */
@@ -17,13 +19,26 @@ struct restart_timed {
 };
 
 /*
+ * The number of the call with a restart block that a thread sleeps in, by the function of the kernel that
+ * /proc/PID/task/TID/wchan tells; SYS_nanosleep for any sleep. 0: it is in none, or the kernel does not tell.
+ */
+int restart_call_of(const char *wchan);
+
+/*
+ * Source: a call that was continued once before (after a move, or a SIGSTOP) has the number of
+ * restart_syscall(2) in `regs`. Puts its own there, by what was seen while the thread still slept.
+ */
+void restart_name(struct arch_regs *regs, const struct freeze_thread *slept);
+
+/*
  * Source: makes `regs` of a thread stopped in a signal stop ready to be continued elsewhere.
  * `blocked` is its own signal mask, not the one that it has while it works for us.
- * `waited_ns` is how long it had been asleep (-1: unknown, the timeout then starts over). `timed`
+ * A timeout of which it is not known how long the thread had been asleep starts over. `timed`
  * is filled when the thread must be put back into its call by restart_arm: with what was left `then`.
  */
 int restart_plan(const struct remote *thread, struct arch_regs *regs, uint64_t blocked,
-		 int64_t waited_ns, const struct clocks *then, struct restart_timed *timed);
+		 const struct freeze_thread *slept, const struct clocks *then,
+		 struct restart_timed *timed);
 
 /*
  * Target: runs the call of `regs` with what is left now, until it sleeps; makes `regs` continue

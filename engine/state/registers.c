@@ -61,8 +61,7 @@ static int fill(struct dump *d, const struct freeze_thread *thread, baton_Regist
 
 	err = leave_sequence(&d->thread, &regs, &msg->rseq_cs);
 	if (!err)
-		err = restart_plan(&d->thread, &regs, d->thread_mask, thread->waited_ns, &d->clocks,
-				   &timed);
+		err = restart_plan(&d->thread, &regs, d->thread_mask, thread, &d->clocks, &timed);
 	if (!err)
 		err = dump_touched_pages(d, &regs, &timed);
 	if (err)

@@ -3,6 +3,7 @@
  * The clocks that count from the start of a device go on where they were, on a device that was started
  * earlier or later: read all the time, by the vdso and by the system call, and a wait of each kind for a
  * point in time, and those for a while unless ARG is "points". Real time tells how much of it has passed.
+ * Another ARG: how many seconds all of them wait; and "stopped", when somebody will do that to it.
  * build: musl-static glibc-dynamic
  * libs: -lpthread
  * ahead: 100000 -100000 0
@@ -16,7 +17,6 @@
 #include <sys/timerfd.h>
 
 #define SECOND 1000000000LL
-#define DUE_S 3
 /* What a machine may be late in, however busy it is; the clocks are wrong by more. */
 #define GENEROUS (60 * SECOND)
 /* Of a clock that moves with each tick only, and of two clocks that are read one after the other. */
@@ -104,6 +104,13 @@ static void *read_all_the_time(void *arg)
 }
 
 /* ---- waits ---- */
+
+static long due_s(void)
+{
+	long s = strtol(scenario_arg(0), NULL, 10);
+
+	return s > 0 ? s : 3;
+}
 
 struct wait {
 	const char *name;
@@ -210,8 +217,8 @@ static int run_timer(struct wait *w)
 /* Those that say how long, and not until when: due is then no earlier than it is meant. */
 static struct timespec from_now(struct wait *w)
 {
-	w->due = read_clock(w->clock) + DUE_S * SECOND;
-	return (struct timespec){DUE_S, 0};
+	w->due = read_clock(w->clock) + due_s() * SECOND;
+	return (struct timespec){due_s(), 0};
 }
 
 static int run_relative(struct wait *w)
@@ -219,6 +226,27 @@ static int run_relative(struct wait *w)
 	struct timespec ts = from_now(w);
 
 	return errno_of(nanosleep(&ts, NULL));
+}
+
+/* As sleep(3) does: what is left replaces what it was told. */
+static int run_sleep(struct wait *w)
+{
+	struct timespec ts = from_now(w);
+
+	return errno_of(nanosleep(&ts, &ts));
+}
+
+static int run_relative_nanosleep(struct wait *w)
+{
+	struct timespec ts = from_now(w), left;
+
+	return errno_of(syscall(SYS_clock_nanosleep, w->clock, 0, &ts, &left));
+}
+
+static int run_poll(struct wait *w)
+{
+	from_now(w);
+	return errno_of(poll(NULL, 0, (int)(due_s() * 1000)));
 }
 
 static int run_ppoll(struct wait *w)
@@ -234,7 +262,10 @@ static int run_epoll(struct wait *w)
 	struct epoll_event event;
 
 	from_now(w);
-	return errno_of(epoll_wait(fd, &event, 1, DUE_S * 1000));
+	/* SIGSTOP ends it, too (signal(7)). */
+	if (!strcmp(scenario_arg(1), "stopped"))
+		return run_sleep(w);
+	return errno_of(epoll_wait(fd, &event, 1, (int)(due_s() * 1000)));
 }
 
 static int run_futex(struct wait *w)
@@ -264,13 +295,17 @@ static struct wait waits[] = {
 	WAIT("timer of CLOCK_BOOTTIME", CLOCK_BOOTTIME, run_timer),
 	WAIT("timer of CLOCK_BOOTTIME_ALARM", CLOCK_BOOTTIME_ALARM, run_timer),
 	WAIT("nanosleep", CLOCK_MONOTONIC, run_relative),
+	WAIT("sleep", CLOCK_MONOTONIC, run_sleep),
+	WAIT("relative clock_nanosleep", CLOCK_MONOTONIC, run_relative_nanosleep),
+	WAIT("relative clock_nanosleep of CLOCK_BOOTTIME", CLOCK_BOOTTIME, run_relative_nanosleep),
+	WAIT("poll", CLOCK_MONOTONIC, run_poll),
 	WAIT("ppoll", CLOCK_MONOTONIC, run_ppoll),
 	WAIT("epoll_wait", CLOCK_MONOTONIC, run_epoll),
 	WAIT("FUTEX_WAIT", CLOCK_MONOTONIC, run_futex),
 };
 #define NR_WAITS (sizeof(waits) / sizeof(waits[0]))
 /* Those for a point in time come first. */
-#define NR_POINTS (NR_WAITS - 4)
+#define NR_POINTS (NR_WAITS - 8)
 
 static size_t nr_waits;
 
@@ -342,7 +377,7 @@ static void prepare(void)
 	begin_beats();
 	nr_waits = strcmp(scenario_arg(0), "points") == 0 ? NR_POINTS : NR_WAITS;
 	for (size_t i = 0; i < nr_waits; i++) {
-		waits[i].due = read_clock(waits[i].clock) + DUE_S * SECOND;
+		waits[i].due = read_clock(waits[i].clock) + due_s() * SECOND;
 		CHECK(!pthread_create(&waits[i].thread, NULL, run_wait, &waits[i]));
 	}
 	CHECK(!pthread_create(&reader, NULL, read_all_the_time, NULL));

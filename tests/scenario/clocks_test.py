@@ -15,6 +15,9 @@ FORBIDDEN = ["unshare", "--user", "--map-root-user", "sh", "-c",
              'echo 0 > /proc/sys/user/max_time_namespaces && exec "$@"', "sh"]
 # One that has not the right to set its clocks; the program must not have more than it can get there.
 WITHOUT_RIGHT = ["setpriv", "--bounding-set", "-sys_time", "--inh-caps", "-all"]
+# What a wait that is continued looks like, and how many of clocks.c are: arm64 has no poll(2).
+RESTART_SYSCALL, CONTINUED = ("219", 6) if os.uname().machine == "x86_64" else ("128", 5)
+WAIT_S = 15
 
 
 def turned(pair):
@@ -24,13 +27,13 @@ def turned(pair):
     return other
 
 
-def start(ctx, pair, before=()):
+def start(ctx, pair, before=(), args=("points",)):
     """clocks.c on device a. Returns (pid, folder)."""
     if not os.path.exists("/proc/self/ns/time"):
         raise Skip("this kernel has no time namespaces")
     folder = f"{pair.folder}/d"
     os.mkdir(folder)
-    output = pair.a.start([*before, f"{ctx.tools}/clocks.musl-static", folder, "points"], name="clocks")
+    output = pair.a.start([*before, f"{ctx.tools}/clocks.musl-static", folder, *args], name="clocks")
 
     def ready():
         if output.code is not None:
@@ -67,6 +70,34 @@ def there_and_back(ctx, ahead, mode):
             expect_own(pair.b, pid, True)
             move(turned(pair), pid, mode)
             expect_own(pair.a, pid, False)
+        finish(folder)
+
+
+def sleeping(device, pid):
+    """How many of its threads sleep in a wait that was continued: in restart_syscall."""
+    tasks = device.proc(pid, "task")
+    calls = [read(f"{tasks}/{t}/syscall").split()[:1] for t in os.listdir(tasks)]
+    return calls.count([RESTART_SYSCALL])
+
+
+def wait_asleep(device, pid):
+    """Until all of clocks.c's threads whose wait the kernel continues by a restart block are in it."""
+    wait_for(lambda: sleeping(device, pid) >= CONTINUED, 10, "its waits go on")
+
+
+def continued(ctx, moves, stop=False):
+    """Waits for a while that are continued for the second time: no error, and not an instant too early."""
+    with ctx.pair(ahead=(100000, 5000)) as pair:
+        pid, folder = start(ctx, pair, args=(str(WAIT_S), *(["stopped"] if stop else [])))
+        if stop:
+            pair.a.run(["kill", "-STOP", str(pid)])
+            wait_for(lambda: pair.a.status(pid, "State")[0] == "T", 10, "it stands")
+            pair.a.run(["kill", "-CONT", str(pid)])
+        for i in range(moves):
+            there = turned(pair) if i % 2 else pair
+            if i or stop:
+                wait_asleep(there.a, pid)
+            move(there, pid)
         finish(folder)
 
 
@@ -147,6 +178,8 @@ def tests(ctx):
               lambda m=mode, a=a, b=b: there_and_back(ctx, (a, b), m))
              for mode in MODES if mode != "on-demand" for a, b in ((100000, 5000), (0, 100000))]
     return found + [
+        ("clocks: waits, there and back", lambda: continued(ctx, 2)),
+        ("clocks: waits of a process that was stopped, and moved", lambda: continued(ctx, 1, stop=True)),
         ("clocks of a namespace of its own", lambda: from_a_namespace(ctx)),
         ("clocks with --pidns", lambda: from_a_namespace(ctx, ["--pidns"])),
         ("clocks: no time namespaces, back", lambda: refused(ctx, (100000, 0))),
