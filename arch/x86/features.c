@@ -147,6 +147,44 @@ ssize_t arch_features_collect(uint8_t *out, size_t cap)
 	return sizeof(w);
 }
 
+/* Of the components of an XSAVE area: SDM 1, 13.1. */
+static const char *const components[XSTATE_COMPONENTS] = {
+	[2] = "AVX",
+	[3] = "MPX bounds",
+	[4] = "MPX configuration",
+	[5] = "AVX-512 masks",
+	[6] = "ZMM_Hi256",
+	[7] = "Hi16_ZMM",
+	[9] = "PKRU",
+	[17] = "AMX configuration",
+	[18] = "AMX tiles",
+	[19] = "APX registers",
+};
+
+/* What the source saves of a thread must be here, and lie where it does there. */
+static int compare_xsave(const struct wire_features *need, const struct wire_features *have,
+			 char *reason, size_t cap)
+{
+	for (unsigned int i = 0; i < 64; i++) {
+		bool known = i < XSTATE_COMPONENTS;
+		bool missing = (need->xcr0 & ~have->xcr0) >> i & 1;
+
+		if (!missing && !(known && need->size[i]))
+			continue;
+		if (!missing && need->size[i] == have->size[i] &&
+		    need->offset[i] == have->offset[i])
+			continue;
+		snprintf(reason, cap,
+			 missing ? "this CPU, or its kernel, lacks state of the source's (XSAVE): "
+				   "%s (component %u)"
+				 : "state of the CPU lies differently here (XSAVE): %s (component "
+				   "%u)",
+			 known && components[i] ? components[i] : "unknown", i);
+		return -ENOEXEC;
+	}
+	return 0;
+}
+
 /* Appends " name" to the reason while there is room. */
 static void reason_add(char *reason, size_t cap, const char *name)
 {
@@ -176,15 +214,8 @@ int arch_features_compare(const uint8_t *theirs, size_t len, char *reason, size_
 	}
 	if (missing)
 		return -ENOEXEC;
-	for (i = 2; i < XSTATE_COMPONENTS; i++) {
-		if (need.size[i] &&
-		    (need.size[i] != have.size[i] || need.offset[i] != have.offset[i])) {
-			snprintf(reason, reason_cap,
-				 "extended state component %u lies differently here (XSAVE layout)",
-				 i);
-			return -ENOEXEC;
-		}
-	}
+	if (compare_xsave(&need, &have, reason, reason_cap))
+		return -ENOEXEC;
 	reason[0] = '\0';
 	return 0;
 }

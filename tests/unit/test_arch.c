@@ -72,6 +72,32 @@ static void features(void **state)
 	assert_true(refused > 60);
 }
 
+#ifdef __x86_64__
+/* State that the source has and this CPU has not is refused by its name, wherever it would lie. */
+static void xsave_components(void **state)
+{
+	uint8_t other[ARCH_FEATURES_MAX];
+	ssize_t len = arch_features_collect(other, sizeof(other));
+	uint64_t own;
+	char reason[300];
+
+	UNUSED(state);
+	memcpy(&own, other, sizeof(own)); /* xcr0 comes first */
+	for (int i = 2; i < 63; i++) {
+		uint64_t more = own | 1ull << i;
+
+		if (more == own)
+			continue;
+		memcpy(other, &more, sizeof(more));
+		assert_int_equal(arch_features_compare(other, (size_t)len, reason, sizeof(reason)),
+				 -ENOEXEC);
+		assert_non_null(strstr(reason, i == 9    ? "PKRU"
+					       : i == 18 ? "AMX tiles"
+							 : "component"));
+	}
+}
+#endif
+
 /* Registers of a program: of a child's, or here made up by running a call in nobody. */
 static struct arch_regs some_regs(void)
 {
@@ -457,6 +483,43 @@ static void extended(void **state)
 	end_child();
 }
 
+#ifdef __x86_64__
+#define AVX_END 832 /* of the area of a CPU that has no more than AVX */
+
+/* From a CPU whose area is smaller: what it has arrives, and of the rest nothing is in use. */
+static void narrower(void **state)
+{
+	static uint8_t from[ARCH_XSTATE_MAX] __attribute__((aligned(64)));
+	static uint8_t got[ARCH_XSTATE_MAX] __attribute__((aligned(64)));
+	const uint64_t avx = 7, keys = 1 << 9;
+	uint64_t used;
+	ssize_t len;
+
+	UNUSED(state);
+	if (!can_trace())
+		skip();
+	assert_true(stop_child(spin_forever));
+	len = arch_xstate_get(child, from, sizeof(from));
+	if (len <= AVX_END) {
+		end_child();
+		skip();
+	}
+	memcpy(from + 464, &avx, sizeof(avx));
+	memcpy(from + 512, &avx, sizeof(avx));
+	for (int i = 160; i < 416; i++)
+		from[i] = (uint8_t)i; /* XMM */
+	for (int i = 576; i < AVX_END; i++)
+		from[i] = (uint8_t)(i * 7); /* the upper halves of YMM */
+	assert_int_equal(arch_xstate_set(child, from, AVX_END), 0);
+	assert_int_equal(arch_xstate_get(child, got, sizeof(got)), len);
+	memcpy(&used, got + 512, sizeof(used));
+	assert_int_equal(used & ~keys, avx);
+	assert_memory_equal(got, from, 464);
+	assert_memory_equal(got + 576, from + 576, AVX_END - 576);
+	end_child();
+}
+#endif
+
 /* The way back: a thread that works for us goes on as what it was when it is let go. */
 static void way_back(void **state)
 {
@@ -506,6 +569,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(features),
+#ifdef __x86_64__
+		cmocka_unit_test(xsave_components),
+		cmocka_unit_test(narrower),
+#endif
 		cmocka_unit_test(wire),
 		cmocka_unit_test(injected),
 		cmocka_unit_test(sigaction_form),
