@@ -24,7 +24,6 @@
 #include "engine/process/freezer.h"
 #include "engine/move/move_roles.h"
 #include "engine/move/twin.h"
-#include "engine/paging/pagemap.h"
 #include "engine/process/proc.h"
 #include "engine/paging/serve.h"
 #include "engine/state/fd.h"
@@ -50,7 +49,6 @@ static struct source_engine {
 	struct freeze freeze;
 	struct dump dump;
 	struct serve *serve;
-	struct pagemap count; /* to count what exists */
 } * engine;
 
 int move_source_init(void)
@@ -66,8 +64,6 @@ int move_source_init(void)
 		err = dump_init(&engine->dump, &engine->freeze);
 	if (!err)
 		err = serve_init(&engine->serve);
-	if (!err)
-		err = pagemap_init(&engine->count);
 	if (!err)
 		err = files_init();
 	return err ? err : fd_init();
@@ -329,37 +325,14 @@ static int serve_committed(struct source_move *m)
 	return err;
 }
 
-static uint64_t count_range(uint64_t start, uint64_t end)
+/* Pages of its own that the copy has: what the kernel has counted, whatever the size of the mappings. */
+static uint64_t count_pages(void)
 {
-	uint64_t pages = 0, run_start, run_end, upto;
+	struct proc_status status;
 
-	while (start < end) {
-		if (pagemap_next(&engine->count, start, end, &run_start, &run_end, &upto))
-			return pages;
-		pages += (run_end - run_start) >> arch_page_shift();
-		start = upto;
-	}
-	return pages;
-}
-
-/* Pages of private anonymous memory that exist in the copy, each counted once. */
-static uint64_t count_pages(const struct source_move *m)
-{
-	char buf[PROC_LINE_MAX], *line;
-	struct line_reader reader;
-	struct proc_map map;
-	uint64_t pages = 0;
-
-	if (pagemap_open(&engine->count, m->move.state.pid))
+	if (engine->dump.proc_fd < 0 || proc_status(engine->dump.proc_fd, &status))
 		return 0;
-	if (!line_reader_open(&reader, engine->dump.proc_fd, "maps", buf, sizeof(buf))) {
-		while (line_reader_next(&reader, &line) > 0)
-			if (proc_map_parse(line, &map) && !map.shared && !map.inode)
-				pages += count_range(map.start, map.end);
-		line_reader_close(&reader);
-	}
-	pagemap_close(&engine->count);
-	return pages;
+	return status.own_kib * 1024 >> arch_page_shift();
 }
 
 /* What was sent so far; a page can travel twice, when it is touched while it is on its way. */
@@ -371,7 +344,7 @@ static void report_pages(struct source_move *m)
 	serve_counters(engine->serve, &counters);
 	report->pages_sent = counters.pages_sent + engine->dump.nr_eager;
 	report->pages_zero = counters.pages_zero;
-	report->pages_total = count_pages(m) + engine->dump.nr_eager;
+	report->pages_total = count_pages();
 	log_reason_clear();
 }
 

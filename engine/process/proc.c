@@ -66,7 +66,7 @@ static void status_line(struct proc_status *s, const char *line)
 	const char *v;
 	unsigned int n;
 	pid_t number = 0;
-	uint64_t mask = 0;
+	uint64_t mask = 0, kib;
 
 	if ((v = text_after(line, "Name:")))
 		text_copy(s->name, sizeof(s->name), v);
@@ -94,7 +94,11 @@ static void status_line(struct proc_status *s, const char *line)
 		s->sid_inside = last_number(v, &n);
 	else if ((v = text_after(line, "VmLck:")))
 		text_take_u64(&v, 10, &s->locked_kib);
-	else if ((v = text_after(line, "VmSize:")))
+	else if ((v = text_after(line, "RssAnon:")) || (v = text_after(line, "RssShmem:")) ||
+		 (v = text_after(line, "VmSwap:"))) {
+		if (text_take_u64(&v, 10, &kib))
+			s->own_kib += kib;
+	} else if ((v = text_after(line, "VmSize:")))
 		s->has_mm = true;
 	else if ((v = text_after(line, "Threads:"))) {
 		take_number(v, &number);

@@ -25,7 +25,7 @@ struct proc_status {
 	unsigned int nr_groups; /* PROC_GROUPS_MAX + 1: more than that */
 	uint64_t cap_inh, cap_prm, cap_eff, cap_bnd, cap_amb;
 	uint64_t sig_pending, shared_pending, sig_blocked, sig_ignored, sig_caught;
-	uint64_t locked_kib;
+	uint64_t locked_kib, own_kib; /* own: in memory or swap, and of no file; an estimate */
 	unsigned int seccomp, umask;
 	bool no_new_privs;
 	bool tagged_addresses; /* more bits of addresses are ignored than usual */

@@ -158,6 +158,8 @@ class Move:
             report = self.report(side)
             if report["pid"] != self.pid:
                 raise Failure(f"{side.name} --json: pid {report['pid']}, is {self.pid}")
+            if not report["pages_total"]:
+                raise Failure(f"{side.name} --json: a process without a page")
 
     def check_gone(self):
         """The old copy does not exist any more, and neither folder holds a move."""
