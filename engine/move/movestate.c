@@ -96,6 +96,26 @@ static int put_text(const struct movestate *state, enum move_stage stage, char *
 			(long long)state->changed_s);
 }
 
+/*
+ * What failed may have been the last step, the sync of the folder: the file is then the new one, and after a
+ * crash either. Where that cannot be ruled out the stages in memory hold for both.
+ */
+static void write_failed(struct movestate *state, enum move_stage before, enum move_stage stage,
+			 const char *name)
+{
+	struct movestate disk;
+	int err = movestate_read(folder_fd, name, &disk);
+
+	if (err == -ENOENT || (!err && disk.stage != stage)) {
+		state->stage = before;
+		return;
+	}
+	state->written = true;
+	state->stage = stage > before ? stage : before;
+	if (stage < state->written_stage)
+		state->written_stage = stage;
+}
+
 int movestate_write(struct movestate *state, enum move_stage stage)
 {
 	enum move_stage before = state->stage;
@@ -120,7 +140,7 @@ int movestate_write(struct movestate *state, enum move_stage stage)
 	movestate_file_name(state, "move", name, sizeof(name));
 	err = io_replace_file(folder_fd, name, 0600, text, (size_t)len);
 	if (err) {
-		state->stage = before;
+		write_failed(state, before, stage, name);
 		return log_fail(-err, "state folder %s: writing %s: %s; %s", folder_path, name,
 				strerror(-err), way_out(-err));
 	}

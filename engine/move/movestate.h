@@ -79,7 +79,8 @@ int movestate_folder(void);
 /*
  * Writes the state and syncs it: what it says holds from here on. Whoever dies
  * in here leaves a stage in memory that is at least as far as the one on disk. -ENOSPC, -EROFS, ... with
- * the reason said; both then hold what they held before.
+ * the reason said; memory and disk then hold what they held before, or, when it was the sync that failed,
+ * the disk may hold either, and what is in memory holds for both.
  */
 int movestate_write(struct movestate *state, enum move_stage stage);
 

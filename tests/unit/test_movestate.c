@@ -10,13 +10,18 @@
 #include "tests/unit/unit.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -110,6 +115,69 @@ static void test_never_less_far_than_the_disk(void **unused)
 	UNUSED(unused);
 	assert_int_equal(killed_in_write(STAGE_READY, STAGE_STARTED), STAGE_STARTED);
 	assert_int_equal(killed_in_write(STAGE_STARTED, STAGE_READY), STAGE_STARTED);
+}
+
+/* Folders cannot be opened any more: the file gets its name, and that is not synced. */
+static void forbid_folders(void)
+{
+	static struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_DIRECTORY, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EMFILE),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	static const struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, 2, &program))
+		_exit(77);
+}
+
+/* From `stage` to `next` without a sync of the folder. What is in memory then holds for both. */
+static void unsynced_write(enum move_stage stage, enum move_stage next)
+{
+	struct movestate state = example();
+	int status;
+	pid_t pid;
+
+	assert_int_equal(movestate_write(&state, stage), 0);
+	pid = fork();
+	if (pid == 0) {
+		forbid_folders();
+		if (movestate_write(&state, next) != -EMFILE)
+			_exit(1);
+		_exit(state.stage != (next > stage ? next : stage)           ? 2
+		      : state.written_stage != (next < stage ? next : stage) ? 3
+									     : 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) != 77)
+		assert_int_equal(WEXITSTATUS(status), 0);
+	movestate_remove(&state);
+}
+
+static void test_not_synced(void **unused)
+{
+	struct movestate first = example();
+	int status;
+	pid_t pid;
+
+	UNUSED(unused);
+	unsynced_write(STAGE_READY, STAGE_STARTED);
+	unsynced_write(STAGE_STARTED, STAGE_READY);
+	/* The first one: the file is ours to remove, though it was not written as it should. */
+	pid = fork();
+	if (pid == 0) {
+		forbid_folders();
+		movestate_write(&first, STAGE_BUILDING);
+		_exit(!first.written);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && (!WEXITSTATUS(status) || WEXITSTATUS(status) == 77));
+	first.written = true;
+	movestate_remove(&first);
 }
 
 static void test_no_line_of_its_own(void **unused)
@@ -305,6 +373,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_never_less_far_than_the_disk),
+		cmocka_unit_test(test_not_synced),
 		cmocka_unit_test(test_no_line_of_its_own),
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_counters),
