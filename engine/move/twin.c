@@ -34,6 +34,8 @@
 #define SOON_MS 1000
 #define PAUSE_FIRST_MS 10
 #define PAUSE_LONGEST_MS 2000
+/* How often a keeper looks itself for which there is no descriptor to be woken by. */
+#define LOOK_MS 20
 
 static struct twins {
 	pid_t keeper, worker;
@@ -213,6 +215,24 @@ static enum outcome keep(pid_t pid, bool is_child)
 	}
 }
 
+/* A pidfd of our parent, once there is a descriptor for it. -1: it is dead. */
+static int watch_parent(pid_t parent)
+{
+	int fd;
+
+	for (;;) {
+		fd = (int)syscall(SYS_pidfd_open, parent, 0);
+		/* Asked when we have it: the number cannot have changed hands since. */
+		if (getppid() != parent) {
+			io_close(&fd);
+			return -1;
+		}
+		if (fd >= 0)
+			return fd;
+		io_sleep_ms(LOOK_MS);
+	}
+}
+
 /* In place of one that died, as a child of the worker. */
 static _Noreturn void be_new_keeper(void)
 {
@@ -222,8 +242,7 @@ static _Noreturn void be_new_keeper(void)
 	set_signals(false);
 	if (twins->watch_fd >= 0)
 		close(twins->watch_fd);
-	/* Without one it is dead and reaped already. */
-	twins->watch_fd = (int)syscall(SYS_pidfd_open, worker, 0);
+	twins->watch_fd = watch_parent(worker);
 	_exit((int)keep(worker, false));
 }
 

@@ -223,6 +223,43 @@ def no_descriptor_for_a_guard(arenas):
         verifier.end(source, target)
 
 
+def no_descriptor_for_a_keeper(arenas):
+    """The new keeper cannot watch the worker: that must not be taken for the worker's death."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        moving = Moving(arena, source, target, verifier.pid, rate=4)
+        few = None
+
+        def keepers():
+            return [e.pid for e in moving.engines("target") if e.name == "baton-keeper"]
+        try:
+            moving.begin()
+            moving.wait(lambda: moving.stage("source") >= STAGES["source"].index("serving") and keepers(),
+                        "it is served", 15)
+            before = keepers()
+            few = Descriptors(target, *(e.pid for e in moving.engines("target")))
+            kill(target, *before)
+            moving.wait(lambda: set(keepers()) - set(before), "there is a keeper again", 5)
+            at = time.monotonic()
+            moving.wait(lambda: time.monotonic() > at + 0.5, "a while", 5, verifier.expect_right)
+            if "the worker of the move died" in target_log(moving):
+                raise Failure("a second worker was made")
+            few.enough()
+            for pid in keepers():
+                few.before[host_pid(target, pid)] = (1024, 1024)
+            few.enough()
+            moving.wait(moving.over, "the move's end", each=verifier.expect_right)
+            if moving.expect_over(verifier) != "target":
+                raise Failure("it is not on the target")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
+        finally:
+            if few:
+                few.enough()
+        verifier.end(source, target)
+
+
 def target_log(moving):
     """What the commands of the target's side have said."""
     return "".join(c.stderr for c in moving.commands if c.device is moving.target) \
@@ -241,4 +278,5 @@ def tests(ctx):
               for n in range(9, 33, 3)),
             *((f"no descriptor left on the {side} while it fills",
                lambda side=side: no_descriptor_while_filling(arenas, side)) for side in STAGES),
-            ("no descriptor for a guard", lambda: no_descriptor_for_a_guard(arenas))]
+            ("no descriptor for a guard", lambda: no_descriptor_for_a_guard(arenas)),
+            ("no descriptor for a keeper", lambda: no_descriptor_for_a_keeper(arenas))]
