@@ -42,6 +42,9 @@
 #define DONE_PATIENCE_MS 15000
 #define GAVE_UP_PATIENCE_MS 5000
 #define LISTENER_PATIENCE_MS 30000
+/* How long a copy may take to stop when its tracer has died; that often it may look as if it ran. */
+#define STOP_PATIENCE_MS 1000
+#define STOP_LOOKS 3
 
 /* In the arena's tables: whoever comes after a worker that died finds what it had. */
 static struct source_engine {
@@ -606,6 +609,33 @@ static bool is_stopped(pid_t pid)
 }
 
 /*
+ * Whoever traced it may have died just now: it is still traced then, or has the stop before it, and for an
+ * instant neither.
+ */
+static bool comes_to_stop(pid_t pid)
+{
+	const uint64_t stop = 1ULL << (SIGSTOP - 1);
+	int64_t deadline = clock_deadline_ms(STOP_PATIENCE_MS);
+	unsigned int calm = 0;
+
+	do {
+		struct proc_status status = {0};
+		int fd = proc_open(pid);
+
+		if (fd >= 0) {
+			(void)proc_status(fd, &status);
+			close(fd);
+		}
+		if (status.state == 'T')
+			return true;
+		if (status.state != 't' && !((status.sig_pending | status.shared_pending) & stop))
+			calm++;
+		io_sleep_ms(1);
+	} while (calm < STOP_LOOKS && clock_left_ms(deadline));
+	return false;
+}
+
+/*
  * The copy is as it was left; it is only read. Without a freezer it is traced again, so that nobody wakes
  * it. -ESRCH: it is not there any more; -ESTALE: it has run meanwhile.
  */
@@ -617,7 +647,7 @@ static int find_copy(struct source_move *m)
 	dump_close(&engine->dump);
 	if (!movestate_process_lives(state))
 		return log_fail(ESRCH, "the copy here (pid %d) is gone", state->pid);
-	if (!state->freezer[0] && !is_stopped(state->pid)) {
+	if (!state->freezer[0] && !comes_to_stop(state->pid)) {
 		kill(state->pid, SIGSTOP);
 		return log_fail(
 			ESTALE,
