@@ -65,10 +65,13 @@ static int gap_close(struct pager *p, uint16_t index, const struct todo_piece *g
 	}
 	if (!list->refs)
 		return -ESRCH;
-	err = pager_change_list(p, PAGER_LIST, index, gap->start, gap->end, gap->source);
-	if (err)
-		return err;
+	/* Counted first: should we die between the two, it is rather too much, see replay_present. */
 	list->present_bytes += len;
+	err = pager_change_list(p, PAGER_LIST, index, gap->start, gap->end, gap->source);
+	if (err) {
+		list->present_bytes -= len;
+		return err;
+	}
 	p->relief.nr_gaps++;
 	return 0;
 }
