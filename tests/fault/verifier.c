@@ -42,23 +42,25 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#define PAGE 4096ul
 #define CHUNK_PAGES 16u
-#define CHUNK_BYTES (CHUNK_PAGES * PAGE)
+#define CHUNK_BYTES (CHUNK_PAGES * page_bytes)
 #define THREADS_MAX 32
 #define PAGE_MAGIC 0x6d656d6f72792e2eull
 /* What splits the memory still to come into pieces: rarely enough for the table of the pager. */
 #define CHANGE_EVERY_NS 25000000ull
 #define BEAT_NS 1000000
 
+/* Of this kernel: 4, 16 or 64 KiB. */
+static size_t page_bytes;
+
 /* A page: a header, and words that follow from it. */
 struct page {
 	uint64_t magic;
 	uint32_t nr, generation;
 	uint64_t seed, checksum;
-	uint64_t words[(PAGE - 32) / 8];
+	uint64_t words[];
 };
-#define NR_WORDS (sizeof(((struct page *)0)->words) / 8)
+#define NR_WORDS ((page_bytes - sizeof(struct page)) / sizeof(uint64_t))
 
 struct beat {
 	uint64_t count;
@@ -93,7 +95,7 @@ static struct {
 	uint32_t *expected;
 	struct thread threads[THREADS_MAX];
 	pthread_mutex_t space; /* held by who looks for free address space */
-	struct page *first;    /* where all chunks were at first */
+	char *first;           /* where all chunks were at first */
 	uint64_t moved_ns;
 	int wrong_fd, beats_fd, now_fd;
 	atomic_uint asked;
@@ -143,10 +145,10 @@ static void on_crash(int sig, siginfo_t *info, void *context)
 #else
 	uintptr_t pc = (uintptr_t)m->gregs[REG_RIP], sp = (uintptr_t)m->gregs[REG_RSP];
 #endif
-	const uint64_t *words = (const uint64_t *)(sp & ~(PAGE - 1));
+	const uint64_t *words = (const uint64_t *)(sp & ~(page_bytes - 1));
 	size_t used = 0;
 
-	for (size_t i = 0; i < PAGE / 8; i++)
+	for (size_t i = 0; i < page_bytes / 8; i++)
 		used += words[i] != 0;
 	wrong("signal %d at %p: pc %#lx, sp %#lx, whose page has %zu words that are not zero; "
 	      "below it %#llx, at it %#llx",
@@ -240,14 +242,16 @@ static bool page_is_zero(const struct page *p)
 	const uint64_t *words = (const uint64_t *)p;
 	uint64_t any = 0;
 
-	for (size_t i = 0; i < PAGE / 8; i++)
+	for (size_t i = 0; i < page_bytes / 8; i++)
 		any |= words[i];
 	return !any;
 }
 
 static struct page *page_at(uint32_t nr)
 {
-	return &v.chunks[nr / CHUNK_PAGES][nr % CHUNK_PAGES];
+	char *chunk = (char *)v.chunks[nr / CHUNK_PAGES];
+
+	return (struct page *)(chunk + nr % CHUNK_PAGES * page_bytes);
 }
 
 /* ---- how a page came to be wrong ---- */
@@ -275,7 +279,7 @@ static void page_entry(const void *at, uint64_t *entry, uint64_t *flags)
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 
 	*entry = *flags = 0;
-	if (fd < 0 || pread(fd, entry, 8, (off_t)((uintptr_t)at / PAGE * 8)) != 8)
+	if (fd < 0 || pread(fd, entry, 8, (off_t)((uintptr_t)at / page_bytes * 8)) != 8)
 		return;
 	close(fd);
 	fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
@@ -297,8 +301,8 @@ static void tell_story(uint32_t nr, const struct page *p)
 		text, sizeof(text),
 		"page %u: at first %p, replaced %d, pagemap %#llx, flags %#llx, %llu us after "
 		"the move, %u children\n",
-		nr, (void *)(v.first + nr), v.replaced[nr / CHUNK_PAGES], (unsigned long long)entry,
-		(unsigned long long)flags,
+		nr, (void *)(v.first + nr * page_bytes), v.replaced[nr / CHUNK_PAGES],
+		(unsigned long long)entry, (unsigned long long)flags,
 		(unsigned long long)(v.moved_ns ? (now - v.moved_ns) / 1000 : 0),
 		atomic_load(&v.forked));
 	(void)!write(v.wrong_fd, text, (size_t)len);
@@ -323,15 +327,15 @@ static void __attribute__((noreturn))
 page_wrong(uint32_t nr, const struct page *p, const char *when)
 {
 	uint32_t expected = v.expected[nr];
-	struct page right;
-	const uint64_t *got = (const uint64_t *)p, *want = (const uint64_t *)&right;
+	uint64_t want[page_bytes / sizeof(uint64_t)];
+	const uint64_t *got = (const uint64_t *)p;
 	size_t at = 0;
 
 	tell_story(nr, p);
-	memset(&right, 0, sizeof(right));
+	memset(want, 0, page_bytes);
 	if (expected > 1)
-		page_make(&right, nr, expected / 2);
-	while (at < PAGE / 8 - 1 && got[at] == want[at])
+		page_make((struct page *)want, nr, expected / 2);
+	while (at < page_bytes / 8 - 1 && got[at] == want[at])
 		at++;
 	if (page_is_zero(p))
 		wrong("page %u at %p, %s: expected generation %u, got zeros", nr, (const void *)p,
@@ -408,8 +412,8 @@ static void expect_zeros(uint32_t first, uint32_t n)
 
 static void discard(struct thread *t, uint32_t first, uint32_t n)
 {
-	note(t, "discard", page_at(first), NULL, n * PAGE);
-	if (madvise(page_at(first), n * PAGE, MADV_DONTNEED))
+	note(t, "discard", page_at(first), NULL, n * page_bytes);
+	if (madvise(page_at(first), n * page_bytes, MADV_DONTNEED))
 		wrong("madvise: %s", strerror(errno));
 	expect_zeros(first, n);
 }
@@ -419,10 +423,10 @@ static void replace(struct thread *t, uint32_t first, uint32_t n)
 {
 	void *at = page_at(first);
 
-	note(t, "replace", at, NULL, n * PAGE);
+	note(t, "replace", at, NULL, n * page_bytes);
 	pthread_mutex_lock(&v.space);
-	if (munmap(at, n * PAGE) ||
-	    mmap(at, n * PAGE, PROT_READ | PROT_WRITE,
+	if (munmap(at, n * page_bytes) ||
+	    mmap(at, n * page_bytes, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != at)
 		wrong("munmap and mmap at %p: %s", at, strerror(errno));
 	pthread_mutex_unlock(&v.space);
@@ -478,8 +482,8 @@ static void pass_through_kernel(struct thread *t)
 	if (v.child || v.expected[from] == 1)
 		return;
 	page_check(from, "before a pipe");
-	if (write(t->pipe[1], page_at(from), PAGE) != (ssize_t)PAGE ||
-	    read(t->pipe[0], into, PAGE) != (ssize_t)PAGE)
+	if (write(t->pipe[1], page_at(from), page_bytes) != (ssize_t)page_bytes ||
+	    read(t->pipe[0], into, page_bytes) != (ssize_t)page_bytes)
 		wrong("a pipe: %s", strerror(errno));
 	if (!page_is(into, from, v.expected[from] / 2))
 		page_wrong(from, into, "through a pipe");
@@ -697,7 +701,7 @@ static void fill(void)
 {
 	char *all = map(v.nr_chunks * CHUNK_BYTES);
 
-	v.first = (struct page *)all;
+	v.first = all;
 	v.chunks = map(v.nr_chunks * sizeof(*v.chunks));
 	v.replaced = map(v.nr_chunks * sizeof(*v.replaced));
 	v.expected = map(v.nr_chunks * CHUNK_PAGES * sizeof(*v.expected));
@@ -731,6 +735,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: verifier DIR SEED MIB THREADS FORKS\n");
 		return 2;
 	}
+	page_bytes = (size_t)sysconf(_SC_PAGESIZE);
 	v.dir = argv[1];
 	v.seed = strtoull(argv[2], NULL, 0);
 	v.nr_chunks = (unsigned int)(strtoul(argv[3], NULL, 0) * 1048576 / CHUNK_BYTES);
