@@ -92,6 +92,14 @@ TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -include $(abspath $(B))/autoconf.h -I$(CU
 	-isystem $(abspath $(NANOPB)) -isystem $(abspath $(MBEDTLS))/include \
 	-DMBEDTLS_CONFIG_FILE="transport/mbedtls_config.h"
 
+# The other architecture's files: with its C library's headers, and this one's configuration.
+OTHER_MACHINE := $(if $(filter x86_64,$(ARCH)),aarch64,x86_64)
+OTHER_DIR := $(if $(filter x86_64,$(ARCH)),arm64,x86)
+OTHER_SOURCES = $(wildcard arch/$(OTHER_DIR)/*.c)
+OTHER_FLAGS = $(subst arch/$(ARCH_DIR),arch/$(OTHER_DIR),$(TIDY_FLAGS)) \
+	--target=$(OTHER_MACHINE)-linux-gnu -isystem /usr/$(OTHER_MACHINE)-linux-gnu/include
+TIDY = xargs -P $(JOBS) -n 4 clang-tidy --quiet --warnings-as-errors='*' -p
+
 .PHONY: lint lint-run lint-format lint-tidy lint-cppcheck lint-pages format
 lint:
 	$(Q)tools/setup build lint
@@ -111,10 +119,12 @@ format:
 	$(Q)clang-format -i $(LINT_FILES)
 
 lint-tidy: | $(PREPARED)
-	$(call say,TIDY,$(words $(SOURCES)) files)
+	$(call say,TIDY,$(words $(SOURCES) $(OTHER_SOURCES)) files)
+	@mkdir -p $(B)/tidy-$(OTHER_DIR)
 	@printf '%s\n' $(foreach f,$(TIDY_FLAGS),'$(f)') > $(B)/compile_flags.txt
-	$(Q)printf '%s\n' $(SOURCES) | xargs -P $(JOBS) -n 4 clang-tidy --quiet -p $(B) \
-		--warnings-as-errors='*' 2>$(B)/tidy.log || \
+	@printf '%s\n' $(foreach f,$(OTHER_FLAGS),'$(f)') > $(B)/tidy-$(OTHER_DIR)/compile_flags.txt
+	$(Q){ printf '%s\n' $(SOURCES) | $(TIDY) $(B) && \
+		printf '%s\n' $(OTHER_SOURCES) | $(TIDY) $(B)/tidy-$(OTHER_DIR); } 2>$(B)/tidy.log || \
 		{ grep -v 'warnings generated\|^Suppressed\|^Use -' $(B)/tidy.log; false; }
 
 lint-cppcheck: | $(PREPARED)
