@@ -211,12 +211,13 @@ class Moving:
             self.fetch()
 
     def give_up(self):
-        """Whoever served it is gone, and what was built never ran: only the operator knows that no
-        source will ever ask for it again."""
+        """Whoever served it is gone, and what was built never ran, or all of it is there: only the
+        operator knows that no source will ever ask for it again."""
         left = moves_in(self.target, "target")
         gone = (left and all(c.code is not None for c in self.commands if c.device is self.source)
                 and not moves_in(self.source) and not self.engines("source")
-                and not self.engines("target") and not self.target.alive(self.pid))
+                and not self.engines("target")
+                and (not self.target.alive(self.pid) or set(left.values()) == {"complete"}))
         if not gone:
             self.given_up_since = None
         elif self.given_up_since is None:
