@@ -15,10 +15,10 @@ def on_net(device, *args):
     return done.stdout
 
 
-def shape(pair, rate):
+def shape(pair, rate, burst="1600"):
     for device in (pair.a, pair.b):
         on_net(device, "tc", "qdisc", "add", "dev", "veth0", "root", "tbf", "rate", rate, "burst",
-               "1600", "latency", "400ms")
+               burst, "latency", "400ms")
 
 
 class Drop:

@@ -35,13 +35,14 @@ def cli(device, *args):
     return out.stdout.strip()
 
 
-def start_redis(pair):
+def start_redis(pair, nr_keys=NR_KEYS, through=()):
     a = pair.a
-    out = a.start(["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "",
+    out = a.start([*through, "redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "",
                    "--enable-debug-command", "yes", "--dir", pair.folder])
     wait_for(lambda: a.listens(6379) or out.code is not None, 10, "redis-server listens")
     pid = a.pid_of(out)
-    cli(a, "DEBUG", "POPULATE", NR_KEYS, "key", VALUE_BYTES)
+    if nr_keys:
+        cli(a, "DEBUG", "POPULATE", nr_keys, "key", VALUE_BYTES)
     return pid
 
 

@@ -47,8 +47,8 @@ def read(path, default=""):
 class Output:
     """A running command with its output in files, so that nothing ever blocks on a pipe."""
 
-    def __init__(self, popen, out, err, name):
-        self.popen, self.out, self.err, self.name = popen, out, err, name
+    def __init__(self, popen, out, err, name, cost):
+        self.popen, self.out, self.err, self.name, self.cost_file = popen, out, err, name, cost
 
     @property
     def stdout(self):
@@ -62,6 +62,12 @@ class Output:
     def code(self):
         """The exit code, or None while it runs."""
         return self.popen.poll()
+
+    @property
+    def cost(self):
+        """(microseconds of the processor, KiB of the largest process), of the command and its children,
+        once it has ended."""
+        return tuple(int(word) for word in read(self.cost_file).split())
 
     @property
     def listens(self):
@@ -104,8 +110,8 @@ class Device:
         base = f"{self.folder}/{self.name}.{self.count}.{name or os.path.basename(str(args[0]))}"
         with open(out or base + ".out", "wb") as o, open(base + ".err", "wb") as e:
             popen = subprocess.Popen(self.enter(["setsid"] + list(args), wd), stdin=stdin, stdout=o,
-                                     stderr=e, env=env)
-        return Output(popen, out or base + ".out", base + ".err", name or str(args[0]))
+                                     stderr=e, env={**(env or os.environ), "DEVICE_COST": base + ".cost"})
+        return Output(popen, out or base + ".out", base + ".err", name or str(args[0]), base + ".cost")
 
     def run(self, args, timeout=20, **kw):
         out = self.start(args, **kw)

@@ -10,11 +10,12 @@ import time
 
 class RedisClient(threading.Thread):
     """Asks for `key:N` and checks the answer. Where it asks can be changed at any time; it connects
-    again as often as it has to."""
+    again as often as it has to. key: how N is written in the name of a key."""
 
-    def __init__(self, device, address, nr_keys, port=6379):
+    def __init__(self, device, address, nr_keys, port=6379, key="key:{}"):
         super().__init__(daemon=True)
         self.device, self.address, self.nr_keys, self.port = device, address, nr_keys, port
+        self.key = key
         self.over, self.quiet = threading.Event(), threading.Event()
         self.idle = threading.Event()
         self.answers, self.wrong, self.connects = 0, 0, 0
@@ -45,9 +46,10 @@ class RedisClient(threading.Thread):
                 self.ask(sock)
 
     def ask(self, sock):
-        n = str(self.rng.randrange(self.nr_keys))
+        n = self.rng.randrange(self.nr_keys)
+        key = self.key.format(n)
         began = time.monotonic()
-        sock.sendall(f"*2\r\n$3\r\nGET\r\n${len(n) + 4}\r\nkey:{n}\r\n".encode())
+        sock.sendall(f"*2\r\n$3\r\nGET\r\n${len(key)}\r\n{key}\r\n".encode())
         data = b""
         while not data.endswith(b"\r\n") or data.count(b"\r\n") < 2:
             part = sock.recv(4096)
