@@ -54,12 +54,13 @@ fault-points: $(MBEDTLS_READY) $(NANOPB_READY)
 	$(SUB) O=$(FAULTS_O) MBEDTLS_DIR='$(MBEDTLS)' NANOPB_DIR='$(NANOPB)' all >&2
 	@echo $(FAULTS_O)/$(ARCH)/baton
 
+# ROUNDS=5 SIZES=16,256,... ONLY='words of a name' QUICK=1; CRIU=/path/to/criu measures it, too.
 .PHONY: bench
 bench:
-	$(Q)tools/setup build check
+	$(Q)tools/setup build check bench
 	$(SUB) all
-	$(Q)mkdir -p $(O)/bench
-	$(Q)BATON=$(abspath $(B)/baton) BENCH_OUT=$(abspath $(O)/bench) tests/bench/run
+	+$(Q)BATON=$(abspath $(B)/baton) BENCH_OUT=$(abspath $(O)/bench) CRIU='$(CRIU)' tests/bench/run \
+		$(addprefix --rounds ,$(ROUNDS)) $(addprefix --sizes ,$(SIZES)) $(if $(ONLY),--only '$(ONLY)') $(if $(QUICK),--quick)
 
 # What can run under the sanitizers: unit tests and fuzzers are always built with them.
 .PHONY: sanitize

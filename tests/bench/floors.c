@@ -1,45 +1,48 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What this machine allows at best: the floors the benchmarks compare with. Prints one JSON object.
- *	uffd	a missing page answered by a thread in the same process (poll, read, UFFDIO_COPY)
- *	tcp	8 bytes to a thread over loopback, 4,112 bytes back
- *	fault	both: the page comes over loopback
- *	fill	recv from loopback and UFFDIO_COPY in runs of 64 KiB, no encryption
+ * What a minimal but honest program reaches between the same two devices, which baton is compared with.
+ *
+ *	floors serve PORT			the source: answers one client after another
+ *	floors measure ADDR PORT FAULTS MIB	the target, and the program whose memory is missing; prints JSON
+ *
+ * With `busy` behind it neither side ever sleeps; else both sleep in poll and recv, as baton does.
+ *
+ *	uffd	a missing page, put there by another process
+ *	tcp	8 bytes there, a page back
+ *	fault	both, and the page is encrypted and decrypted: what the program waits for
+ *	cipher	a page (us), and a long record (MiB/s): encrypted and decrypted
+ *	stream	recv and UFFDIO_COPY in runs of 64 KiB, nothing encrypted
+ *
+ * Linked with the product's own ciphers.
  */
-#define _GNU_SOURCE
+#include "floors.h"
+
 #include <arpa/inet.h>
-#include <fcntl.h>
-#include <linux/userfaultfd.h>
+#include <errno.h>
+#include <mbedtls/chachapoly.h>
+#include <mbedtls/gcm.h>
+#include <mbedtls/platform.h>
 #include <netinet/tcp.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
-#define ROUNDS 4000
-#define RUN (64ul << 10)
-#define FILL (256ul << 20)
+size_t page;
+bool busy, use_aes;
+uint8_t run[RUN + TAG] __attribute__((aligned(64)));
+static mbedtls_gcm_context gcm;
+static mbedtls_chachapoly_context chacha;
 
-static int uffd;
-static char source[RUN] __attribute__((aligned(64)));
-static int page_socket = -1; /* where the handler asks for pages; -1: it has them */
-
-static void die(const char *what)
+void die(const char *what)
 {
-	perror(what);
+	fprintf(stderr, "floors: %s: %s\n", what, strerror(errno));
 	exit(1);
 }
 
-static int64_t now_ns(void)
+int64_t now_ns(void)
 {
 	struct timespec ts;
 
@@ -47,170 +50,132 @@ static int64_t now_ns(void)
 	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-static void all(int fd, char *buf, size_t len, int sending)
+bool get(int fd, void *buf, size_t len)
 {
-	while (len) {
-		ssize_t n = sending ? send(fd, buf, len, MSG_NOSIGNAL) : recv(fd, buf, len, 0);
+	for (size_t got = 0; got < len;) {
+		ssize_t n = recv(fd, (char *)buf + got, len - got, busy ? MSG_DONTWAIT : 0);
+
+		if (n < 0 && errno == EAGAIN)
+			continue;
+		if (n <= 0)
+			return false;
+		got += (size_t)n;
+	}
+	return true;
+}
+
+void put(int fd, const void *buf, size_t len)
+{
+	for (size_t sent = 0; sent < len;) {
+		ssize_t n = send(fd, (const char *)buf + sent, len - sent, MSG_NOSIGNAL);
 
 		if (n <= 0)
-			die("socket");
-		buf += n;
-		len -= (size_t)n;
+			die("send");
+		sent += (size_t)n;
 	}
 }
 
-static char *registered(size_t len)
+bool seal(uint8_t *buf, size_t len, bool encrypt)
 {
-	char *mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct uffdio_register reg = {.range = {(unsigned long)mem, len},
-				      .mode = UFFDIO_REGISTER_MODE_MISSING};
+	static const uint8_t nonce[12];
 
-	madvise(mem, len, MADV_NOHUGEPAGE);
-	if (mem == MAP_FAILED || ioctl(uffd, UFFDIO_REGISTER, &reg))
-		die("UFFDIO_REGISTER");
-	return mem;
+	if (use_aes && encrypt)
+		return !mbedtls_gcm_crypt_and_tag(&gcm, MBEDTLS_GCM_ENCRYPT, len, nonce, 12, NULL,
+						  0, buf, buf, TAG, buf + len);
+	if (use_aes)
+		return !mbedtls_gcm_auth_decrypt(&gcm, len, nonce, 12, NULL, 0, buf + len, TAG, buf,
+						 buf);
+	if (encrypt)
+		return !mbedtls_chachapoly_encrypt_and_tag(&chacha, len, nonce, NULL, 0, buf, buf,
+							   buf + len);
+	return !mbedtls_chachapoly_auth_decrypt(&chacha, len, nonce, NULL, 0, buf + len, buf, buf);
 }
 
-static void copy_in(unsigned long at, size_t len)
+int64_t seal_ns(size_t len)
 {
-	struct uffdio_copy c = {.dst = at, .src = (unsigned long)source, .len = len};
+	enum { TRIES = 10, ROUNDS = 20 };
+	int64_t best_ns = INT64_MAX;
 
-	if (ioctl(uffd, UFFDIO_COPY, &c))
-		die("UFFDIO_COPY");
+	for (int i = 0; i < TRIES; i++) {
+		int64_t began = now_ns(), took;
+
+		for (int k = 0; k < ROUNDS; k++)
+			if (!seal(run, len, true) || !seal(run, len, false))
+				die("cipher");
+		took = (now_ns() - began) / ROUNDS;
+		best_ns = took < best_ns ? took : best_ns;
+	}
+	return best_ns;
 }
 
-static void *handler(void *arg)
+/* The faster of the two, as baton does. */
+static void cipher_init(void)
 {
-	(void)arg;
-	for (int i = 0; i < ROUNDS; i++) {
-		struct pollfd p = {uffd, POLLIN, 0};
-		struct uffd_msg msg;
+	static const uint8_t key[32];
+	int64_t aes_ns;
 
-		poll(&p, 1, -1);
-		if (read(uffd, &msg, sizeof(msg)) != sizeof(msg))
-			die("userfaultfd");
-		if (page_socket >= 0) {
-			all(page_socket, source, 8, 1);
-			all(page_socket, source, 4112, 0);
+	mbedtls_platform_set_calloc_free(calloc, free);
+	mbedtls_gcm_init(&gcm);
+	mbedtls_chachapoly_init(&chacha);
+	if (mbedtls_gcm_setkey(&gcm, MBEDTLS_CIPHER_ID_AES, key, 128) ||
+	    mbedtls_chachapoly_setkey(&chacha, key))
+		die("cipher");
+	use_aes = true;
+	aes_ns = seal_ns(RECORD);
+	use_aes = false;
+	use_aes = aes_ns <= seal_ns(RECORD);
+}
+
+/* ---- the source ---- */
+
+static void answer(int fd)
+{
+	struct request r;
+
+	while (get(fd, &r, sizeof(r))) {
+		if (r.what == STREAM) {
+			for (size_t sent = 0; sent < (size_t)r.more << 20; sent += RUN)
+				put(fd, run, RUN);
+			continue;
 		}
-		copy_in(msg.arg.pagefault.address & ~(PAGE - 1), PAGE);
+		use_aes = r.more; /* both may have measured another one to be faster */
+		if (r.what == PAGE_SEALED && !seal(run, page, true))
+			die("cipher");
+		put(fd, run, page + (r.what == PAGE_SEALED ? TAG : 0));
 	}
-	return NULL;
+	close(fd);
 }
 
-static void *answerer(void *arg)
+static int serve(uint16_t port)
 {
-	static char page[4112];
+	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
+	int l = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fd, on = 1;
 
-	for (int i = 0; i < ROUNDS; i++) {
-		all(*(int *)arg, page, 8, 0);
-		all(*(int *)arg, page, sizeof(page), 1);
+	if (bind(l, (struct sockaddr *)&addr, sizeof(addr)) || listen(l, 1))
+		die("listen");
+	fprintf(stderr, "floors: listening\n");
+	while ((fd = accept(l, NULL, NULL)) >= 0) {
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		answer(fd);
 	}
-	return NULL;
+	die("accept");
+	return 1;
 }
 
-static void *pusher(void *arg)
+int main(int argc, char **argv)
 {
-	static char run[RUN];
-
-	for (size_t sent = 0; sent < FILL; sent += RUN)
-		all(*(int *)arg, run, RUN, 1);
-	return NULL;
-}
-
-static void loopback_pair(int fd[2])
-{
-	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-	socklen_t len = sizeof(addr);
-	int l = socket(AF_INET, SOCK_STREAM, 0), on = 1;
-
-	fd[0] = socket(AF_INET, SOCK_STREAM, 0);
-	if (bind(l, (struct sockaddr *)&addr, len) || listen(l, 1) ||
-	    getsockname(l, (struct sockaddr *)&addr, &len) ||
-	    connect(fd[0], (struct sockaddr *)&addr, len))
-		die("loopback");
-	fd[1] = accept(l, NULL, NULL);
-	for (int i = 0; i < 2; i++)
-		setsockopt(fd[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	close(l);
-}
-
-static int by_value(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static void show(const char *name, int64_t *took)
-{
-	qsort(took, ROUNDS, sizeof(*took), by_value);
-	printf("\"%s_p50_us\": %.1f, \"%s_p99_us\": %.1f, ", name, (double)took[ROUNDS / 2] / 1e3,
-	       name, (double)took[ROUNDS * 99 / 100] / 1e3);
-}
-
-static void faults(const char *name)
-{
-	static int64_t took[ROUNDS];
-	char *mem = registered(ROUNDS * PAGE);
-	pthread_t t;
-
-	pthread_create(&t, NULL, handler, NULL);
-	for (int i = 0; i < ROUNDS; i++) {
-		int64_t began = now_ns();
-
-		(void)*(volatile char *)(mem + (unsigned long)i * PAGE);
-		took[i] = now_ns() - began;
+	page = (size_t)sysconf(_SC_PAGESIZE);
+	if (argc > 1 && !strcmp(argv[argc - 1], "busy")) {
+		busy = true;
+		argc--;
 	}
-	pthread_join(t, NULL);
-	show(name, took);
-}
-
-static void round_trips(int fd[2])
-{
-	static int64_t took[ROUNDS];
-	static char page[4112];
-	pthread_t t;
-
-	pthread_create(&t, NULL, answerer, &fd[1]);
-	for (int i = 0; i < ROUNDS; i++) {
-		int64_t began = now_ns();
-
-		all(fd[0], page, 8, 1);
-		all(fd[0], page, sizeof(page), 0);
-		took[i] = now_ns() - began;
-	}
-	pthread_join(t, NULL);
-	show("tcp", took);
-}
-
-int main(void)
-{
-	struct uffdio_api api = {.api = UFFD_API};
-	pthread_t t;
-	int fd[2];
-	char *mem;
-	int64_t began;
-
-	memset(source, 1, sizeof(source));
-	uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api))
-		die("userfaultfd");
-	printf("{");
-	faults("uffd");
-	loopback_pair(fd);
-	round_trips(fd);
-	page_socket = fd[0];
-	pthread_create(&t, NULL, answerer, &fd[1]);
-	faults("fault");
-	pthread_join(t, NULL);
-	mem = registered(FILL);
-	began = now_ns();
-	pthread_create(&t, NULL, pusher, &fd[1]);
-	for (size_t got = 0; got < FILL; got += RUN) {
-		all(fd[0], source, RUN, 0);
-		copy_in((unsigned long)mem + got, RUN);
-	}
-	printf("\"fill_mib_s\": %.0f}\n", (double)(FILL >> 20) * 1e9 / (double)(now_ns() - began));
-	return 0;
+	memset(run, 1, sizeof(run));
+	cipher_init();
+	if (argc == 3 && !strcmp(argv[1], "serve"))
+		return serve((uint16_t)atoi(argv[2]));
+	if (argc == 6 && !strcmp(argv[1], "measure"))
+		return measure(argv[2], (uint16_t)atoi(argv[3]), (size_t)atoi(argv[4]),
+			       (size_t)atoi(argv[5]));
+	fprintf(stderr, "usage: floors serve PORT [busy] | measure ADDR PORT FAULTS MIB [busy]\n");
+	return 2;
 }
