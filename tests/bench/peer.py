@@ -62,7 +62,7 @@ class Criu:
                             name=f"criu-{command}")
 
     def expect(self, condition, what):
-        wait_for(lambda: condition() or any(o.code for o in self.outputs), 120, what, 0.0005)
+        wait_for(lambda: condition() or any(o.code for o in self.outputs), 300, what, 0.0005)
         for out in self.outputs:
             if out.code:
                 raise Failure(f"{out.name}: exit {out.code}: {out.tail()} {self.logs()}")

@@ -60,6 +60,6 @@ def draw(run, folder):
         if script:
             path = f"{folder}/{name}"
             subprocess.run(["gnuplot"], input=HEAD.format(path=path) + script, text=True, check=True,
-                           timeout=60)
+                           stderr=subprocess.DEVNULL, timeout=60)
             drawn.append(name)
     return " ".join(drawn)
