@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Two plots of a run, by gnuplot: downtime against size, and how fault latencies are spread."""
+"""Plots of a run, by gnuplot: downtime against size, and how fault latencies are spread."""
 import shutil
 import statistics
 import subprocess
 
-HEAD = """set terminal svg size 800,500 font 'sans,13' background 'white'
+from links import LINKS
+
+HEAD = """set terminal svg size 1100,500 font 'sans,13' background 'white'
 set output '{path}'
-set key top left
+set key outside right
 set grid
 """
 
@@ -27,19 +29,19 @@ def downtime(run):
     return plot(script, curves, "with yerrorlines")
 
 
-def faults(run):
-    """Each hundredth of the faults against what it took; the floor beside them."""
+def faults(run, link):
+    """Each hundredth of the faults on a link against what it took; the floor beside them."""
     curves = {}
     for row in run.rows.values():
         hundredths = row.hundredths()
-        if hundredths and row.kind in ("touch", "busy", "reader"):
-            curves[row.name] = [(us, n + 1) for n, us in enumerate(hundredths)]
-    for link, rounds in run.floors.items():
-        merged = [statistics.median(values) for values in zip(*(r["fault_hundredths_us"] for r in rounds))]
-        curves[f"floor; {link}"] = [(us, n + 1) for n, us in enumerate(merged)]
-    script = "set title 'fault latency, as the program sees it'\nset xlabel 'us'\n" \
+        if hundredths and row.link == link and row.kind in ("touch", "busy", "reader"):
+            curves[f"{row.what}; {row.who}"] = [(us, n + 1) for n, us in enumerate(hundredths)]
+    floor = zip(*(r["fault_hundredths_us"] for r in run.floors.get(link, [])))
+    if curves:
+        curves["floor"] = [(statistics.median(values), n + 1) for n, values in enumerate(floor)]
+    script = f"set title 'fault latency, as the program sees it; {LINKS[link].label}'\nset xlabel 'us'\n" \
              "set ylabel '% of the faults within'\nset logscale x\nset yrange [0:100]\n" \
-             "set key outside below\nset terminal svg size 900,750 font 'sans,13' background 'white'\n"
+             "set xtics rotate by -30\n"
     return plot(script, curves, "with lines lw 2")
 
 
@@ -56,7 +58,8 @@ def draw(run, folder):
     if not shutil.which("gnuplot"):
         return "(no plots: gnuplot is not installed; Debian: gnuplot-nox)"
     drawn = []
-    for name, script in (("downtime.svg", downtime(run)), ("faults.svg", faults(run))):
+    for name, script in (("downtime.svg", downtime(run)), ("faults.svg", faults(run, "veth")),
+                         ("faults-slow.svg", faults(run, "10mbit"))):
         if script:
             path = f"{folder}/{name}"
             subprocess.run(["gnuplot"], input=HEAD.format(path=path) + script, text=True, check=True,

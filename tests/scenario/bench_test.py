@@ -2,6 +2,7 @@
 """The benchmarks work: each gives every figure it should. No figure is compared with anything."""
 import json
 import os
+import shutil
 import subprocess
 
 from devices import TOP, Failure
@@ -45,7 +46,8 @@ def every_figure(ctx):
     for link, rounds in found["floors"].items():
         names = [f"{name}_{p}_us" for name in FLOOR for p in ("p50", "p99")] + ["stream_mib_s", "cipher_mib_s"]
         expect_positive(link, rounds[0], names + (["busy_fault_p50_us"] if link == "veth" else []))
-    for name in ("bench.csv", "table.md"):
+    plots = ["downtime.svg", "faults.svg", "faults-slow.svg"] if shutil.which("gnuplot") else []
+    for name in ["bench.csv", "table.md"] + plots:
         if not os.path.getsize(f"{out}/{name}"):
             raise Failure(f"{name} is empty")
     return f"{len(kinds)} moves, {found['system']['seconds']} s"
