@@ -98,13 +98,12 @@ $(B)/host/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autocon
 	@touch $@
 
 # The floors of the benchmarks use the product's own ciphers, whichever they are.
-BENCH_SOURCES := $(wildcard tests/bench/floors*.c)
+BENCH_LIBRARIES = $(or $(LIBRARIES),$(B)/libmbedtls.a)
 .PHONY: bench-floors
 bench-floors: $(B)/bench/floors
-$(B)/bench/floors: $(BENCH_SOURCES) tests/bench/floors.h $(OBJECTS) $(PB_OBJECTS) $(B)/libmbedtls.a
+$(B)/bench/floors: $(wildcard tests/bench/floors*.[ch]) $(OBJECTS) $(PB_OBJECTS) $(B)/libmbedtls.a
 	$(call say,LINK,$@)
 	@mkdir -p $(@D) && rm -f $(@D)/product.a
 	$(Q)$(AR) rcs $(@D)/product.a $(filter-out $(B)/obj/cmd/%,$(OBJECTS)) $(PB_OBJECTS)
-	$(Q)$(CC) -static -no-pie -O2 -std=gnu11 -isystem $(B)/linux $(CONFIG_CFLAGS) -Wall -Wextra $(WERROR) -D_GNU_SOURCE -I. \
-		-isystem $(MBEDTLS)/include -DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' -o $@ \
-		$(BENCH_SOURCES) -Wl,--start-group $(@D)/product.a $(B)/libmbedtls.a -Wl,--end-group
+	$(Q)$(CC) $(OUR_CFLAGS) $(LINK_FLAGS) -o $@ $(filter tests/bench/%.c,$^) -Wl,--start-group \
+		$(@D)/product.a $(BENCH_LIBRARIES) -Wl,--end-group
