@@ -77,6 +77,27 @@ const char *report_outcome_name(enum outcome outcome)
 	return outcome < sizeof(names) / sizeof(names[0]) ? names[outcome] : "?";
 }
 
+/* Those that this side has measured. */
+static void print_parts(const struct move_report *r)
+{
+	static const char *const names[NR_PARTS] = {
+		[PART_FREEZE] = "freeze", [PART_FILES] = "files",   [PART_DESCRIBE] = "describe",
+		[PART_READY] = "ready",   [PART_COMMIT] = "commit", [PART_START] = "start",
+		[PART_BUILD] = "build",   [PART_ARM] = "arm",       [PART_RECORD] = "record",
+		[PART_GO] = "go",         [PART_RUN] = "run",
+	};
+	const char *comma = "";
+
+	printf("\"stages_us\": {");
+	for (int i = 0; i < NR_PARTS; i++) {
+		if (!r->part_us[i])
+			continue;
+		printf("%s\"%s\": %u", comma, names[i], r->part_us[i]);
+		comma = ", ";
+	}
+	printf("}");
+}
+
 static void print_json(const struct move_report *r, enum outcome outcome)
 {
 	printf("{\"id\": \"%s\", \"pid\": %d, \"result\": \"%s\", \"downtime_us\": %llu, "
@@ -84,13 +105,15 @@ static void print_json(const struct move_report *r, enum outcome outcome)
 	       "%llu, "
 	       "\"pages_zero\": %llu, \"bytes_wire\": %llu, \"faults\": %llu, \"fault_p50_us\": "
 	       "%u, "
-	       "\"fault_p99_us\": %u, \"reconnects\": %u, \"peak_rss_kib\": %llu}\n",
+	       "\"fault_p99_us\": %u, \"reconnects\": %u, \"peak_rss_kib\": %llu, ",
 	       r->id, r->pid, report_outcome_name(outcome), (unsigned long long)r->downtime_us,
 	       (unsigned long long)r->freeze_us, (unsigned long long)r->total_us,
 	       (unsigned long long)r->pages_total, (unsigned long long)r->pages_sent,
 	       (unsigned long long)r->pages_zero, (unsigned long long)r->bytes_wire,
 	       (unsigned long long)r->faults, r->fault_p50_us, r->fault_p99_us, r->reconnects,
 	       (unsigned long long)move_peak_rss_kib());
+	print_parts(r);
+	printf("}\n");
 }
 
 static void print_line(const struct move_report *r, enum move_role role)

@@ -97,6 +97,19 @@ void move_stage(struct move *move, const char *stage)
 		move->options->progress(&progress);
 }
 
+void move_part_begin(struct move *move)
+{
+	move->part_us = clock_now_us();
+}
+
+void move_part_end(struct move *move, enum move_part part)
+{
+	int64_t now_us = clock_now_us();
+
+	move->report.part_us[part] = (uint32_t)(now_us - move->part_us);
+	move->part_us = now_us;
+}
+
 void move_look_after(struct move *move, int ask_ms)
 {
 	int silence_ms = (int)move->options->keepalive_s * 1000;

@@ -45,6 +45,22 @@ struct move_options {
 	void (*finish)(const struct move_report *report, enum outcome outcome);
 };
 
+/* What a downtime is made of, in its order; the source's, then the target's, which are most of its READY and START. */
+enum move_part {
+	PART_FREEZE,   /* all threads are stopped, the first of them is ours */
+	PART_FILES,    /* files that changed since the answer */
+	PART_DESCRIBE, /* its state is read and sent */
+	PART_READY,    /* until the target says so */
+	PART_COMMIT,   /* held, and on disk */
+	PART_START,    /* until the target says STARTED */
+	PART_BUILD,    /* target: from the first message to the last */
+	PART_ARM,      /* its memory is watched, it is complete */
+	PART_RECORD,   /* `ready` is on disk */
+	PART_GO,       /* until the source says so */
+	PART_RUN,      /* `started` is on disk, and it runs */
+	NR_PARTS
+};
+
 /* What the result says; the names are those of the JSON object. */
 struct move_report {
 	char id[MOVESTATE_ID_TEXT];
@@ -53,6 +69,7 @@ struct move_report {
 	char peer[SOCKET_NAME_MAX];
 	uint64_t downtime_us; /* freeze to STARTED, measured at the source */
 	uint64_t freeze_us;   /* to stop all threads */
+	uint32_t part_us[NR_PARTS];
 	uint64_t total_us;
 	uint64_t pages_total, pages_sent, pages_zero, bytes_wire, faults;
 	uint32_t fault_p50_us, fault_p99_us;
@@ -115,7 +132,7 @@ struct move {
 	struct movestate state;
 	enum move_mode mode;
 	const char *stage;
-	int64_t begun_us, ticked_us;
+	int64_t begun_us, ticked_us, part_us; /* when: it began, it was told, a part ended */
 	uint64_t ticked_bytes;
 	int64_t lost_ms, told_ms; /* when the link was lost, and that last said; 0: it works */
 	int64_t met_ms;           /* when the link was last there again */
@@ -126,6 +143,10 @@ void move_begin(struct move *move, struct link *link, const struct move_options 
 
 /* A new stage, for progress, log and status. */
 void move_stage(struct move *move, const char *stage);
+
+/* A part of the downtime ends here, and the next one begins. The first begins with move_part_begin. */
+void move_part_begin(struct move *move);
+void move_part_end(struct move *move, enum move_part part);
 
 /* From here on the link is looked after: it is dead when nothing has moved for keepalive_s. `ask_ms`:
  * how soon we ask, 0: when a quarter of that is over. */

@@ -131,6 +131,7 @@ static int describe(struct source_move *m)
 	err = fault_point(FAULT_SOURCE_FROZEN);
 	if (!err)
 		err = source_check_again(m);
+	move_part_end(&m->move, PART_FILES);
 	if (!err)
 		err = dump_describe(&engine->dump, &link->fast);
 	if (!err)
@@ -138,6 +139,7 @@ static int describe(struct source_move *m)
 	if (err)
 		return link_last_words(link, err);
 	m->described = true;
+	move_part_end(&m->move, PART_DESCRIBE);
 	err = fault_point(FAULT_SOURCE_DESCRIBED);
 	if (!err)
 		err = serve_attach(engine->serve, m->move.state.pid);
@@ -150,6 +152,7 @@ static int describe(struct source_move *m)
 		move_stage(&m->move, "fill");
 	}
 	err = serve_until(m, FRAME_READY);
+	move_part_end(&m->move, PART_READY);
 	if (!err)
 		lane_receive_done(&link->fast);
 	return err;
@@ -214,6 +217,7 @@ static int commit(struct source_move *m)
 		err = movestate_write(&m->move.state, STAGE_COMMITTED);
 	if (!err)
 		m->committed = true;
+	move_part_end(&m->move, PART_COMMIT);
 	(void)fault_point(FAULT_SOURCE_COMMITTED); /* too late to fail */
 	return err;
 }
@@ -275,6 +279,8 @@ static void note_started(struct source_move *m)
 		return;
 	(void)fault_point(FAULT_SOURCE_STARTED);
 	m->started = true;
+	if (m->frozen_us)
+		move_part_end(&m->move, PART_START);
 	if (m->frozen_us)
 		m->move.report.downtime_us = (uint64_t)(clock_now_us() - m->frozen_us);
 	/* For status; after a crash COMMITTED leads to the same question to the target. */
@@ -581,8 +587,10 @@ static enum outcome hand_over(struct source_move *m)
 	dump_prepare(&engine->dump, move->state.pid);
 	move_stage(move, "freeze");
 	m->frozen_us = clock_now_us();
+	move_part_begin(move);
 	err = dump_open(&engine->dump, move->state.pid, m->other_vdso);
-	move->report.freeze_us = (uint64_t)(clock_now_us() - m->frozen_us);
+	move_part_end(move, PART_FREEZE);
+	move->report.freeze_us = move->report.part_us[PART_FREEZE];
 	if (!err)
 		err = describe(m);
 	if (!err)

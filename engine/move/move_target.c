@@ -126,6 +126,7 @@ static int read_description(struct target_move *m)
 	if (err)
 		return err;
 	move_stage(&m->move, "build");
+	move_part_begin(&m->move);
 	restore_on_lazy(&engine->restore, on_lazy, m);
 	restore_begin(&engine->restore, &options);
 	m->built = true;
@@ -197,6 +198,7 @@ static int build(struct target_move *m)
 	int uffd, err;
 
 	err = read_description(m);
+	move_part_end(move, PART_BUILD);
 	if (!err)
 		err = restore_finish(&engine->restore, &uffd);
 	if (err)
@@ -225,11 +227,13 @@ static int wait_go(struct target_move *m)
 	struct link *link = m->move.link;
 	int err;
 
+	move_part_end(&m->move, PART_ARM);
 	/* From here on the source may commit, and what is on disk is the answer to its question. */
 	err = movestate_write(&m->move.state, STAGE_READY);
 	if (err)
 		return err;
 	m->said_ready = true;
+	move_part_end(&m->move, PART_RECORD);
 	err = link_send(link, FRAME_READY, 0);
 	(void)fault_point(FAULT_TARGET_READY);
 	for (;;) {
@@ -257,6 +261,7 @@ static int start(struct target_move *m)
 {
 	int err;
 
+	move_part_end(&m->move, PART_GO);
 	err = movestate_write(&m->move.state, STAGE_STARTED);
 	if (!err)
 		err = fault_point(FAULT_TARGET_STARTED);
@@ -264,6 +269,7 @@ static int start(struct target_move *m)
 		err = guard_start(&m->guard, m->move.state.pid);
 	if (!err)
 		err = restore_start(&engine->restore, &m->start);
+	move_part_end(&m->move, PART_RUN);
 	if (!err)
 		m->built = false; /* no longer ours to discard */
 	return err;
