@@ -717,22 +717,18 @@ static void finish(void *data, enum outcome outcome)
 	move_end(&engine->m.move, outcome);
 }
 
-struct older {
-	struct link *link;
-	const struct move_options *options;
-};
-
 /* A move of the same process that was offered, and whose workers died: they may have left it stopped. */
 static int end_older(void *data, struct movestate *state)
 {
-	const struct older *older = data;
+	static struct link nobody; /* what is known of its peer is not the new one's */
+	const struct move_options *options = data;
 
-	if (!state->source || state->pid != older->options->pid || state->stage != STAGE_OFFERED ||
+	if (!state->source || state->pid != options->pid || state->stage != STAGE_OFFERED ||
 	    !movestate_process_lives(state) || movestate_is_held(movestate_folder(), state) ||
 	    movestate_lock(state))
 		return 0;
 	log_debug("move %s was only offered, and nobody works on it: it is forgotten", state->id);
-	move_source_let_run(older->link, older->options, state);
+	move_source_let_run(&nobody, options, state);
 	state->written = true;
 	movestate_remove(state);
 	return 0;
@@ -741,11 +737,10 @@ static int end_older(void *data, struct movestate *state)
 enum outcome move_source(struct link *link, const struct move_options *options)
 {
 	static struct twin_work work = {.run = run, .finish = finish, .pass_signals = true};
-	struct older older = {link, options};
 	struct source_move *m = &engine->m;
 	enum outcome outcome;
 
-	movestate_each(movestate_folder(), end_older, &older);
+	movestate_each(movestate_folder(), end_older, (void *)options);
 	log_reason_clear();
 
 	*m = (struct source_move){0};

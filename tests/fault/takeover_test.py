@@ -291,6 +291,29 @@ def another_offered_it_first(arenas):
         verifier.end(target)
 
 
+def offered_twice(arenas):
+    """Fetched again after the first worker died: the new move is picked up again by its own name."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source, mib=16)
+        with asleep(arena.services[source.name]):
+            first = Moving(arena, source, target, verifier.pid, "pull",
+                           env={"source": {"BATON_FAULT": "both:SOURCE_OFFERED"}})
+            first.operator = False
+            with told(first):
+                first.begin()
+                wait_for(lambda: "offered" in moves_in(source, "source").values()
+                         and first.restore.code is not None and first.dump.code is not None
+                         and not source.listens(PORT + 1), 20, "those that offered it die")
+            moving = Moving(arena, source, target, verifier.pid, "pull", rate=8)
+            with told(moving):
+                moving.begin()
+                wait_filling(moving, verifier)
+                kill(source, *[e.pid for e in moving.engines("source")])
+                to_the_end(moving, verifier, "target")
+        verifier.end(source, target)
+
+
 def drained_and_nobody_comes(arenas):
     """Who served it died when all was handed over, and who fetched it is gone: the copy is ended. Not
     forgotten while another program has the address."""
@@ -366,5 +389,6 @@ def tests(ctx):
             ("the group of a process that ended", lambda: group_of_the_dead(arenas)),
             ("drained, and woken by somebody", lambda: drained_and_woken(bare)),
             ("offered before another move", lambda: another_offered_it_first(bare)),
+            ("offered twice", lambda: offered_twice(arenas)),
             ("drained, and nobody comes", lambda: drained_and_nobody_comes(arenas)),
             ("a pid that is used again", lambda: a_number_used_again(arenas))]
