@@ -225,12 +225,8 @@ static int commit(struct source_move *m)
 static bool is_alive(pid_t pid)
 {
 	struct proc_status status;
-	int fd = proc_open(pid);
-	bool alive = fd >= 0 && !proc_status(fd, &status) && status.state != 'Z';
 
-	if (fd >= 0)
-		close(fd);
-	return alive;
+	return !proc_status_of(pid, &status) && status.state != 'Z';
 }
 
 /*
@@ -279,10 +275,10 @@ static void note_started(struct source_move *m)
 		return;
 	(void)fault_point(FAULT_SOURCE_STARTED);
 	m->started = true;
-	if (m->frozen_us)
+	if (m->frozen_us) {
 		move_part_end(&m->move, PART_START);
-	if (m->frozen_us)
-		m->move.report.downtime_us = (uint64_t)(clock_now_us() - m->frozen_us);
+		m->move.report.downtime_us = (uint64_t)(m->move.part_us - m->frozen_us);
+	}
 	/* For status; after a crash COMMITTED leads to the same question to the target. */
 	if (movestate_write(&m->move.state, STAGE_SERVING))
 		log_reason_clear();
@@ -578,16 +574,11 @@ static enum outcome hand_over(struct source_move *m)
 	struct move *move = &m->move;
 	int err;
 
-	if (movestate_is_superseded(&move->state)) {
-		log_fail(EBUSY, "pid %d is already being moved; see: baton status",
-			 move->state.pid);
-		return end_undone(m);
-	}
 	enter_group(m);
 	dump_prepare(&engine->dump, move->state.pid);
 	move_stage(move, "freeze");
-	m->frozen_us = clock_now_us();
 	move_part_begin(move);
+	m->frozen_us = move->part_us;
 	err = dump_open(&engine->dump, move->state.pid, m->other_vdso);
 	move_part_end(move, PART_FREEZE);
 	move->report.freeze_us = move->report.part_us[PART_FREEZE];
@@ -608,12 +599,8 @@ static enum outcome hand_over(struct source_move *m)
 static bool is_stopped(pid_t pid)
 {
 	struct proc_status status;
-	int fd = proc_open(pid);
-	bool stopped = fd >= 0 && !proc_status(fd, &status) && status.state == 'T';
 
-	if (fd >= 0)
-		close(fd);
-	return stopped;
+	return !proc_status_of(pid, &status) && status.state == 'T';
 }
 
 /*
@@ -628,12 +615,8 @@ static bool comes_to_stop(pid_t pid)
 
 	do {
 		struct proc_status status = {0};
-		int fd = proc_open(pid);
 
-		if (fd >= 0) {
-			(void)proc_status(fd, &status);
-			close(fd);
-		}
+		(void)proc_status_of(pid, &status);
 		if (status.state == 'T')
 			return true;
 		if (status.state != 't' && !((status.sig_pending | status.shared_pending) & stop))
@@ -737,11 +720,8 @@ static int end_older(void *data, struct movestate *state)
 enum outcome move_source(struct link *link, const struct move_options *options)
 {
 	static struct twin_work work = {.run = run, .finish = finish, .pass_signals = true};
-	struct source_move *m = &engine->m;
+	struct source_move *m = &engine->m, begun;
 	enum outcome outcome;
-
-	movestate_each(movestate_folder(), end_older, (void *)options);
-	log_reason_clear();
 
 	*m = (struct source_move){0};
 	move_begin(&m->move, link, options);
@@ -749,6 +729,11 @@ enum outcome move_source(struct link *link, const struct move_options *options)
 	move_stage(&m->move, "connect");
 	if (link_open(link, link->address ? LINK_DIAL_TIMEOUT_MS : CONFIG_HANDSHAKE_TIMEOUT_MS))
 		return move_end(&m->move, link_stopping() ? OUTCOME_FAILED : OUTCOME_PEER);
+	/* Not before: a stranger has no say in that. It takes our place. */
+	begun = *m;
+	movestate_each(movestate_folder(), end_older, (void *)options);
+	log_reason_clear();
+	*m = begun;
 	outcome = source_offer(m);
 	if (outcome == OUTCOME_DONE)
 		return twin_run(&work);

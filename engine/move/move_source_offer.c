@@ -153,6 +153,18 @@ static void read_identity(struct movestate *state)
 	close(fd);
 }
 
+/* Another worker may have been faster with the same process: what it holds is a copy. */
+static bool another_has_it(pid_t pid)
+{
+	struct movestate other;
+	int err = movestate_find_pid(pid, &other);
+
+	if (!err)
+		log_fail(EBUSY, "pid %d is already being moved (move %s); see: baton status", pid,
+			 other.id);
+	return err != -ENOENT;
+}
+
 enum outcome source_offer(struct source_move *m)
 {
 	struct move *move = &m->move;
@@ -182,6 +194,8 @@ enum outcome source_offer(struct source_move *m)
 	err = ask_answer(m, ANSWER_TIMEOUT_MS);
 	if (err)
 		return outcome_of(err);
+	if (another_has_it(move->state.pid))
+		return OUTCOME_REFUSED;
 	text_copy(move->state.mode, sizeof(move->state.mode), move_mode_name(move->mode));
 	link_tell(move->link, LINK_TELL_ACCEPTED);
 	if (fault_point(FAULT_SOURCE_ANSWERED))

@@ -396,16 +396,15 @@ static int match_newer(void *data, struct movestate *state)
 {
 	const struct movestate *offered = data;
 
-	return state->source && state->pid == offered->pid &&
-	       state->pid_start == offered->pid_start && strcmp(state->id, offered->id) != 0 &&
-	       (state->stage != STAGE_OFFERED || movestate_is_held(folder_fd, state));
+	/* Of that very process: both numbers may be the same after a reboot. */
+	return state->source && state->pid == offered->pid && strcmp(state->id, offered->id) != 0 &&
+	       (state->stage != STAGE_OFFERED || movestate_is_held(folder_fd, state)) &&
+	       movestate_process_lives(state);
 }
 
 bool movestate_is_superseded(const struct movestate *offered)
 {
-	struct movestate copy = *offered;
-
-	return movestate_each(folder_fd, match_newer, &copy) > 0;
+	return movestate_each(folder_fd, match_newer, (void *)offered) > 0;
 }
 
 static int match_id(void *data, struct movestate *state)

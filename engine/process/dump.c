@@ -479,7 +479,8 @@ static int describe_thread(struct dump *d, const struct freeze_thread *thread)
 		return describe_kinds_of_thread(d, thread);
 	}
 	err = remote_open_sibling(&d->thread, &d->leader, thread->tid);
-	restart_name(&d->thread.saved, thread);
+	if (!err)
+		restart_name(&d->thread.saved, thread);
 	if (!err)
 		err = open_thread(d, &d->thread, d->room ? d->room + ARGUMENT_BYTES + WAY_BYTES : 0,
 				  &d->thread_mask);

@@ -205,12 +205,8 @@ static int sweep_thread(void *data, pid_t tid)
 static bool has_ended(pid_t tid)
 {
 	struct proc_status status;
-	int fd = proc_open(tid);
-	bool ended = fd < 0 || proc_status(fd, &status) || status.state == 'Z';
 
-	if (fd >= 0)
-		close(fd);
-	return ended;
+	return proc_status_of(tid, &status) || status.state == 'Z';
 }
 
 static bool is_stop_signal(int signal)
@@ -408,16 +404,9 @@ bool freeze_is_stopped(const struct freeze *f)
 bool freeze_signal_deliverable(pid_t tid, uint64_t blocked)
 {
 	struct proc_status status;
-	char path[32];
-	int fd, err;
 
-	snprintf(path, sizeof(path), "/proc/%d", tid);
-	fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	err = proc_status(fd, &status);
-	close(fd);
-	return !err && ((status.sig_pending | status.shared_pending) & ~blocked);
+	return !proc_status_of(tid, &status) &&
+	       ((status.sig_pending | status.shared_pending) & ~blocked);
 }
 
 int freeze_thaw(struct freeze *f)

@@ -94,12 +94,8 @@ static bool take_status(struct halt_thread *thread)
 static bool is_ours(pid_t pid)
 {
 	struct proc_status status;
-	int fd = proc_open(pid);
-	bool ours = fd >= 0 && proc_status(fd, &status) == 0 && status.tracer == getpid();
 
-	if (fd >= 0)
-		close(fd);
-	return ours;
+	return !proc_status_of(pid, &status) && status.tracer == getpid();
 }
 
 static void take_all_status(struct halt *h)

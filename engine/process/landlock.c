@@ -75,7 +75,7 @@ static int start(pid_t pid, uint32_t uid, uint32_t gid)
 {
 	struct proc_status status;
 	pid_t parent = getpid(), child = fork_beside(pid);
-	int wait_status, fd, err = child < 0 ? child : -EIO;
+	int wait_status, err = child < 0 ? child : -EIO;
 
 	if (child == 0)
 		help(parent, uid, gid);
@@ -88,10 +88,7 @@ static int start(pid_t pid, uint32_t uid, uint32_t gid)
 		helper.pid = 0;
 		return err;
 	}
-	fd = proc_open(child);
-	err = fd < 0 ? fd : proc_status(fd, &status);
-	if (fd >= 0)
-		close(fd);
+	err = proc_status_of(child, &status);
 	helper.pid_inside = err ? 0 : status.pid_inside;
 	return err;
 }

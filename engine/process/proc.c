@@ -158,6 +158,15 @@ int proc_status(int dir_fd, struct proc_status *status)
 	return err;
 }
 
+int proc_status_of(pid_t tid, struct proc_status *status)
+{
+	int fd = proc_open(tid), err = fd < 0 ? fd : proc_status(fd, status);
+
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
 /* Paths in maps have newlines as \012; no other character is escaped. */
 static void unescape(char *text)
 {

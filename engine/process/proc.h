@@ -34,6 +34,8 @@ struct proc_status {
 
 /* Reads "status" below `dir_fd` (of a process or a thread). 0, -ESRCH, -errno. */
 int proc_status(int dir_fd, struct proc_status *status);
+/* The same of a process or thread by its number. */
+int proc_status_of(pid_t tid, struct proc_status *status);
 
 struct proc_map {
 	uint64_t start, end, offset, inode;

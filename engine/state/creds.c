@@ -103,17 +103,10 @@ static int64_t drop_bounding(struct remote *t, uint64_t have, uint64_t keep)
 	return ret;
 }
 
-/* What a thread has of us: all that its maker did not set is what we have ourselves. */
-static int read_own(pid_t tid, struct proc_status *own)
-{
-	int fd = proc_open(tid), err = fd < 0 ? fd : proc_status(fd, own);
-
-	if (fd >= 0)
-		close(fd);
-	return err;
-}
-
-/* Most services run as who we are: then there is nothing to do, and a dozen calls a thread are saved. */
+/*
+ * Most services run as who we are: then there is nothing to do, and many calls a thread are saved. What status
+ * does not tell a thread that was just made has from us.
+ */
 static bool is_same(const struct proc_status *own, const baton_Creds *msg)
 {
 	return !memcmp(own->uid, msg->uids, sizeof(own->uid)) &&
@@ -171,7 +164,7 @@ int creds_apply(struct remote *t, const baton_Creds *msg)
 
 	if (msg->uids_count != 4 || msg->gids_count != 4)
 		return -EPROTO;
-	err = read_own(t->tid, &own);
+	err = proc_status_of(t->tid, &own);
 	if (err || is_same(&own, msg))
 		return err;
 	remote_reset(t);

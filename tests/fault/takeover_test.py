@@ -264,6 +264,48 @@ def drained_and_woken(arenas):
         verifier.end(target)
 
 
+def add_move(source, stage):
+    """Another move of the same process in the folder, but for its stage."""
+    name, = moves_in(source, "source")
+    text = read(f"{source.state}/{name}")
+    for key, value in (("id ", "0123456789abcdef"), ("stage ", stage)):
+        was = next(line for line in text.splitlines() if line.startswith(key))
+        text = text.replace(was, key + value)
+    with open(f"{source.state}/0123456789abcdef-source.move", "w") as f:
+        f.write(text)
+
+
+def another_was_faster(arenas):
+    """Another move of it is committed when this one is offered: it is refused, and nothing is stopped."""
+    with arenas.use() as arena:
+        source, target = arena.pair.a, arena.pair.b
+        verifier = arena.verifier(source)
+        with asleep(arena.services[source.name]):
+            moving = Moving(arena, source, target, verifier.pid, "pull")
+            moving.operator = False
+            with told(moving):
+                moving.fetch, fetch = lambda: None, moving.fetch
+                moving.begin()
+                began = read(source.proc(verifier.pid, "stat")).rpartition(")")[2].split()[19]
+                boot = read("/proc/sys/kernel/random/boot_id").strip()
+                with open(f"{source.state}/0123456789abcdef-source.move", "w") as f:
+                    f.write("baton-move 2\nid 0123456789abcdef\nrole source\nstage committed\n"
+                            f"pid {verifier.pid}\npid-start {began}\nboot {boot}\nend\n")
+                fetch()
+                wait_for(lambda: moving.restore.code is not None, 20, "restore ends")
+                # It had answered yes.
+                if moving.restore.code != 1 or "already being moved" not in moving.restore.stderr:
+                    raise Failure(f"restore: exit {moving.restore.code}: {moving.restore.tail()}")
+                if "already being moved" not in moving.dump.stderr:
+                    raise Failure(f"dump does not say why: {moving.dump.tail()}")
+                verifier.expect_beating()
+                if list(moves_in(source, "source")) != ["0123456789abcdef-source.move"]:
+                    raise Failure(f"left: {moves_in(source)}")
+                os.unlink(f"{source.state}/0123456789abcdef-source.move")
+                kill(source, *(e.pid for e in moving.engines("source")))
+        verifier.end(source)
+
+
 def another_offered_it_first(arenas):
     """A move whose workers died when it was only offered does not wake what a later one has committed."""
     with arenas.use() as arena:
@@ -273,13 +315,7 @@ def another_offered_it_first(arenas):
         with asleep(arena.services[source.name]):
             moving = left_frozen(arena, verifier, "SOURCE_SERVING")
             with told(moving):
-                name, = moves_in(source, "source")
-                text = read(f"{source.state}/{name}")
-                for key, value in (("id ", "0123456789abcdef"), ("stage ", "offered")):
-                    was = next(line for line in text.splitlines() if line.startswith(key))
-                    text = text.replace(was, key + value)
-                with open(f"{source.state}/0123456789abcdef-source.move", "w") as f:
-                    f.write(text)
+                add_move(source, "offered")
                 out = moving.command(source, "resume", "0123456789abcdef")
                 if out.wait(20) or "another one has pid" not in out.stderr:
                     raise Failure(f"resume of what was offered: exit {out.code}: {out.tail()}")
@@ -389,6 +425,7 @@ def tests(ctx):
             ("the group of a process that ended", lambda: group_of_the_dead(arenas)),
             ("drained, and woken by somebody", lambda: drained_and_woken(bare)),
             ("offered before another move", lambda: another_offered_it_first(bare)),
+            ("another move was faster", lambda: another_was_faster(arenas)),
             ("offered twice", lambda: offered_twice(arenas)),
             ("drained, and nobody comes", lambda: drained_and_nobody_comes(arenas)),
             ("a pid that is used again", lambda: a_number_used_again(arenas))]

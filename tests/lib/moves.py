@@ -158,6 +158,9 @@ class Move:
             report = self.report(side)
             if report["pid"] != self.pid:
                 raise Failure(f"{side.name} --json: pid {report['pid']}, is {self.pid}")
+            if side is self.source and not report["reconnects"] \
+                    and sum(report["stages_us"].values()) != report["downtime_us"]:
+                raise Failure(f"the stages are not the downtime: {report}")
             if not report["pages_total"]:
                 raise Failure(f"{side.name} --json: a process without a page")
 
