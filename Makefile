@@ -146,6 +146,9 @@ $(OBJECTS): $(B)/obj/%.o: %.c $(B)/flags | $(PREPARED)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(OUR_CFLAGS) -MMD -MP -c -o $@ $<
 
+# The compiler knows these functions by name, and must not have them in hand when it puts calls to them.
+$(B)/obj/lib/printf.o: LTO := -fno-builtin
+
 $(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/flags | $(PREPARED)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
