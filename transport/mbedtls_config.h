@@ -7,6 +7,9 @@
 #define MBEDTLS_PLATFORM_C
 #define MBEDTLS_PLATFORM_MEMORY
 #define MBEDTLS_MEMORY_BUFFER_ALLOC_C
+/* Until tls_init there is no memory: not that of the C library, whose allocator would be linked for it. */
+#define MBEDTLS_PLATFORM_STD_CALLOC NULL
+#define MBEDTLS_PLATFORM_STD_FREE NULL
 #define MBEDTLS_MEMORY_ALIGN_MULTIPLE 16 /* 4 unless told, and then structures are misaligned */
 #define MBEDTLS_MEMORY_DEBUG             /* its peak is what `status` shows */
 #define MBEDTLS_HAVE_ASM
