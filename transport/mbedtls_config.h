@@ -26,13 +26,19 @@
 #define MBEDTLS_PSA_ASSUME_EXCLUSIVE_BUFFERS /* nobody else writes to arguments: no copies */
 #define MBEDTLS_MD_C
 #define MBEDTLS_SHA256_C
+#ifdef CONFIG_OPTIMIZE_SIZE
+#define MBEDTLS_SHA256_SMALLER
+#define MBEDTLS_ECP_FIXED_POINT_OPTIM 0 /* no table of multiples: a handshake takes some ms more */
+#endif
 #define MBEDTLS_HKDF_C
 #define MBEDTLS_CIPHER_C
+#ifdef CONFIG_CIPHER_AES
 #define MBEDTLS_AES_C
 #define MBEDTLS_AESNI_C
 #define MBEDTLS_AESCE_C
 #define MBEDTLS_BLOCK_CIPHER_NO_DECRYPT /* GCM encrypts its counters, in both directions */
 #define MBEDTLS_GCM_C
+#endif
 #define MBEDTLS_CHACHA20_C
 #define MBEDTLS_POLY1305_C
 #define MBEDTLS_CHACHAPOLY_C
