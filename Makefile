@@ -122,10 +122,11 @@ OUR_CFLAGS = $(BASE_CFLAGS) $(LTO) $(CONFIG_CFLAGS) -Wall -Wextra $(WERROR) -D_G
 MBEDTLS_CFLAGS = $(BASE_CFLAGS) $(LTO) $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS)
 NANOPB_CFLAGS = $(BASE_CFLAGS) $(LTO) -I$(B)/gen -I$(NANOPB)
 # All of the program is optimised as one; the tests' objects and those of musl are not part of that.
+# `make LTO=` links at once, for trying things out.
 LTO := -flto
 # norelro: musl never applies it in a static program. noseparate-code: code and constants follow each other
 # in the file without zeros between them (arm64's linker does that anyway).
-LINK_FLAGS := $(BASE_CFLAGS) $(LTO)=auto -static -no-pie -Wl,--gc-sections \
+LINK_FLAGS := $(BASE_CFLAGS) $(addsuffix =auto,$(LTO)) -static -no-pie -Wl,--gc-sections \
 	-Wl,-z,norelro,-z,noseparate-code,-z,noexecstack
 ifneq ($(filter-out $(PLAIN_GOALS),$(GOALS)),)
 $(call remember,$(B)/flags,$(CC) $(OUR_CFLAGS) : $(MBEDTLS_CFLAGS) $(CIPHER_CFLAGS))
