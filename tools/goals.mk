@@ -77,7 +77,7 @@ sanitize:
 
 .PHONY: size
 size: $(B)/baton
-	@tools/size-report $(B)/baton.map $(B)/baton $(B)/obj
+	@tools/size-report $(B)/baton $(NM) $(SIZE)
 
 .PHONY: install
 install: $(B)/baton
