@@ -15,10 +15,13 @@ void log_level_set(enum log_level level);
 
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-#define log_error(...) log_write(LOG_ERROR, __VA_ARGS__)
-#define log_warn(...) log_write(LOG_WARN, __VA_ARGS__)
-#define log_info(...) log_write(LOG_INFO, __VA_ARGS__)
-#define log_debug(...) log_write(LOG_DEBUG, __VA_ARGS__)
+/* What is above the bound leaves not even its text in the binary. */
+#define log_at(level, ...)                                                                         \
+	((int)(level) <= CONFIG_LOG_LEVEL ? log_write(level, __VA_ARGS__) : (void)0)
+#define log_error(...) log_at(LOG_ERROR, __VA_ARGS__)
+#define log_warn(...) log_at(LOG_WARN, __VA_ARGS__)
+#define log_info(...) log_at(LOG_INFO, __VA_ARGS__)
+#define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
 
 /*
  * Says why something failed, once, where the context is known: keeps the text as the reason (the

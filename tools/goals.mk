@@ -54,6 +54,14 @@ fault-points: $(MBEDTLS_READY) $(NANOPB_READY)
 	$(SUB) O=$(FAULTS_O) MBEDTLS_DIR='$(MBEDTLS)' NANOPB_DIR='$(NANOPB)' all >&2
 	@echo $(FAULTS_O)/$(ARCH)/baton
 
+# The smallest, as board/tiny_defconfig has it; prints its path.
+TINY_O := $(B)/configs/tiny
+.PHONY: tiny
+tiny: $(MBEDTLS_READY) $(NANOPB_READY)
+	$(SUB) O=$(TINY_O) tiny_defconfig >&2
+	$(SUB) O=$(TINY_O) MBEDTLS_DIR='$(MBEDTLS)' NANOPB_DIR='$(NANOPB)' all >&2
+	@echo $(TINY_O)/$(ARCH)/baton
+
 # ROUNDS=5 SIZES=16,256,... ONLY='words of a name' QUICK=1; CRIU=/path/to/criu measures it, too.
 .PHONY: bench
 bench:
@@ -69,7 +77,7 @@ sanitize:
 
 .PHONY: size
 size: $(B)/baton
-	@tools/size-report $(B)/baton.map $(B)/baton $(B)/obj
+	@tools/size-report $(B)/baton $(NM) $(SIZE)
 
 .PHONY: install
 install: $(B)/baton

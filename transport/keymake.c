@@ -8,7 +8,9 @@
 #include "lib/text.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <mbedtls/asn1write.h>
 #include <mbedtls/ecp.h>
+#include <mbedtls/oid.h>
 #include <mbedtls/platform_util.h>
 #include <mbedtls/psa_util.h>
 #include <stdio.h>
@@ -62,15 +64,29 @@ static int make_key(mbedtls_pk_context *key)
 	return err;
 }
 
+/*
+ * The common name, and nothing else, as a certificate's subject or issuer. mbedtls's own way reads a text
+ * in which any attribute may stand, with a table of them all (3 KiB). An error of mbedtls.
+ */
+static int set_name(mbedtls_asn1_named_data **list, const char *name)
+{
+	mbedtls_asn1_named_data *part = mbedtls_asn1_store_named_data(
+		list, MBEDTLS_OID_AT_CN, MBEDTLS_OID_SIZE(MBEDTLS_OID_AT_CN), (const uint8_t *)name,
+		strlen(name));
+
+	if (!part)
+		return MBEDTLS_ERR_X509_ALLOC_FAILED;
+	part->val.tag = MBEDTLS_ASN1_UTF8_STRING;
+	return 0;
+}
+
 /* The certificate of `key` for `name`, signed by itself, as PEM. An error of mbedtls. */
 static int make_certificate(mbedtls_pk_context *key, const char *name, uint8_t *pem)
 {
 	mbedtls_x509write_cert cert;
-	char subject[KEYS_NAME_MAX + 3];
 	uint8_t serial[16];
 	int err;
 
-	snprintf(subject, sizeof(subject), "CN=%s", name);
 	if (getrandom(serial, sizeof(serial), 0) != (ssize_t)sizeof(serial))
 		return -1;
 	serial[0] = (serial[0] & 0x7f) | 0x40; /* positive, and of this length */
@@ -80,9 +96,9 @@ static int make_certificate(mbedtls_pk_context *key, const char *name, uint8_t *
 	mbedtls_x509write_crt_set_md_alg(&cert, MBEDTLS_MD_SHA256);
 	mbedtls_x509write_crt_set_subject_key(&cert, key);
 	mbedtls_x509write_crt_set_issuer_key(&cert, key);
-	err = mbedtls_x509write_crt_set_subject_name(&cert, subject);
+	err = set_name(&cert.MBEDTLS_PRIVATE(subject), name);
 	if (!err)
-		err = mbedtls_x509write_crt_set_issuer_name(&cert, subject);
+		err = set_name(&cert.MBEDTLS_PRIVATE(issuer), name);
 	if (!err)
 		err = mbedtls_x509write_crt_set_serial_raw(&cert, serial, sizeof(serial));
 	/* Nobody looks at the dates (transport/mbedtls_config.h); tools want some. */

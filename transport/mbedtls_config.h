@@ -7,6 +7,9 @@
 #define MBEDTLS_PLATFORM_C
 #define MBEDTLS_PLATFORM_MEMORY
 #define MBEDTLS_MEMORY_BUFFER_ALLOC_C
+/* Until tls_init there is no memory: not that of the C library, whose allocator would be linked for it. */
+#define MBEDTLS_PLATFORM_STD_CALLOC NULL
+#define MBEDTLS_PLATFORM_STD_FREE NULL
 #define MBEDTLS_MEMORY_ALIGN_MULTIPLE 16 /* 4 unless told, and then structures are misaligned */
 #define MBEDTLS_MEMORY_DEBUG             /* its peak is what `status` shows */
 #define MBEDTLS_HAVE_ASM
@@ -23,12 +26,19 @@
 #define MBEDTLS_PSA_ASSUME_EXCLUSIVE_BUFFERS /* nobody else writes to arguments: no copies */
 #define MBEDTLS_MD_C
 #define MBEDTLS_SHA256_C
+#ifdef CONFIG_OPTIMIZE_SIZE
+#define MBEDTLS_SHA256_SMALLER
+#define MBEDTLS_ECP_FIXED_POINT_OPTIM 0 /* no table of multiples: a handshake takes some ms more */
+#endif
 #define MBEDTLS_HKDF_C
 #define MBEDTLS_CIPHER_C
+#ifdef CONFIG_CIPHER_AES
 #define MBEDTLS_AES_C
 #define MBEDTLS_AESNI_C
 #define MBEDTLS_AESCE_C
+#define MBEDTLS_BLOCK_CIPHER_NO_DECRYPT /* GCM encrypts its counters, in both directions */
 #define MBEDTLS_GCM_C
+#endif
 #define MBEDTLS_CHACHA20_C
 #define MBEDTLS_POLY1305_C
 #define MBEDTLS_CHACHAPOLY_C
@@ -52,6 +62,7 @@
 #define MBEDTLS_PK_PARSE_C
 #define MBEDTLS_PK_WRITE_C
 #define MBEDTLS_X509_USE_C
+#define MBEDTLS_X509_REMOVE_INFO /* no names for its fields: nobody prints one */
 #define MBEDTLS_X509_CRT_PARSE_C
 #define MBEDTLS_X509_CREATE_C
 #define MBEDTLS_X509_CRT_WRITE_C

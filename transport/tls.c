@@ -4,6 +4,7 @@
 
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/config.h"
 #include "lib/log.h"
 #include "transport/keys.h"
 #include "transport/tls_context.h"
@@ -34,11 +35,15 @@ static const uint16_t groups[] = {MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1,
 static const uint16_t signatures[] = {MBEDTLS_TLS1_3_SIG_ECDSA_SECP256R1_SHA256,
 				      MBEDTLS_TLS1_3_SIG_NONE};
 
-/* The side that dials lists the ciphers in its order, and the other takes the first. */
+/*
+ * The side that dials lists the ciphers in its order, and the other takes the first that it has: there
+ * is always one, since every device has ChaCha20-Poly1305.
+ */
 static const int aes_first[] = {MBEDTLS_TLS1_3_AES_128_GCM_SHA256,
 				MBEDTLS_TLS1_3_CHACHA20_POLY1305_SHA256, 0};
 static const int chacha_first[] = {MBEDTLS_TLS1_3_CHACHA20_POLY1305_SHA256,
 				   MBEDTLS_TLS1_3_AES_128_GCM_SHA256, 0};
+static const int chacha_only[] = {MBEDTLS_TLS1_3_CHACHA20_POLY1305_SHA256, 0};
 
 /* mbedtls calls it by this name for all its randomness (MBEDTLS_PSA_CRYPTO_EXTERNAL_RNG). */
 psa_status_t mbedtls_psa_external_get_random(mbedtls_psa_external_random_context_t *context,
@@ -127,9 +132,12 @@ static int64_t time_cipher_ns(bool aes, uint8_t *buf, size_t len)
 static const int *choose_ciphers(void)
 {
 	size_t mark = arena_mark();
-	uint8_t *buf = arena_alloc(ARENA_SCRATCH, 16384, 16);
 	bool aes = true;
+	uint8_t *buf;
 
+	if (!IS_ENABLED(CONFIG_CIPHER_AES))
+		return chacha_only;
+	buf = arena_alloc(ARENA_SCRATCH, 16384, 16);
 	if (buf)
 		aes = time_cipher_ns(true, buf, 16384) <= time_cipher_ns(false, buf, 16384);
 	arena_reset(mark);

@@ -6,6 +6,7 @@
 #include "engine/state/fd_check.h"
 
 #include "engine/state/stdio.pb.h"
+#include "lib/io.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 
@@ -60,16 +61,18 @@ static int stdio_dump(struct dump *d, const struct state_kind *kind)
 static int64_t open_file(struct restore *r, const baton_Stdio *msg)
 {
 	char path[2 * PATH_MAX] = "/dev/null";
+	ssize_t len = 0;
 	int64_t fd;
 	int ours;
 
 	if (msg->fd == 0)
 		return fd_remote_open(r, path, O_RDONLY);
 	/* The process may have another current folder by now. */
-	if (r->stdio[0] != '/' && !getcwd(path, PATH_MAX))
-		return -errno;
-	snprintf(path + (r->stdio[0] != '/' ? strlen(path) : 0), PATH_MAX, "%s%s",
-		 r->stdio[0] != '/' ? "/" : "", r->stdio);
+	if (r->stdio[0] != '/')
+		len = io_read_link(AT_FDCWD, "/proc/self/cwd", path, PATH_MAX);
+	if (len < 0)
+		return len;
+	snprintf(path + len, PATH_MAX, "%s%s", r->stdio[0] != '/' ? "/" : "", r->stdio);
 	/* Made by us, so that it is there with the usual rights whatever umask the program has. */
 	ours = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
 	if (ours < 0)

@@ -87,7 +87,7 @@ def demo(pair):
     client.pause()  # an established connection cannot be moved yet: the client reconnects
     wait_for(lambda: "connected_clients:1\r" in cli(a, "INFO", "clients"), 5, "the client is gone")
     answers_on_a = client.answers
-    peaks = Peaks(pair.binary, a, b)
+    peaks = Peaks(a, b)
     peaks.start()
     m = Move(pair, pid, "lazy").begin()
     client.move_to(b.address)

@@ -208,19 +208,21 @@ AHEAD = (0, 100000) if os.path.exists("/proc/self/ns/time") else (0, 0)
 class Pair:
     """Two devices, a and b, that trust each other.
 
+    binaries: another baton than `binary` for some devices, by name.
     ahead: so many seconds the clocks of each that count from its start are ahead of the machine's.
     """
 
     keys_lock = threading.Lock()
     nr = 0
 
-    def __init__(self, binary, tools, root, keys=True, ahead=AHEAD):
+    def __init__(self, binary, tools, root, keys=True, ahead=AHEAD, binaries=None):
         with Pair.keys_lock:
             Pair.nr += 1
             self.folder = f"{root}/{Pair.nr}"
         os.mkdir(self.folder)
         os.chmod(self.folder, 0o777)
         self.binary, self.root, self.devices = binary, root, []
+        self.binaries = binaries or {}
         try:
             self.a = self.add("a", "10.77.0.1", 1000, tools, ahead[0])
             self.b = self.add("b", "10.77.0.2", 20000, tools, ahead[1])
@@ -233,6 +235,7 @@ class Pair:
 
     def add(self, name, address, first_pid, tools, ahead):
         device = Device(name, address, first_pid, self.folder, tools, ahead)
+        device.binary = self.binaries.get(name, self.binary)
         self.devices.append(device)
         return device
 
@@ -268,7 +271,7 @@ class Pair:
 
     def baton(self, device, command, *args, keys=True, state=True, **kw):
         """Starts a baton command in a device, with the device's folders."""
-        argv = [self.binary, command]
+        argv = [device.binary, command]
         argv += ["--keys", device.keys] if keys else []
         argv += ["--state", device.state] if state else []
         return device.start(argv + list(args), name=f"baton-{command}", **kw)

@@ -52,14 +52,14 @@ def check_clean(device, pid, maps_before=None):
 class Peaks(threading.Thread):
     """Reads VmHWM of every baton process of some devices until it is stopped."""
 
-    def __init__(self, binary, *devices):
+    def __init__(self, *devices):
         super().__init__(daemon=True)
-        self.binary, self.devices, self.peaks, self.over = binary, devices, {}, threading.Event()
+        self.devices, self.peaks, self.over = devices, {}, threading.Event()
 
     def run(self):
         while not self.over.wait(0.02):
             for device in self.devices:
-                for pid in device.batons(self.binary):
+                for pid in device.batons(device.binary):
                     kib = device.status(pid, "VmHWM")
                     if kib:
                         self.peaks[(device.name, pid)] = int(kib.split()[0])
@@ -179,7 +179,7 @@ class Move:
     def check_idle(self):
         """No baton process is left on either device."""
         for device in (self.pair.a, self.pair.b):
-            wait_for(lambda d=device: not d.batons(self.pair.binary), 5,
+            wait_for(lambda d=device: not d.batons(d.binary), 5,
                      f"baton processes on device {device.name} end")
 
     def check_all(self, same_code=True):

@@ -26,11 +26,11 @@ def text_kib(binary):
     return (int(text) + int(data) + 1023) // 1024
 
 
-def measure(ctx, mib, mode):
-    """The highest VmHWM among the processes of each side, by device name."""
-    with ctx.pair() as pair:
+def measure(ctx, mib, mode, **kw):
+    """The highest VmHWM among the processes of each side, by device name. kw: the pair's."""
+    with ctx.pair(**kw) as pair:
         victim = Victim(ctx, pair, "memory", mib)
-        peaks = Peaks(pair.binary, pair.a, pair.b)
+        peaks = Peaks(pair.a, pair.b)
         peaks.start()
         try:
             m = Move(pair, victim.pid, mode, timeout=200).begin()

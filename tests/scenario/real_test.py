@@ -85,9 +85,9 @@ def redis_load(device):
     cli(device, "SET", "expires", "later", "EX", "1000")
 
 
-def redis(ctx, mode):
+def redis(ctx, mode, **kw):
     server = need("redis-server", "redis-cli")[0]
-    with ctx.pair() as pair:
+    with ctx.pair(**kw) as pair:
         a, b = pair.a, pair.b
         out = a.start([server, "--port", "6379", "--bind", "0.0.0.0", "--protected-mode", "no", "--save",
                        "", "--enable-debug-command", "yes", "--dir", pair.folder])

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+"""The smallest baton (board/tiny_defconfig): it moves a real program, from and to its like and the plain
+one, and its memory stays within its budget."""
+import os
+import subprocess
+
+from devices import TOP, Failure
+from memory_test import budget_kib, measure, text_kib
+from real_test import redis
+
+SLACK_KIB = 128
+MIB = 256
+
+
+def tiny(ctx):
+    """The binary; built when it is not there, or older than its sources."""
+    env = {k: v for k, v in os.environ.items() if k != "MAKEFLAGS"}
+    folder = os.path.relpath(os.path.dirname(os.path.dirname(ctx.binary)), TOP)
+    done = subprocess.run(["make", "-s", "-C", TOP, f"O={folder}", "tiny"], capture_output=True, text=True,
+                          timeout=900, env=env)
+    path = os.path.join(TOP, done.stdout.strip())
+    if done.returncode or not os.access(path, os.X_OK):
+        raise Failure(f"the tiny configuration does not build: {done.stderr[-300:]}")
+    return os.path.realpath(path)
+
+
+def moves_redis(ctx, devices):
+    redis(ctx, "lazy", binaries={device: tiny(ctx) for device in devices})
+
+
+def memory(ctx, mode):
+    binary = tiny(ctx)
+    limit = budget_kib(binary) + text_kib(binary) + SLACK_KIB
+    seen = measure(ctx, MIB, mode, binaries={"a": binary, "b": binary})
+    text = f"{MIB} MiB: {seen} KiB, limit {limit} KiB"
+    if max(seen.values()) > limit:
+        raise Failure(f"more than budget + text + {SLACK_KIB} KiB: {text}")
+    print(f"# memory of the tiny baton, {mode}: {text}", flush=True)
+
+
+def alone(ctx):
+    kinds = [("tiny to tiny", "ab"), ("tiny to plain", "a"), ("plain to tiny", "b")]
+    return ([(f"redis-server, {name}", lambda d=devices: moves_redis(ctx, d)) for name, devices in kinds]
+            + [(f"memory of the tiny baton, {mode}", lambda m=mode: memory(ctx, m))
+               for mode in ("lazy", "eager")])
+
+
+def tests(ctx):
+    del ctx
+    return []
