@@ -17,8 +17,10 @@ ARCH_DIR := $(patsubst x86_64,x86,$(ARCH))
 MACHINE := $(patsubst arm64,aarch64,$(ARCH))
 export ARCH
 
-# Everything of one architecture, and what all architectures share.
-B := $(O)/$(ARCH)
+# Everything of one architecture, and what all architectures share. CONFIG=NAME begins with
+# board/NAME_defconfig, in a folder of its own.
+CONFIG ?=
+B := $(O)/$(ARCH)$(addprefix -,$(CONFIG))
 SRC := $(O)/src
 
 VERSION := $(or $(shell git describe --tags --always --dirty=+ 2>/dev/null),0.1)
@@ -31,7 +33,7 @@ CC := musl-gcc
 CROSS ?=
 endif
 AR := $(CROSS)gcc-ar
-NM := $(CROSS)nm
+NM := $(CROSS)gcc-nm
 STRIP := $(CROSS)strip
 SIZE := $(CROSS)size
 READELF := $(CROSS)readelf
@@ -59,7 +61,7 @@ all: $(B)/baton
 # ---- goals that need no configuration -------------------------------------------------------
 
 GOALS := $(or $(MAKECMDGOALS),all)
-PLAIN_GOALS := help setup clean distclean print-binary demo check check-vm check-vm-full chaos bench lint sanitize \
+PLAIN_GOALS := help setup clean distclean print-binary demo check check-vm check-vm-full chaos bench bench-cipher lint sanitize \
 	menuconfig defconfig olddefconfig savedefconfig %_defconfig
 
 ifneq ($(filter-out $(PLAIN_GOALS),$(GOALS)),)
@@ -78,6 +80,8 @@ COMMANDS := check keygen trust receive send dump restore status resume abort ver
 upper = $(shell echo $(1) | tr a-z A-Z)
 command_off = $(if $(CONFIG_CMD_$(call upper,$(1))),,cmd/$(1).c)
 SOURCES += $(filter-out $(foreach c,$(COMMANDS),$(call command_off,$(c))),$(wildcard cmd/*.c))
+GCRYPT_SOURCES := $(if $(CONFIG_CIPHER_LIBGCRYPT),$(wildcard transport/gcrypt/*.c))
+SOURCES += $(GCRYPT_SOURCES)
 
 GENERATED := $(PROTOS:%.proto=$(B)/gen/%.pb.c)
 OBJECTS := $(SOURCES:%.c=$(B)/obj/%.o)
@@ -89,9 +93,15 @@ NANOPB := $(or $(NANOPB_DIR),$(SRC)/nanopb)
 MBEDTLS_READY := $(if $(MBEDTLS_DIR),$(MBEDTLS_DIR)/library/ssl_tls.c,$(SRC)/mbedtls.ready)
 NANOPB_READY := $(if $(NANOPB_DIR),$(NANOPB_DIR)/pb_encode.c,$(SRC)/nanopb.ready)
 
+# Only where it makes the ciphers: include/gcrypt.h and what is linked. The same for all configurations.
+GCRYPT := $(or $(GCRYPT_DIR),$(SRC)/gcrypt-$(ARCH))
+GCRYPT_LIBRARIES := $(if $(CONFIG_CIPHER_LIBGCRYPT),$(GCRYPT)/lib/libgcrypt.a $(GCRYPT)/lib/libgpg-error.a)
+GCRYPT_FLAGS := $(if $(CONFIG_CIPHER_LIBGCRYPT),-iquote transport/gcrypt -isystem $(GCRYPT)/include)
+LIBRARIES := $(B)/libmbedtls.a $(GCRYPT_LIBRARIES)
+
 # What must stand before the first of our files is compiled; later the dependency files know.
 PREPARED := $(GENERATED) $(B)/autoconf.h $(MBEDTLS_READY) $(NANOPB_READY) $(B)/linux \
-	$(filter $(B)/musl/bin/musl-gcc,$(CC))
+	$(filter $(B)/musl/bin/musl-gcc,$(CC)) $(firstword $(GCRYPT_LIBRARIES))
 
 # Files whose content make itself knows are written while it reads this, when they change: then a
 # source that was deleted relinks, and make -q is right.
@@ -118,8 +128,8 @@ CONFIG_CFLAGS := -include $(B)/autoconf.h
 
 OUR_CFLAGS = $(BASE_CFLAGS) $(LTO) $(CONFIG_CFLAGS) -Wall -Wextra $(WERROR) -D_GNU_SOURCE \
 	-I. -I$(B)/gen -I$(B) -Iarch/$(ARCH_DIR) -isystem $(NANOPB) -isystem $(MBEDTLS)/include \
-	-DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' $(CFLAGS)
-MBEDTLS_CFLAGS = $(BASE_CFLAGS) $(LTO) $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS)
+	$(GCRYPT_FLAGS) -DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' $(CFLAGS)
+MBEDTLS_CFLAGS = $(BASE_CFLAGS) $(LTO) $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS) $(GCRYPT_FLAGS)
 NANOPB_CFLAGS = $(BASE_CFLAGS) $(LTO) -I$(B)/gen -I$(NANOPB)
 # All of the program is optimised as one; the tests' objects and those of musl are not part of that.
 # `make LTO=` links at once, for trying things out.
@@ -135,15 +145,21 @@ endif
 # ---- the binary -----------------------------------------------------------------------------
 
 # The checks are part of the link: a binary that fails one of them is not left behind.
-$(B)/baton: $(OBJECTS) $(PB_OBJECTS) $(B)/libmbedtls.a $(B)/objects.list tools/check-binary
+$(B)/baton: $(OBJECTS) $(PB_OBJECTS) $(LIBRARIES) $(B)/objects.list tools/check-binary
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LINK_FLAGS) $(LDFLAGS) -Wl,-Map=$(B)/baton.map -o $@.debug $(OBJECTS) $(PB_OBJECTS) $(B)/libmbedtls.a
+	$(Q)$(CC) $(LINK_FLAGS) $(LDFLAGS) -Wl,-Map=$(B)/baton.map -o $@.debug $(OBJECTS) $(PB_OBJECTS) $(LIBRARIES)
 	$(Q)$(STRIP) -o $@ $@.debug
-	$(Q)NM=$(NM) READELF=$(READELF) tools/check-binary $@ "$(SIZE_LIMIT_KIB)" \
-		|| { rm -f $@; exit 1; }
+	$(Q)$(CHECK_BINARY) || { rm -f $@; exit 1; }
 
-# The limit holds for what is built without a say of the user.
-SIZE_LIMIT_KIB = $(if $(wildcard $(B)/.config.is_default),512,)
+# The limit holds for what is built without a say of the user, another for the large library.
+SIZE_LIMIT_KIB = $(if $(wildcard $(B)/.config.is_default),512,$(if $(CONFIG_CIPHER_LIBGCRYPT),1536))
+# libgcrypt would allocate by itself if it were not told to ask us: then only our objects are looked at.
+CHECK_BINARY = NM=$(NM) READELF=$(READELF) tools/check-binary $(B)/baton "$(SIZE_LIMIT_KIB)" \
+	$(if $(CONFIG_CIPHER_LIBGCRYPT),$(OBJECTS))
+
+.PHONY: check-binary
+check-binary: $(B)/baton
+	$(Q)$(CHECK_BINARY)
 
 $(OBJECTS): $(B)/obj/%.o: %.c $(B)/flags | $(PREPARED)
 	$(call say,CC,$<)
@@ -168,9 +184,21 @@ $(B)/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h $
 	+$(Q)$(MAKE) -f tools/mbedtls.mk SRC='$(MBEDTLS)' OUT='$(B)' CC='$(CC)' AR='$(AR)' FLAGS="$(MBEDTLS_CFLAGS)" FAST='$(CIPHER_CFLAGS)' STAMP='$(B)/flags'
 	@touch $@
 
+# For this architecture's C library; tests use the same.
+ifndef GCRYPT_DIR
+$(lastword $(GCRYPT_LIBRARIES)): $(firstword $(GCRYPT_LIBRARIES))
+$(firstword $(GCRYPT_LIBRARIES)): $(SRC)/libgcrypt20.ready $(SRC)/libgpg-error.ready tools/gcrypt.mk | $(B)/linux \
+		$(filter $(B)/musl/bin/musl-gcc,$(CC))
+	$(call say,BUILD,libgcrypt for $(ARCH))
+	+$(Q)$(MAKE) -f tools/gcrypt.mk SRC='$(abspath $(SRC)/libgcrypt20)' ERR='$(abspath $(SRC)/libgpg-error)' \
+		OUT='$(abspath $(GCRYPT))' HOST=$(MACHINE)-linux-musl CC='$(if $(findstring /,$(CC)),$(abspath $(CC)),$(CC))' \
+		AR='$(AR)' RANLIB='$(CROSS)gcc-ranlib' CFLAGS='-O2 -g -ffunction-sections -fdata-sections -isystem $(abspath $(B)/linux)'
+	@touch $(GCRYPT_LIBRARIES)
+endif
+
 # Compiles everything and links nothing.
 .PHONY: objects
-objects: $(OBJECTS) $(PB_OBJECTS) $(B)/libmbedtls.a
+objects: $(OBJECTS) $(PB_OBJECTS) $(LIBRARIES)
 
 $(B):
 	@mkdir -p $@
@@ -198,12 +226,14 @@ $(B)/musl/bin/musl-gcc: $(SRC)/musl.ready
 
 $(SRC)/%.ready: | $(B)
 	@mkdir -p $(SRC)
-	$(Q)tools/debian-source $(O)/apt $* $(SUITE_$*) $(SRC)/$*
+	$(Q)tools/debian-source $(dir $(SRC))apt $* $(SUITE_$*) $(SRC)/$*
 	@touch $@
 SUITE_mbedtls := trixie
 SUITE_nanopb := bookworm
 SUITE_musl := trixie
 SUITE_cmocka := bookworm
+SUITE_libgcrypt20 := trixie
+SUITE_libgpg-error := trixie
 
 # musl's wrapper hides the system's include folder; the kernel's headers are let in by name.
 $(B)/linux: | $(B)

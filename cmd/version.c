@@ -37,14 +37,17 @@ static const struct {
 	{"log_level", CONFIG_LOG_LEVEL},
 };
 
+static const char *const ciphers = IS_ENABLED(CONFIG_CIPHER_LIBGCRYPT) ? "libgcrypt" : "mbedtls";
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static void print_text(void)
 {
 	struct arena_usage usage;
 
-	printf("baton %s\narchitecture %s\npage size    %u bytes\ntls          1.3, mbedtls\n",
-	       BATON_VERSION, arch_name(), 1U << arch_page_shift());
+	printf("baton %s\narchitecture %s\npage size    %u bytes\ntls          1.3, mbedtls; "
+	       "ciphers of %s\n",
+	       BATON_VERSION, arch_name(), 1U << arch_page_shift(), ciphers);
 	printf("memory       %d KiB:\n", CONFIG_MEMORY_BUDGET_KIB);
 	for (int i = 0; i < ARENA_NR; i++) {
 		arena_usage((enum arena_region)i, &usage);
@@ -66,9 +69,10 @@ static void print_json(void)
 	const char *comma = "";
 
 	printf("{\"version\": \"%s\", \"architecture\": \"%s\", \"page_size\": %u, \"tls\": "
-	       "\"mbedtls\", "
+	       "\"mbedtls\", \"ciphers\": \"%s\", "
 	       "\"memory_budget_kib\": %d, \"regions_kib\": {",
-	       BATON_VERSION, arch_name(), 1U << arch_page_shift(), CONFIG_MEMORY_BUDGET_KIB);
+	       BATON_VERSION, arch_name(), 1U << arch_page_shift(), ciphers,
+	       CONFIG_MEMORY_BUDGET_KIB);
 	for (int i = 0; i < ARENA_NR; i++, comma = ", ") {
 		arena_usage((enum arena_region)i, &usage);
 		printf("%s\"%s\": %zu", comma, usage.name, usage.size_bytes / 1024);

@@ -16,13 +16,13 @@ $(B)/auto.conf: $(B)/.config Kconfig
 	@if cmp -s $(B)/auto.conf $(B)/.default; then touch $(B)/.config.is_default; else rm -f $(B)/.config.is_default; fi
 	@touch $(B)/auto.conf
 
-# Without a configuration the defaults of Kconfig are taken.
+# Without a configuration those of CONFIG= are taken, or the defaults of Kconfig.
 $(B)/.config:
 	@mkdir -p $(B)
 	@$(PYTHON) -c 'import kconfiglib' 2>/dev/null || \
 		{ echo "python3-kconfiglib is missing; run 'make setup'" >&2; exit 1; }
-	$(call say,CONFIG,$@ (defaults))
-	$(Q)$(KCONFIG) alldefconfig Kconfig >/dev/null
+	$(call say,CONFIG,$@ ($(or $(CONFIG),defaults)))
+	$(Q)$(KCONFIG) $(if $(CONFIG),defconfig --kconfig Kconfig $(call need_defconfig,$(CONFIG)),alldefconfig Kconfig) >/dev/null
 
 .PHONY: menuconfig defconfig olddefconfig savedefconfig
 menuconfig: | $(B)
@@ -40,6 +40,6 @@ savedefconfig: $(B)/.config
 
 # board/NAME_defconfig or board/NAME/defconfig.
 defconfig_of = $(firstword $(wildcard board/$(1)_defconfig board/$(1)/defconfig))
+need_defconfig = $(or $(call defconfig_of,$(1)),$(error there is no board/$(1)_defconfig))
 %_defconfig: | $(B)
-	$(if $(call defconfig_of,$*),,$(error there is no board/$*_defconfig))
-	$(Q)$(KCONFIG) defconfig --kconfig Kconfig $(call defconfig_of,$*)
+	$(Q)$(KCONFIG) defconfig --kconfig Kconfig $(call need_defconfig,$*)

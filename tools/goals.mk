@@ -46,13 +46,15 @@ chaos:
 
 # The same program with CONFIG_FAULT_POINTS, in a folder of its own; prints its path.
 FAULTS_O := $(B)/faults
+FAULTS_B := $(FAULTS_O)/$(notdir $(B))
 .PHONY: fault-points
 fault-points: $(MBEDTLS_READY) $(NANOPB_READY)
-	@mkdir -p $(FAULTS_O)/$(ARCH)
-	@echo CONFIG_FAULT_POINTS=y | cmp -s - $(FAULTS_O)/wanted || \
-		{ echo CONFIG_FAULT_POINTS=y >$(FAULTS_O)/wanted; cp $(FAULTS_O)/wanted $(FAULTS_O)/$(ARCH)/.config; }
-	$(SUB) O=$(FAULTS_O) MBEDTLS_DIR='$(MBEDTLS)' NANOPB_DIR='$(NANOPB)' all >&2
-	@echo $(FAULTS_O)/$(ARCH)/baton
+	@mkdir -p $(FAULTS_B)
+	@{ cat $(if $(CONFIG),$(call need_defconfig,$(CONFIG)),/dev/null); echo CONFIG_FAULT_POINTS=y; } >$(FAULTS_O)/now
+	@cmp -s $(FAULTS_O)/now $(FAULTS_O)/wanted || \
+		{ mv $(FAULTS_O)/now $(FAULTS_O)/wanted; cp $(FAULTS_O)/wanted $(FAULTS_B)/.config; }
+	$(SUB) O=$(FAULTS_O) SRC=$(SRC) all >&2
+	@echo $(FAULTS_B)/baton
 
 # The smallest, as board/tiny_defconfig has it; prints its path.
 TINY_O := $(B)/configs/tiny
@@ -75,6 +77,14 @@ bench:
 sanitize:
 	+$(Q)$(MAKE) check TESTS='unit fuzz'
 
+# What each maker's ciphers do, in turns. ROUNDS=5
+.PHONY: bench-cipher
+bench-cipher:
+	$(SUB) CONFIG= bench-cipher-program
+	$(SUB) CONFIG=gateway bench-cipher-program
+	$(Q)for round in $$(seq $(or $(ROUNDS),5)); do \
+		$(O)/$(ARCH)/bench/cipher && $(O)/$(ARCH)-gateway/bench/cipher || exit 1; done | tests/bench/cipher.py
+
 .PHONY: size
 size: $(B)/baton
 	@tools/size-report $(B)/baton $(NM) $(SIZE)
@@ -94,12 +104,14 @@ distclean: clean
 
 # ---- lint -----------------------------------------------------------------------------------
 
-LINT_FILES = $(wildcard lib/*.[ch] transport/*.[ch] engine/*/*.[ch] arch/*.h \
+LINT_FILES = $(wildcard lib/*.[ch] transport/*.[ch] transport/gcrypt/*.[ch] engine/*/*.[ch] arch/*.h \
 	arch/*/*.[ch] board/*.[ch] cmd/*.[ch] tests/*/*.[ch])
 TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -include $(abspath $(B))/autoconf.h -I$(CURDIR) \
 	-I$(abspath $(B))/gen -I$(abspath $(B)) -I$(CURDIR)/arch/$(ARCH_DIR) \
-	-isystem $(abspath $(NANOPB)) -isystem $(abspath $(MBEDTLS))/include \
+	-isystem $(abspath $(NANOPB)) -isystem $(abspath $(MBEDTLS))/include $(TIDY_GCRYPT) \
 	-DMBEDTLS_CONFIG_FILE="transport/mbedtls_config.h"
+
+TIDY_GCRYPT = $(if $(GCRYPT_FLAGS),-iquote $(CURDIR)/transport/gcrypt -isystem $(abspath $(GCRYPT))/include)
 
 # The other architecture's files: with its C library's headers, and this one's configuration.
 OTHER_MACHINE := $(if $(filter x86_64,$(ARCH)),aarch64,x86_64)

@@ -15,7 +15,7 @@ FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c)
 
 HOST_CFLAGS = -std=gnu11 -O1 -g -fno-strict-aliasing -fno-omit-frame-pointer $(CONFIG_CFLAGS) \
 	-Wall -Wextra $(WERROR) -D_GNU_SOURCE -I. -I$(B)/gen -I$(B) -Iarch/$(ARCH_DIR) \
-	-isystem $(NANOPB) -isystem $(MBEDTLS)/include \
+	-isystem $(NANOPB) -isystem $(MBEDTLS)/include $(GCRYPT_FLAGS) \
 	-DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"'
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 ifeq ($(ARCH),$(HOST_ARCH))
@@ -43,7 +43,7 @@ needed = $(foreach w,$(1),$(call needed_$(if $(filter nanopb mbedtls,$(w)),$(w),
 needed_file = $(patsubst %.c,$(2)/%.o,$(or $(filter %.pb.c,$(1)),$(wildcard $(call source_of,$(1))),$(call source_of,$(1))))
 source_of = $(patsubst arch/%,arch/$(ARCH_DIR)/%,$(1))
 needed_nanopb = $(foreach f,pb_common pb_encode pb_decode,$(2)/nanopb/$(f).o)
-needed_mbedtls = $(B)/host/libmbedtls.a
+needed_mbedtls = $(B)/host/libmbedtls.a $(GCRYPT_SOURCES:%.c=$(2)/%.o) $(GCRYPT_LIBRARIES)
 
 # One rule a test: $(call test_rule,BINARY,SOURCE,OBJDIR,COMPILER,LIBRARIES)
 define test_rule
@@ -90,20 +90,27 @@ endef
 $(eval $(call host_rules,unit,CC asan,$(UNIT_CC)))
 $(eval $(call host_rules,fuzz,CC fuzz,$(FUZZ_CC) -fsanitize=fuzzer-no-link))
 
-$(B)/host/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h tools/mbedtls.mk
+$(B)/host/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h tools/mbedtls.mk | $(PREPARED)
 	$(call say,BUILD,mbedtls for the tests)
 	@mkdir -p $(B)/host
 	+$(Q)$(MAKE) -f tools/mbedtls.mk SRC='$(MBEDTLS)' OUT='$(B)/host' CC='$(TEST_CC)' AR='$(AR)' \
-		FLAGS="-std=gnu11 -O2 -g $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS) -isystem $(B)/linux"
+		FLAGS="-std=gnu11 -O2 -g $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS) $(GCRYPT_FLAGS) -isystem $(B)/linux"
 	@touch $@
 
-# The floors of the benchmarks use the product's own ciphers, whichever they are.
-BENCH_LIBRARIES = $(or $(LIBRARIES),$(B)/libmbedtls.a)
+# The benchmarks use the product's own ciphers, whichever they are.
 .PHONY: bench-floors
 bench-floors: $(B)/bench/floors
-$(B)/bench/floors: $(wildcard tests/bench/floors*.[ch]) $(OBJECTS) $(PB_OBJECTS) $(B)/libmbedtls.a
+$(B)/bench/floors: $(wildcard tests/bench/floors*.[ch]) $(OBJECTS) $(PB_OBJECTS) $(LIBRARIES)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D) && rm -f $(@D)/product.a
 	$(Q)$(AR) rcs $(@D)/product.a $(filter-out $(B)/obj/cmd/%,$(OBJECTS)) $(PB_OBJECTS)
 	$(Q)$(CC) $(OUR_CFLAGS) $(LINK_FLAGS) -o $@ $(filter tests/bench/%.c,$^) -Wl,--start-group \
-		$(@D)/product.a $(BENCH_LIBRARIES) -Wl,--end-group
+		$(@D)/product.a $(LIBRARIES) -Wl,--end-group
+
+# This configuration's ciphers; `make bench-cipher` runs those of several.
+.PHONY: bench-cipher-program
+bench-cipher-program: $(B)/bench/cipher
+$(B)/bench/cipher: tests/bench/cipher.c $(GCRYPT_SOURCES:%.c=$(B)/obj/%.o) $(LIBRARIES)
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(OUR_CFLAGS) $(LINK_FLAGS) -o $@ $^
