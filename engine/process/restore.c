@@ -208,6 +208,23 @@ static bool is_lazy(const struct restore *r, const struct proc_map *map)
 	return !arch_vdso_is_part(map->name) && !arch_vdso_is_fixed(map->name);
 }
 
+struct run {
+	uint64_t start, end; /* end 0: none */
+};
+
+static int arm_run(int uffd, struct run *run)
+{
+	struct uffdio_register reg = {.range = {run->start, run->end - run->start},
+				      .mode = UFFDIO_REGISTER_MODE_MISSING};
+
+	if (run->end && ioctl(uffd, UFFDIO_REGISTER, &reg) < 0)
+		return log_fail(errno, "userfaultfd cannot watch %#llx-%#llx: %s",
+				(unsigned long long)run->start, (unsigned long long)run->end,
+				strerror(errno));
+	run->end = 0;
+	return 0;
+}
+
 /* Arms every private anonymous mapping: last, so that nothing we did could wait for a page. */
 static int arm_mappings(struct restore *r, int uffd)
 {
@@ -215,6 +232,7 @@ static int arm_mappings(struct restore *r, int uffd)
 	char *buf = arena_alloc(ARENA_SCRATCH, PROC_LINE_MAX, 16), *line;
 	struct line_reader reader;
 	struct proc_map map;
+	struct run run = {0, 0};
 	int err, got;
 
 	if (!buf)
@@ -224,22 +242,16 @@ static int arm_mappings(struct restore *r, int uffd)
 		arena_reset(mark);
 		return err;
 	}
-	while (!err && (got = line_reader_next(&reader, &line)) != 0) {
-		struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
-
-		if (got < 0 || !proc_map_parse(line, &map)) {
+	/* All that lie behind one another with none in between that is not to be watched, in one go. */
+	do {
+		got = line_reader_next(&reader, &line);
+		if (got < 0 || (got && !proc_map_parse(line, &map)))
 			err = got < 0 ? got : -EPROTO;
-			break;
-		}
-		if (!is_lazy(r, &map))
-			continue;
-		reg.range.start = map.start;
-		reg.range.len = map.end - map.start;
-		if (ioctl(uffd, UFFDIO_REGISTER, &reg) < 0)
-			err = log_fail(errno, "userfaultfd cannot watch %#llx-%#llx: %s",
-				       (unsigned long long)map.start, (unsigned long long)map.end,
-				       strerror(errno));
-	}
+		else if (got && is_lazy(r, &map))
+			run = (struct run){run.end ? run.start : map.start, map.end};
+		else
+			err = arm_run(uffd, &run);
+	} while (!err && got);
 	line_reader_close(&reader);
 	arena_reset(mark);
 	return err;
