@@ -182,7 +182,7 @@ static int seize(struct restore *r)
 				strerror(errno));
 	if (ptrace(PTRACE_INTERRUPT, r->pid, 0, 0) < 0)
 		return -errno;
-	err = remote_wait_stop(r->pid, &status, 5000);
+	err = remote_wait_stop(r->pid, &status, -1);
 	if (!err && ptrace(PTRACE_SETSIGMASK, r->pid, sizeof(all), &all) < 0)
 		err = -errno;
 	return err ? err : remote_open(&r->leader, r->pid, r->pid);
