@@ -55,6 +55,32 @@ void arch_inject_load(struct arch_regs *regs, uint64_t insn, long nr,
 int arch_inject_entered(pid_t tid, long nr);
 int64_t arch_inject_result(const struct arch_regs *regs);
 
+/* ---- batch.c: many system calls of a stopped thread in one go ---- */
+
+struct arch_batch_call {
+	uint32_t nr, flags;
+	uint64_t args[6];
+	int64_t result;
+};
+#define ARCH_BATCH_KEEP 1U  /* its result is kept */
+#define ARCH_BATCH_FIRST 2U /* its first argument is what was kept */
+#define ARCH_BATCH_FIFTH 4U /* its fifth is */
+#define ARCH_BATCH_ANY 8U   /* whatever its result, the next one follows */
+#define ARCH_BATCH_END 16U  /* it stops the thread; nothing follows */
+
+/*
+ * Code that runs calls which lie one behind the other, wherever it lies itself, with no other memory: up to
+ * the first one that fails, or to one with ARCH_BATCH_END, which is made in both cases.
+ */
+extern const uint8_t arch_batch_code[], arch_batch_code_end[];
+/* Makes `regs` run it: it lies at `code`, the calls at `first`, the one with ARCH_BATCH_END at `end`. */
+void arch_batch_load(struct arch_regs *regs, uint64_t code, uint64_t first, uint64_t end);
+/*
+ * True when it is at that call. *failed: the address of the one that failed, 0: none; *kept: what was
+ * kept last.
+ */
+bool arch_batch_ended(const struct arch_regs *regs, uint64_t end, uint64_t *failed, int64_t *kept);
+
 /* The signal trampoline in struct arch_sigaction: 0 and nothing where the kernel has none. */
 uint64_t arch_sigaction_restorer(const struct arch_sigaction *act);
 void arch_sigaction_set_restorer(struct arch_sigaction *act, uint64_t restorer);

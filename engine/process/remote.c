@@ -2,6 +2,7 @@
 /* System calls run by a stopped thread, through two PTRACE_SYSCALL stops each. */
 #include "engine/process/remote.h"
 
+#include "engine/process/batch.h"
 #include "engine/process/restart.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
@@ -238,35 +239,6 @@ static int to_signal_stop(const struct remote *r)
 	}
 }
 
-/* In a signal stop with the registers to go on with. */
-static int put_registers_back(struct remote *r)
-{
-	bool replays;
-	uint64_t first;
-	int err = to_signal_stop(r);
-
-	if (err)
-		return err;
-	replays = arch_restart_replays(&r->saved, &first);
-	if (replays)
-		remote_call(r, SYS_getpid, first);
-	err = r->dead ? -ESRCH : arch_regs_set(r->tid, &r->saved);
-	if (!err && replays)
-		err = to_signal_stop(r);
-	return err ? err : arch_live_put_back(r->tid, &r->live);
-}
-
-int remote_close(struct remote *r)
-{
-	int err = r->dead ? -ESRCH : put_registers_back(r);
-
-	if (!err && r->rseq_cs)
-		err = remote_write(r, r->rseq + RSEQ_CS_OFFSET, &r->rseq_cs, sizeof(r->rseq_cs));
-	if (!err && r->dispatch.mode)
-		err = set_dispatch(r->tid, &r->dispatch);
-	return err;
-}
-
 static int64_t lost(struct remote *r)
 {
 	r->dead = true;
@@ -282,19 +254,19 @@ static bool is_fault(int status)
 	return !EVENT_OF(status) && (signal == SIGSEGV || signal == SIGBUS || signal == SIGILL);
 }
 
-/* Continues until the next system-call stop; remembers a thread that was created on the way. */
-static int next_syscall_stop(struct remote *r)
+/* Continues until a signal stops it, or SYSCALL_STOP; remembers a thread that was created on the way. */
+static int next_stop(struct remote *r, int request, int signal)
 {
 	int status, err;
 	unsigned long message;
 
 	for (;;) {
-		if (ptrace(PTRACE_SYSCALL, r->tid, 0, 0) < 0)
+		if (ptrace(request, r->tid, 0, 0) < 0)
 			return -errno;
 		err = wait_own_stop(r, &status);
 		if (err)
 			return err;
-		if (WSTOPSIG(status) == SYSCALL_STOP)
+		if (WSTOPSIG(status) == signal && !EVENT_OF(status))
 			return 0;
 		if (is_fault(status))
 			return -EFAULT;
@@ -303,6 +275,20 @@ static int next_syscall_stop(struct remote *r)
 			r->cloned = (pid_t)message;
 		/* Others: a group-stop or an interrupt that was already on its way. */
 	}
+}
+
+static int next_syscall_stop(struct remote *r)
+{
+	return next_stop(r, PTRACE_SYSCALL, SYSCALL_STOP);
+}
+
+int remote_go(struct remote *r, struct arch_regs *regs, int signal)
+{
+	r->cloned = 0;
+	if (arch_regs_set(r->tid, regs) || next_stop(r, PTRACE_CONT, signal) ||
+	    arch_regs_get(r->tid, regs))
+		return (int)lost(r);
+	return 0;
 }
 
 static int enter_call(struct remote *r, long nr, const uint64_t args[static 6])
@@ -320,15 +306,52 @@ static int enter_call(struct remote *r, long nr, const uint64_t args[static 6])
 	return err ? err : arch_inject_entered(r->tid, nr);
 }
 
-int64_t remote_run(struct remote *r, long nr, const uint64_t args[static 6])
+/* Leaves it in the stop at the call's end. */
+static int64_t run_by_stops(struct remote *r, long nr, const uint64_t args[static 6])
 {
 	struct arch_regs regs;
 
-	if (r->dead)
-		return -ESRCH;
 	if (enter_call(r, nr, args) || next_syscall_stop(r) || arch_regs_get(r->tid, &regs))
 		return lost(r);
 	return arch_inject_result(&regs);
+}
+
+int64_t remote_run(struct remote *r, long nr, const uint64_t args[static 6])
+{
+	if (r->dead)
+		return -ESRCH;
+	return r->batch ? batch_run(r, nr, args) : run_by_stops(r, nr, args);
+}
+
+/* In a signal stop with the registers to go on with. */
+static int put_registers_back(struct remote *r)
+{
+	bool replays;
+	uint64_t first;
+	int err = to_signal_stop(r);
+
+	if (err)
+		return err;
+	replays = arch_restart_replays(&r->saved, &first);
+	if (replays)
+		run_by_stops(r, SYS_getpid, (const uint64_t[6]){first});
+	err = r->dead ? -ESRCH : arch_regs_set(r->tid, &r->saved);
+	if (!err && replays)
+		err = to_signal_stop(r);
+	return err ? err : arch_live_put_back(r->tid, &r->live);
+}
+
+int remote_close(struct remote *r)
+{
+	int err = r->batch ? batch_flush(r) : 0;
+
+	if (!err)
+		err = r->dead ? -ESRCH : put_registers_back(r);
+	if (!err && r->rseq_cs)
+		err = remote_write(r, r->rseq + RSEQ_CS_OFFSET, &r->rseq_cs, sizeof(r->rseq_cs));
+	if (!err && r->dispatch.mode)
+		err = set_dispatch(r->tid, &r->dispatch);
+	return err;
 }
 
 /* Waits until the thread sleeps in its call or has left it. */
@@ -359,10 +382,10 @@ static int wait_asleep(struct remote *r, int *status)
 int64_t remote_run_interrupted(struct remote *r, long nr, const uint64_t args[static 6])
 {
 	struct arch_regs regs;
-	int status, got;
+	int status, got = r->batch ? batch_flush(r) : 0;
 
-	if (r->dead)
-		return -ESRCH;
+	if (r->dead || got)
+		return r->dead ? -ESRCH : got;
 	if (enter_call(r, nr, args) || ptrace(PTRACE_SYSCALL, r->tid, 0, 0) < 0)
 		return lost(r);
 	got = wait_asleep(r, &status);

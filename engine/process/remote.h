@@ -17,11 +17,16 @@ struct user_dispatch {
 	uint64_t mode, selector, offset, len; /* mode 0: there is none */
 };
 
+struct batch;
+
 struct remote {
 	pid_t pid;        /* process, as seen from here */
 	pid_t tid;        /* the thread that runs the calls, as seen from here */
-	int mem_fd;       /* /proc/PID/mem, read and write */
-	uint64_t insn;    /* a system call instruction in its memory */
+	pid_t tid_inside; /* with `batch`: as it knows itself */
+	struct batch
+		*batch; /* its calls are queued and run by a loop in its memory; NULL: one by one */
+	int mem_fd;     /* /proc/PID/mem, read and write */
+	uint64_t insn;  /* a system call instruction in its memory */
 	uint64_t scratch; /* scratch area in its memory, for arguments; 0 when there is none */
 	uint32_t scratch_len, scratch_used;
 	struct arch_regs saved; /* registers to put back */
@@ -64,8 +69,9 @@ int remote_set_way_back(struct remote *r, const struct arch_sigreturn *way, uint
 int remote_close(struct remote *r);
 
 /*
- * Runs system call `nr` in the thread. Returns what the kernel returned (0 or more, or a negative
- * errno), or -ESRCH when the thread died (r->dead is then set).
+ * Runs system call `nr` in the thread, behind what is queued for it (engine/process/batch.h). Returns what
+ * the kernel returned (0 or more, or a negative errno), -ESRCH when the thread died (r->dead is then set), or
+ * the error of a queued call, whose reason is said.
  * Use remote_call(r, SYS_close, fd): missing arguments are 0; each is converted to uint64_t.
  */
 int64_t remote_run(struct remote *r, long nr, const uint64_t args[static 6]);
@@ -76,6 +82,12 @@ static inline bool remote_failed(int64_t result)
 {
 	return result < 0 && result >= -KERNEL_MAX_ERRNO;
 }
+
+/*
+ * Continues the thread with `regs` until `signal` stops it, which it does not get, and reads them again. 0,
+ * -ESRCH.
+ */
+int remote_go(struct remote *r, struct arch_regs *regs, int signal);
 
 /*
  * As remote_run for a call that blocks: interrupts it once it sleeps and leaves the thread in a

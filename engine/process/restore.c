@@ -2,6 +2,7 @@
 /* The target's half: build a process from the stream of state messages, arm it, let it run. */
 #include "engine/process/restore.h"
 
+#include "engine/process/batch.h"
 #include "engine/process/proc.h"
 #include "engine/process/restart.h"
 #include "engine/process/space.h"
@@ -34,18 +35,23 @@ int restore_init(struct restore *r)
 	memset(r, 0, sizeof(*r));
 	r->proc_fd = r->pidfd = r->leader.mem_fd = r->object_fd = -1;
 	r->tids = arena_alloc(ARENA_TABLES, CONFIG_MAX_THREADS * sizeof(*r->tids), 16);
-	return r->tids ? 0 : -ENOMEM;
+	r->batch = arena_alloc(ARENA_TABLES, sizeof(*r->batch), 16);
+	return r->tids && r->batch ? 0 : -ENOMEM;
 }
 
 void restore_begin(struct restore *r, const struct restore_options *options)
 {
 	pid_t *tids = r->tids;
+	struct batch *batch = r->batch;
 	int (*on_lazy)(void *, uint64_t, uint64_t) = r->on_lazy;
 	void *data = r->on_lazy_data;
 
 	memset(r, 0, sizeof(*r));
 	r->proc_fd = r->pidfd = r->leader.mem_fd = r->object_fd = -1;
 	r->tids = tids;
+	r->batch = batch;
+	memset(batch, 0, sizeof(*batch));
+	batch->owner = r;
 	r->on_lazy = on_lazy;
 	r->on_lazy_data = data;
 	r->stdio = options->stdio;
@@ -111,6 +117,13 @@ static int write_object(const struct restore *r, uint64_t at, const struct lane 
 			      lane->rx.len < left ? lane->rx.len : left, at);
 }
 
+static int write_memory(struct restore *r, const struct lane *lane)
+{
+	int err = batch_flush(&r->leader);
+
+	return err ? err : remote_write(&r->leader, lane->rx.addr, lane->rx_body, lane->rx.len);
+}
+
 static int restore_pages(struct restore *r, const struct lane *lane)
 {
 	uint64_t addr = lane->rx.addr;
@@ -124,7 +137,7 @@ static int restore_pages(struct restore *r, const struct lane *lane)
 			      ? -EPROTO
 			      : write_object(r, addr - r->object_start + r->object_offset, lane);
 	else
-		err = remote_write(&r->leader, addr, lane->rx_body, lane->rx.len);
+		err = write_memory(r, lane);
 	if (!err)
 		err = fault_point(FAULT_RESTORE_PAGES);
 	if (err)
@@ -172,7 +185,9 @@ static int take_uffd(struct restore *r, int *uffd)
 	here = (int)syscall(SYS_pidfd_getfd, r->pidfd, (int)fd, 0);
 	if (here < 0)
 		err = -errno;
-	remote_call(&r->leader, SYS_close, (uint64_t)fd);
+	if (!err)
+		err = batch_room(&r->leader, 1, 0);
+	batch_try(&r->leader, SYS_close, (uint64_t)fd);
 	if (!err && ioctl(here, UFFDIO_API, &api) < 0)
 		err = -errno;
 	if (err) {
@@ -193,6 +208,23 @@ static bool is_lazy(const struct restore *r, const struct proc_map *map)
 	return !arch_vdso_is_part(map->name) && !arch_vdso_is_fixed(map->name);
 }
 
+struct run {
+	uint64_t start, end; /* end 0: none */
+};
+
+static int arm_run(int uffd, struct run *run)
+{
+	struct uffdio_register reg = {.range = {run->start, run->end - run->start},
+				      .mode = UFFDIO_REGISTER_MODE_MISSING};
+
+	if (run->end && ioctl(uffd, UFFDIO_REGISTER, &reg) < 0)
+		return log_fail(errno, "userfaultfd cannot watch %#llx-%#llx: %s",
+				(unsigned long long)run->start, (unsigned long long)run->end,
+				strerror(errno));
+	run->end = 0;
+	return 0;
+}
+
 /* Arms every private anonymous mapping: last, so that nothing we did could wait for a page. */
 static int arm_mappings(struct restore *r, int uffd)
 {
@@ -200,6 +232,7 @@ static int arm_mappings(struct restore *r, int uffd)
 	char *buf = arena_alloc(ARENA_SCRATCH, PROC_LINE_MAX, 16), *line;
 	struct line_reader reader;
 	struct proc_map map;
+	struct run run = {0, 0};
 	int err, got;
 
 	if (!buf)
@@ -209,22 +242,16 @@ static int arm_mappings(struct restore *r, int uffd)
 		arena_reset(mark);
 		return err;
 	}
-	while (!err && (got = line_reader_next(&reader, &line)) != 0) {
-		struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
-
-		if (got < 0 || !proc_map_parse(line, &map)) {
+	/* All that lie behind one another with none in between that is not to be watched, in one go. */
+	do {
+		got = line_reader_next(&reader, &line);
+		if (got < 0 || (got && !proc_map_parse(line, &map)))
 			err = got < 0 ? got : -EPROTO;
-			break;
-		}
-		if (!is_lazy(r, &map))
-			continue;
-		reg.range.start = map.start;
-		reg.range.len = map.end - map.start;
-		if (ioctl(uffd, UFFDIO_REGISTER, &reg) < 0)
-			err = log_fail(errno, "userfaultfd cannot watch %#llx-%#llx: %s",
-				       (unsigned long long)map.start, (unsigned long long)map.end,
-				       strerror(errno));
-	}
+		else if (got && is_lazy(r, &map))
+			run = (struct run){run.end ? run.start : map.start, map.end};
+		else
+			err = arm_run(uffd, &run);
+	} while (!err && got);
 	line_reader_close(&reader);
 	arena_reset(mark);
 	return err;
@@ -242,12 +269,18 @@ static int finish_leader(struct restore *r)
 	if (!err)
 		err = process_limit(r);
 	if (!err)
-		err = creds_apply(leader, &r->leader_creds);
+		err = creds_apply(r, leader, &r->leader_creds);
 	if (!err && r->leader_timed.nr)
 		err = restart_arm(leader, &r->leader_regs, &r->leader_timed, &r->clocks);
 	if (err)
 		return err;
-	remote_call(leader, SYS_prctl, PR_SET_DUMPABLE, r->process.dumpable);
+	err = batch_room(leader, 1, 0);
+	if (!err)
+		batch_try(leader, SYS_prctl, PR_SET_DUMPABLE, r->process.dumpable);
+	err = batch_flush(leader);
+	if (err)
+		return err;
+	leader->batch = NULL;
 	leader->insn = r->vdso_insn;
 	ret = remote_call(leader, SYS_munmap, r->scratch, r->scratch_len);
 	if (ret < 0)
@@ -269,7 +302,9 @@ int restore_finish(struct restore *r, int *uffd)
 	*uffd = -1;
 	if (!r->pid || !r->leader_done)
 		return log_fail(EPROTO, "the description ended before the process was complete");
-	err = space_settle(r);
+	err = batch_flush(&r->leader);
+	if (!err)
+		err = space_settle(r);
 	for (i = state_nr_kinds; i-- > 0 && !err;)
 		if (state_kinds[i]->finish)
 			err = state_kinds[i]->finish(r);

@@ -8,6 +8,7 @@
  */
 #include "engine/process/space.h"
 
+#include "engine/process/batch.h"
 #include "engine/process/proc.h"
 #include "engine/process/vdso.h"
 #include "lib/arena.h"
@@ -26,6 +27,8 @@
 #define GAP_MIN (4ULL << 20)
 #define GAP_MARGIN (1ULL << 20)
 #define LOWEST 0x10000ULL
+/* In the code page, behind the instruction. */
+#define BATCH_CODE_OFFSET 16
 
 struct parts {
 	baton_VdsoPart part[MAX_PARTS];
@@ -148,11 +151,11 @@ static int unmap_around(struct restore *r, const struct parts *own)
 		       : 0;
 }
 
-/* One page with the instruction, then the data area. */
+/* One page with code: the instruction, and the loop of batches; then the data areas of both. */
 static int map_scratch(struct restore *r, const baton_Process *msg)
 {
 	uint64_t page = 1ULL << arch_page_shift(), base = 0;
-	uint64_t len = page + REMOTE_SCRATCH_BYTES;
+	uint64_t len = (page + REMOTE_SCRATCH_BYTES + BATCH_BYTES + page - 1) & ~(page - 1);
 	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE;
 	uint64_t at = (msg->gap_start + GAP_MARGIN + page - 1) & ~(page - 1);
 	int64_t ret = -ENOMEM;
@@ -170,7 +173,12 @@ static int map_scratch(struct restore *r, const baton_Process *msg)
 	if (ret < 0)
 		return log_fail((int)-ret, "no scratch area in the new process: %s",
 				strerror((int)-ret));
+	r->batch->code = base + BATCH_CODE_OFFSET;
+	r->batch->at = base + page + REMOTE_SCRATCH_BYTES;
 	err = remote_write(&r->leader, base, arch_syscall_insn, arch_syscall_insn_len);
+	if (!err)
+		err = remote_write(&r->leader, r->batch->code, arch_batch_code,
+				   (size_t)(arch_batch_code_end - arch_batch_code));
 	if (err)
 		return err;
 	r->scratch = base;
@@ -178,15 +186,25 @@ static int map_scratch(struct restore *r, const baton_Process *msg)
 	r->leader.insn = base;
 	r->leader.scratch = base + page;
 	r->leader.scratch_len = REMOTE_SCRATCH_BYTES;
+	r->leader.tid_inside = r->batch->pid_inside = r->pid_inside;
+	r->leader.batch = r->batch;
 	return 0;
+}
+
+static int fail_move(const struct batch *b, const struct arch_batch_call *call, int err)
+{
+	(void)b, (void)call;
+	return log_fail(-err, "the vdso cannot be moved: %s", strerror(-err));
 }
 
 static int move_part(struct restore *r, uint64_t from, uint64_t len, uint64_t to)
 {
-	int64_t ret = remote_call(&r->leader, SYS_mremap, from, len, len,
-				  MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	int err = batch_room(&r->leader, 1, 0);
 
-	return ret < 0 ? (int)ret : 0;
+	if (!err)
+		batch_call(&r->leader, fail_move, SYS_mremap, from, len, len,
+			   MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	return err;
 }
 
 /* Not over the instruction that moves it. */
@@ -335,6 +353,8 @@ int space_settle(struct restore *r)
 	to = remote_call(&r->leader, SYS_mmap, 0, span(&l.parts), PROT_NONE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, (uint64_t)-1);
 	err = to < 0 ? (int)to : move_all(r, &l.parts, (uint64_t)to);
+	if (!err)
+		err = batch_flush(&r->leader);
 	if (err)
 		return log_fail(-err, "the vdso finds no place: %s", strerror(-err));
 	r->vdso_insn += (uint64_t)to - aside;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Who a thread is: ids, groups, capabilities, securebits, no_new_privs, parent-death signal. */
 #include "engine/state/creds.h"
+#include "engine/process/batch.h"
 #include "engine/process/proc.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"
@@ -77,30 +78,47 @@ static int creds_dump_thread(struct dump *d, const struct state_kind *kind,
 
 /* ---- restore ---- */
 
-static int64_t set_ids(struct remote *t, const baton_Creds *msg)
-{
-	int64_t ret = remote_call(t, SYS_setgroups, msg->groups_count,
-				  remote_push(t, msg->groups, msg->groups_count * 4));
+/* The most that one step of creds_apply queues, and the data of set_caps. */
+#define CALLS 12
+#define CAPS_BYTES 64
 
-	if (ret >= 0)
-		ret = remote_call(t, SYS_setresgid, msg->gids[0], msg->gids[1], msg->gids[2]);
-	if (ret >= 0)
-		ret = remote_call(t, SYS_setresuid, msg->uids[0], msg->uids[1], msg->uids[2]);
-	if (ret >= 0) {
-		remote_call(t, SYS_setfsgid, msg->gids[3]);
-		remote_call(t, SYS_setfsuid, msg->uids[3]);
-	}
-	return ret;
+static int fail_creds(const struct batch *b, const struct arch_batch_call *call, int err)
+{
+	static const struct {
+		long call;
+		uint64_t what; /* of prctl(2) */
+		const char *name;
+	} names[] = {
+		{SYS_prctl, PR_CAPBSET_DROP, "capability bounding set"},
+		{SYS_prctl, PR_CAP_AMBIENT, "ambient capabilities"},
+		{SYS_prctl, PR_SET_SECUREBITS, "securebits"},
+		{SYS_prctl, PR_SET_NO_NEW_PRIVS, "no_new_privs"},
+		{SYS_prctl, PR_SET_PDEATHSIG, "parent-death signal"},
+		{SYS_capset, 0, "capabilities"},
+	};
+	const char *name = "ids";
+
+	(void)b;
+	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (call->nr == names[i].call &&
+		    (call->nr != SYS_prctl || call->args[0] == names[i].what))
+			name = names[i].name;
+	return log_fail(-err, "%s of the process: %s", name, strerror(-err));
 }
 
-static int64_t drop_bounding(struct remote *t, uint64_t have, uint64_t keep)
+static void set(struct remote *t, uint64_t what, uint64_t value)
 {
-	int64_t ret = 0;
+	batch_call(t, fail_creds, SYS_prctl, what, value);
+}
 
-	for (int cap = 0; cap < 64 && ret >= 0; cap++)
-		if (((have >> cap) & 1) && !((keep >> cap) & 1))
-			ret = remote_call(t, SYS_prctl, PR_CAPBSET_DROP, (uint64_t)cap);
-	return ret;
+static void set_ids(struct remote *t, const baton_Creds *msg)
+{
+	batch_call(t, fail_creds, SYS_setgroups, msg->groups_count,
+		   batch_push(t, msg->groups, msg->groups_count * 4));
+	batch_call(t, fail_creds, SYS_setresgid, msg->gids[0], msg->gids[1], msg->gids[2]);
+	batch_call(t, fail_creds, SYS_setresuid, msg->uids[0], msg->uids[1], msg->uids[2]);
+	batch_try(t, SYS_setfsgid, msg->gids[3]);
+	batch_try(t, SYS_setfsuid, msg->uids[3]);
 }
 
 /*
@@ -119,8 +137,7 @@ static bool is_same(const struct proc_status *own, const baton_Creds *msg)
 	       (int64_t)msg->securebits == prctl(PR_GET_SECUREBITS) && !msg->death_signal;
 }
 
-static int64_t set_caps(struct remote *t, uint64_t inheritable, uint64_t permitted,
-			uint64_t effective)
+static void set_caps(struct remote *t, uint64_t inheritable, uint64_t permitted, uint64_t effective)
 {
 	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
 	struct __user_cap_data_struct caps[2] = {
@@ -129,26 +146,24 @@ static int64_t set_caps(struct remote *t, uint64_t inheritable, uint64_t permitt
 		 (uint32_t)(inheritable >> 32)},
 	};
 
-	return remote_call(t, SYS_capset, remote_push(t, &head, sizeof(head)),
-			   remote_push(t, caps, sizeof(caps)));
+	batch_call(t, fail_creds, SYS_capset, batch_push(t, &head, sizeof(head)),
+		   batch_push(t, caps, sizeof(caps)));
 }
 
-static int64_t raise_ambient(struct remote *t, uint64_t ambient)
+/* Calls for the capabilities in `set`, one each. -errno. */
+static int each_cap(struct remote *t, uint64_t set, uint64_t what, uint64_t how, bool ambient)
 {
-	int64_t ret = 0;
-	int cap;
+	int err = 0;
 
-	for (cap = 0; cap < 64 && ret >= 0; cap++)
-		if ((ambient >> cap) & 1)
-			ret = remote_call(t, SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE,
-					  (uint64_t)cap, 0, 0);
-	return ret;
-}
-
-static int said(int64_t ret, const char *what)
-{
-	return ret < 0 ? log_fail((int)-ret, "%s of the process: %s", what, strerror((int)-ret))
-		       : 0;
+	for (uint64_t cap = 0; cap < 64 && !err; cap++) {
+		if (!((set >> cap) & 1))
+			continue;
+		err = batch_room(t, 1, 0);
+		if (!err)
+			batch_call(t, fail_creds, SYS_prctl, what, ambient ? how : cap,
+				   ambient ? cap : 0);
+	}
+	return err;
 }
 
 /*
@@ -156,41 +171,38 @@ static int said(int64_t ret, const char *what)
  * need CAP_SETPCAP, so they come before the capabilities; ambient ones need theirs permitted and
  * inheritable, so they come in between.
  */
-int creds_apply(struct remote *t, const baton_Creds *msg)
+int creds_apply(struct restore *r, struct remote *t, const baton_Creds *msg)
 {
 	uint64_t all = msg->cap_permitted | 1ULL << CAP_SETPCAP;
-	struct proc_status own;
-	int err;
+	int err = 0;
 
 	if (msg->uids_count != 4 || msg->gids_count != 4)
 		return -EPROTO;
-	err = proc_status_of(t->tid, &own);
-	if (err || is_same(&own, msg))
+	/* Each thread begins with what the leader has until the end. */
+	if (!r->own.tgid)
+		err = proc_status_of(r->leader.tid, &r->own);
+	if (err || is_same(&r->own, msg))
 		return err;
-	remote_reset(t);
-	err = said(drop_bounding(t, own.cap_bnd, msg->cap_bounding), "capability bounding set");
+	err = each_cap(t, r->own.cap_bnd & ~msg->cap_bounding, PR_CAPBSET_DROP, 0, false);
 	if (!err)
-		err = said(remote_call(t, SYS_prctl, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP),
-			   "securebits");
+		err = batch_room(t, CALLS, sizeof(msg->groups) + CAPS_BYTES);
+	if (err)
+		return err;
+	set(t, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP);
+	set_ids(t, msg);
+	set_caps(t, msg->cap_inheritable, all, all);
+	err = each_cap(t, msg->cap_ambient, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, true);
 	if (!err)
-		err = said(set_ids(t, msg), "ids");
-	if (!err)
-		err = said(set_caps(t, msg->cap_inheritable, all, all), "capabilities");
-	if (!err)
-		err = said(raise_ambient(t, msg->cap_ambient), "ambient capabilities");
-	if (!err)
-		err = said(remote_call(t, SYS_prctl, PR_SET_SECUREBITS, msg->securebits),
-			   "securebits");
-	if (!err)
-		err = said(
-			set_caps(t, msg->cap_inheritable, msg->cap_permitted, msg->cap_effective),
-			"capabilities");
-	if (!err && msg->no_new_privs)
-		err = said(remote_call(t, SYS_prctl, PR_SET_NO_NEW_PRIVS, 1), "no_new_privs");
-	if (!err && msg->death_signal)
-		err = said(remote_call(t, SYS_prctl, PR_SET_PDEATHSIG, (uint64_t)msg->death_signal),
-			   "parent-death signal");
-	return err;
+		err = batch_room(t, CALLS, CAPS_BYTES);
+	if (err)
+		return err;
+	set(t, PR_SET_SECUREBITS, msg->securebits);
+	set_caps(t, msg->cap_inheritable, msg->cap_permitted, msg->cap_effective);
+	if (msg->no_new_privs)
+		set(t, PR_SET_NO_NEW_PRIVS, 1);
+	if (msg->death_signal)
+		set(t, PR_SET_PDEATHSIG, (uint64_t)msg->death_signal);
+	return 0;
 }
 
 static int creds_restore(struct restore *r, const void *data)
@@ -201,7 +213,7 @@ static int creds_restore(struct restore *r, const void *data)
 		r->leader_creds = *(const baton_Creds *)data;
 		return 0;
 	}
-	return creds_apply(&r->thread, data);
+	return creds_apply(r, &r->thread, data);
 }
 
 const struct state_kind kind_creds = {

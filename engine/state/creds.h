@@ -6,8 +6,10 @@
 #include "engine/process/remote.h"
 #include "engine/state/creds.pb.h"
 
-/* Makes the thread what the message says, by its own calls, from root's rights. 0 or -errno with
- * log_fail. Source: credentials(7), capabilities(7). */
-int creds_apply(struct remote *thread, const baton_Creds *msg);
+struct restore;
+
+/* Queues what makes a thread of the new process what the message says, by its own calls, from root's rights. 0
+ * or -errno with log_fail. Source: credentials(7), capabilities(7). */
+int creds_apply(struct restore *r, struct remote *thread, const baton_Creds *msg);
 
 #endif

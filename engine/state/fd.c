@@ -2,6 +2,7 @@
 /* The source's side of descriptors: the table of what is open, what is shared, what can be carried. */
 #include "engine/state/fd.h"
 
+#include "engine/process/batch.h"
 #include "engine/state/fd.pb.h"
 #include "lib/arena.h"
 #include "lib/io.h"
@@ -441,22 +442,29 @@ static int fd_dump(struct dump *d, const struct state_kind *kind)
 
 /* ---- target: kind_fd ---- */
 
+static int fail_restore(const struct batch *b, const struct arch_batch_call *call, int err)
+{
+	(void)b;
+	return log_fail(-err, "cannot restore fd %d: %s", (int)call->args[0], strerror(-err));
+}
+
 static int fd_restore(struct restore *r, const void *data)
 {
 	const baton_Fd *msg = data;
-	int64_t err = 0;
+	int err;
 
 	if (!fd_is_placed(r, msg->of) || (msg->flags & ~STATUS_FLAGS))
 		return log_fail(EPROTO, "descriptor %d of an open file that is not there", msg->fd);
 	if (msg->fd != msg->of)
-		err = fd_place_dup(r, msg->of, msg->fd, msg->cloexec);
-	else if (msg->flags)
-		err = remote_call(&r->leader, SYS_fcntl, (uint64_t)msg->fd, F_SETFL, msg->flags);
-	if (!err && msg->cloexec && msg->fd == msg->of)
-		err = remote_call(&r->leader, SYS_fcntl, (uint64_t)msg->fd, F_SETFD, FD_CLOEXEC);
-	if (err)
-		return log_fail((int)err, "cannot restore fd %d: %s", msg->fd, strerror((int)-err));
-	return 0;
+		return fd_place_dup(r, msg->of, msg->fd, msg->cloexec);
+	err = batch_room(&r->leader, 2, 0);
+	if (!err && msg->flags)
+		batch_call(&r->leader, fail_restore, SYS_fcntl, (uint64_t)msg->fd, F_SETFL,
+			   msg->flags);
+	if (!err && msg->cloexec)
+		batch_call(&r->leader, fail_restore, SYS_fcntl, (uint64_t)msg->fd, F_SETFD,
+			   FD_CLOEXEC);
+	return err;
 }
 
 const struct state_kind kind_fd = {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The target's side of descriptors: numbers of the new process. */
+#include "engine/process/batch.h"
 #include "engine/state/fd.h"
 
 #include "lib/kernel.h"
@@ -59,6 +60,13 @@ static int claim(struct restore *r, int32_t fd)
 	return 0;
 }
 
+static int fail_place(const struct batch *b, const struct arch_batch_call *call, int err)
+{
+	(void)b;
+	return log_fail(-err, "cannot put a descriptor at number %d: %s", (int)call->args[1],
+			strerror(-err));
+}
+
 /* Moves one of the receiver's streams to some number from `base` on. */
 static int stash(struct restore *r, int stream, int base)
 {
@@ -101,15 +109,17 @@ int fd_place_begin(struct restore *r)
 		prlimit(r->pid, RLIMIT_NOFILE, &wide, NULL);
 	}
 	/* The new process begins as a copy of ours, with our streams and nothing else. */
-	for (int i = 0; i < 3; i++)
-		r->stdio_fd[i] = i;
-	for (int i = 0; i < 3 && !err; i++)
-		err = stash(r, i, STASH_BASE);
-	if (err)
-		return log_fail(err, "cannot move the receiver's streams aside: %s",
-				strerror(-err));
+	err = batch_room(&r->leader, 6, 0);
+	for (int i = 0; i < 3 && !err; i++) {
+		r->stdio_fd[i] = fcntl(i, F_GETFD) < 0 ? -1 : STASH_BASE + i;
+		if (r->stdio_fd[i] < 0)
+			continue;
+		batch_call(&r->leader, fail_place, SYS_dup3, (uint64_t)i, STASH_BASE + i,
+			   O_CLOEXEC);
+		batch_try(&r->leader, SYS_close, (uint64_t)i);
+	}
 	r->fds.begun = true;
-	return 0;
+	return err;
 }
 
 int fd_clear_number(struct restore *r, int32_t to)
@@ -125,7 +135,6 @@ int fd_clear_number(struct restore *r, int32_t to)
 
 static int place(struct restore *r, int64_t from, int32_t to, bool keep, uint32_t flags)
 {
-	int64_t got;
 	int err;
 
 	if (from < 0)
@@ -134,14 +143,13 @@ static int place(struct restore *r, int64_t from, int32_t to, bool keep, uint32_
 	if (err || from == to)
 		return err;
 	err = fd_clear_number(r, to);
+	if (!err)
+		err = batch_room(&r->leader, 2, 0);
 	if (err)
 		return err;
-	got = remote_call(&r->leader, SYS_dup3, (uint64_t)from, (uint64_t)to, flags);
-	if (got != to)
-		return log_fail((int)got, "cannot put a descriptor at number %d: %s", to,
-				strerror((int)-got));
+	batch_call(&r->leader, fail_place, SYS_dup3, (uint64_t)from, (uint64_t)to, flags);
 	if (!keep)
-		remote_call(&r->leader, SYS_close, (uint64_t)from);
+		batch_try(&r->leader, SYS_close, (uint64_t)from);
 	return 0;
 }
 
@@ -162,10 +170,13 @@ int fd_place_dup(struct restore *r, int32_t from, int32_t to, bool cloexec)
 
 int fd_restore_take(struct restore *r, int32_t fd)
 {
-	int copy;
+	int copy, err;
 
 	if (!fd_is_placed(r, fd))
 		return log_fail(EPROTO, "descriptor %d is spoken of but was not restored", fd);
+	err = batch_flush(&r->leader);
+	if (err)
+		return err;
 	copy = fd_take(r->pidfd, fd);
 	return copy < 0 ? log_fail(copy, "cannot reach fd %d: %s", fd, strerror(-copy)) : copy;
 }
@@ -189,9 +200,11 @@ int fd_place_finish(struct restore *r)
 	struct rlimit limit;
 	int err = fd_place_begin(r); /* a process without descriptors has none of ours either */
 
+	if (!err)
+		err = batch_room(&r->leader, 3, 0);
 	for (int i = 0; i < 3 && !err; i++) {
 		if (r->stdio_fd[i] >= 0)
-			remote_call(&r->leader, SYS_close, (uint64_t)r->stdio_fd[i]);
+			batch_try(&r->leader, SYS_close, (uint64_t)r->stdio_fd[i]);
 		r->stdio_fd[i] = -1;
 	}
 	limit.rlim_cur = r->fds.soft;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The fields of the memory descriptor: what ps, /proc/PID/exe and brk(2) read. Source: prctl(2). */
 #include "engine/state/mm.pb.h"
+#include "engine/process/batch.h"
 #include "engine/process/proc.h"
 #include "engine/state/fd.h"
 #include "engine/state/state.h"
@@ -63,37 +64,49 @@ static int mm_dump(struct dump *d, const struct state_kind *kind)
  * page that is missing there and not watched yet becomes one of zeros for good. So as long as memory is not
  * watched the kernel knows of no arguments and of no environment.
  */
-static int64_t set_layout(struct restore *r, const struct prctl_mm_map *map)
+static int fail_layout(const struct batch *b, const struct arch_batch_call *call, int err)
 {
-	return remote_call(&r->leader, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
-			   remote_push(&r->leader, map, sizeof(*map)), sizeof(*map));
+	(void)b;
+	if (call->nr == SYS_personality)
+		return log_fail(-err, "personality: %s", strerror(-err));
+	if (call->args[0] != PR_SET_MM)
+		return log_fail(-err, "PR_SET_THP_DISABLE: %s", strerror(-err));
+	return log_fail(-err,
+			"memory layout (PR_SET_MM_MAP): %s; it needs CONFIG_CHECKPOINT_RESTORE",
+			strerror(-err));
+}
+
+static void set_layout(struct restore *r, const struct prctl_mm_map *map)
+{
+	batch_call(&r->leader, fail_layout, SYS_prctl, PR_SET_MM, PR_SET_MM_MAP,
+		   batch_push(&r->leader, map, sizeof(*map)), sizeof(*map));
 }
 
 int mm_show(struct restore *r)
 {
-	int64_t ret;
+	int err;
 
 	if (!r->mm.start_code)
 		return log_fail(EPROTO, "the peer described no memory layout");
 	r->mm.exe_fd = (uint32_t)-1; /* stays */
 	r->mm.auxv = NULL;
 	r->mm.auxv_size = 0;
-	remote_reset(&r->leader);
-	ret = set_layout(r, &r->mm);
-	if (ret < 0)
-		return log_fail((int)-ret, "memory layout (PR_SET_MM_MAP): %s",
-				strerror((int)-ret));
+	err = batch_room(&r->leader, 2, sizeof(r->mm));
+	if (err)
+		return err;
+	set_layout(r, &r->mm);
 	/* They were off while it was built. The value is 1 and the flags that it was disabled with (6.18). */
-	ret = remote_call(&r->leader, SYS_prctl, PR_SET_THP_DISABLE, r->process.thp_disabled & 1,
-			  r->process.thp_disabled & ~1U);
-	return ret < 0 ? log_fail((int)-ret, "PR_SET_THP_DISABLE: %s", strerror((int)-ret)) : 0;
+	batch_call(&r->leader, fail_layout, SYS_prctl, PR_SET_THP_DISABLE,
+		   r->process.thp_disabled & 1, r->process.thp_disabled & ~1U);
+	return batch_flush(&r->leader);
 }
 
 static int mm_restore(struct restore *r, const void *data)
 {
 	const baton_Mm *msg = data;
 	struct prctl_mm_map map;
-	int64_t fd, ret;
+	int64_t fd;
+	int err;
 
 	r->mm = (struct prctl_mm_map){
 		.start_code = msg->start_code,
@@ -114,21 +127,18 @@ static int mm_restore(struct restore *r, const void *data)
 	fd = fd_remote_open(r, msg->exe, O_RDONLY);
 	if (fd < 0)
 		return log_fail((int)-fd, "program file %s: %s", msg->exe, strerror((int)-fd));
-	remote_reset(&r->leader);
+	err = batch_room(&r->leader, 3, sizeof(map) + msg->auxv.size + 8);
+	if (err)
+		return err;
 	map.exe_fd = (uint32_t)fd;
-	map.auxv = (void *)remote_push(&r->leader, msg->auxv.bytes, msg->auxv.size);
+	map.auxv = (void *)batch_push(&r->leader, msg->auxv.bytes, msg->auxv.size);
 	map.auxv_size = msg->auxv.size;
-	ret = set_layout(r, &map);
-	remote_call(&r->leader, SYS_close, (uint64_t)fd);
-	if (ret < 0)
-		return log_fail((int)-ret,
-				"memory layout (PR_SET_MM_MAP): %s; it needs "
-				"CONFIG_CHECKPOINT_RESTORE",
-				strerror((int)-ret));
+	set_layout(r, &map);
+	batch_try(&r->leader, SYS_close, (uint64_t)fd);
 	/* After the mappings: READ_IMPLIES_EXEC would add to their protection. Before the threads:
 	 * they inherit it. */
-	ret = remote_call(&r->leader, SYS_personality, r->process.personality);
-	return ret < 0 ? (int)ret : 0;
+	batch_call(&r->leader, fail_layout, SYS_personality, r->process.personality);
+	return 0;
 }
 
 const struct state_kind kind_mm = {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The process as a whole: its creation, with an empty address space, and what belongs to no thread. */
+#include "engine/process/batch.h"
 #include "engine/process/proc.h"
 #include "engine/process/space.h"
 #include "engine/process/spawn.h"
@@ -181,7 +182,7 @@ static int seize(struct restore *r)
 				strerror(errno));
 	if (ptrace(PTRACE_INTERRUPT, r->pid, 0, 0) < 0)
 		return -errno;
-	err = remote_wait_stop(r->pid, &status, 5000);
+	err = remote_wait_stop(r->pid, &status, -1);
 	if (!err && ptrace(PTRACE_SETSIGMASK, r->pid, sizeof(all), &all) < 0)
 		err = -errno;
 	return err ? err : remote_open(&r->leader, r->pid, r->pid);
@@ -248,24 +249,28 @@ static int create(struct restore *r, const baton_Process *msg)
 	return 0;
 }
 
-/* Session and group, where the numbers can be had: a leader's always, another's when it was free. */
-static int join_groups(struct restore *r, const baton_Process *msg)
+static int fail_begin(const struct batch *b, const struct arch_batch_call *call, int err)
 {
-	int64_t ret = 0;
+	(void)b;
+	return log_fail(-err, "%s: %s",
+			call->nr == SYS_prctl ? "PR_SET_CHILD_SUBREAPER" : "session and group",
+			strerror(-err));
+}
 
+/* Session and group, where the numbers can be had: a leader's always, another's when it was free. */
+static void join_groups(struct restore *r, const baton_Process *msg)
+{
 	if (msg->sid == msg->pid)
-		ret = remote_call(&r->leader, SYS_setsid);
+		batch_call(&r->leader, fail_begin, SYS_setsid, 0);
 	else if (msg->pgid == msg->pid || !r->in_session)
-		ret = remote_call(&r->leader, SYS_setpgid, 0, 0);
+		batch_call(&r->leader, fail_begin, SYS_setpgid, 0, 0);
 	if (msg->sid != msg->pid && !r->in_session)
 		log_debug("session %d is not to be had here; the process is in ours", msg->sid);
-	return ret < 0 ? (int)ret : 0;
 }
 
 static int process_restore(struct restore *r, const void *data)
 {
 	const baton_Process *msg = data;
-	int64_t ret = 0;
 	int err;
 
 	if (r->pid || msg->pid <= 1 || msg->rlimits_count != NR_RLIMITS)
@@ -278,17 +283,15 @@ static int process_restore(struct restore *r, const void *data)
 		err = fault_point(FAULT_RESTORE_SPACE);
 	if (err)
 		return err;
-	remote_call(&r->leader, SYS_close_range, 3, ~0U);
+	batch_try(&r->leader, SYS_close_range, 3, ~0U);
 	err = rights_lend(&r->leader, r->rights);
-	if (!err)
-		err = join_groups(r, msg);
-	if (!err && msg->child_subreaper)
-		ret = remote_call(&r->leader, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
+	if (err)
+		return err;
+	join_groups(r, msg);
+	if (msg->child_subreaper)
+		batch_call(&r->leader, fail_begin, SYS_prctl, PR_SET_CHILD_SUBREAPER, 1);
 	/* The keys of our own session are none of its business. */
-	if (ret >= 0)
-		remote_call(&r->leader, SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0);
-	if (err || ret < 0)
-		return err ? err : (int)ret;
+	batch_try(&r->leader, SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0);
 	r->process = *msg;
 	return 0;
 }
@@ -318,26 +321,32 @@ int process_limit(struct restore *r)
 	return 0;
 }
 
+static int fail_enter(const struct batch *b, const struct arch_batch_call *call, int err)
+{
+	const struct restore *r = b->owner;
+	bool root = call->nr == SYS_chroot;
+	const char *path = root ? r->process.root : r->process.cwd;
+
+	return log_fail(-rights_denied(r->rights, err, path), "its %s folder %s: %s",
+			root ? "root" : "working", path, strerror(-err));
+}
+
+static int enter_folder(struct restore *r, long nr, const char *path)
+{
+	int err = batch_room(&r->leader, 1, strlen(path) + 8);
+
+	if (!err)
+		batch_call(&r->leader, fail_enter, nr, batch_push_str(&r->leader, path));
+	return err;
+}
+
 static int enter_folders(struct restore *r)
 {
 	const baton_Process *msg = &r->process;
-	int64_t ret = 0;
+	int err = strcmp(msg->root, "/") ? enter_folder(r, SYS_chroot, msg->root) : 0;
 
-	if (strcmp(msg->root, "/") != 0) {
-		remote_reset(&r->leader);
-		ret = remote_call(&r->leader, SYS_chroot, remote_push_str(&r->leader, msg->root));
-		if (ret < 0)
-			return log_fail(-rights_denied(r->rights, (int)ret, msg->root),
-					"its root folder %s: %s", msg->root, strerror((int)-ret));
-	}
 	/* The kernel tells the working folder from outside of the root: relative to ours. */
-	remote_reset(&r->leader);
-	ret = remote_call(&r->leader, SYS_chdir,
-			  remote_push_str(&r->leader, space_inside_root(msg->cwd, msg->root)));
-	if (ret < 0)
-		return log_fail(-rights_denied(r->rights, (int)ret, msg->cwd),
-				"its working folder %s: %s", msg->cwd, strerror((int)-ret));
-	return 0;
+	return err ? err : enter_folder(r, SYS_chdir, space_inside_root(msg->cwd, msg->root));
 }
 
 static int process_finish(struct restore *r)
@@ -352,7 +361,10 @@ static int process_finish(struct restore *r)
 		log_warn("oom_score_adj %d cannot be set here: %s", msg->oom_score_adj,
 			 strerror(-err));
 	err = enter_folders(r);
-	remote_call(&r->leader, SYS_umask, msg->umask);
+	if (!err)
+		err = batch_room(&r->leader, 1, 0);
+	if (!err)
+		batch_try(&r->leader, SYS_umask, msg->umask);
 	return err;
 }
 

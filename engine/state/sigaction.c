@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the process does on each signal: rt_sigaction(2), by remote calls. */
 #include "engine/state/sigaction.pb.h"
+#include "engine/process/batch.h"
 #include "engine/process/proc.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"
@@ -72,19 +73,26 @@ static int sigaction_dump(struct dump *d, const struct state_kind *kind)
 	return err;
 }
 
+static int fail_set(const struct batch *b, const struct arch_batch_call *call, int err)
+{
+	(void)b;
+	return log_fail(-err, "the action on signal %d: %s", (int)call->args[0], strerror(-err));
+}
+
 static int set_one(struct restore *r, const baton_Action *action)
 {
 	struct arch_sigaction act = {
 		.handler = action->handler, .flags = action->flags, .mask = action->mask};
-	int64_t ret;
+	int err;
 
 	if (action->number < 1 || action->number > NR_SIGNALS || is_fixed((int)action->number))
 		return -EPROTO;
 	arch_sigaction_set_restorer(&act, action->restorer);
-	remote_reset(&r->leader);
-	ret = remote_call(&r->leader, SYS_rt_sigaction, action->number,
-			  remote_push(&r->leader, &act, sizeof(act)), 0, sizeof(uint64_t));
-	return ret < 0 ? (int)ret : 0;
+	err = batch_room(&r->leader, 1, sizeof(act));
+	if (!err)
+		batch_call(&r->leader, fail_set, SYS_rt_sigaction, action->number,
+			   batch_push(&r->leader, &act, sizeof(act)), 0, sizeof(uint64_t));
+	return err;
 }
 
 /* The new process has our actions, which are the default ones but for a few: those are reset. */

@@ -8,6 +8,7 @@
 
 #include "engine/process/clocks.h"
 #include "engine/process/freeze.h"
+#include "engine/process/proc.h"
 #include "engine/paging/pagemap.h"
 #include "engine/process/remote.h"
 #include "engine/process/restart.h"
@@ -89,6 +90,7 @@ struct restore {
 	pid_t init;       /* the init of a pid namespace made for it; 0: none */
 	int proc_fd, pidfd;
 	struct remote leader; /* runs remote calls, with a scratch area */
+	struct batch *batch;  /* its queue, and that of the thread being built */
 	struct remote thread; /* the thread being built: messages of one thread come together */
 	pid_t tid_inside;     /* that thread, as the program knows it */
 	bool thread_is_leader;
@@ -101,6 +103,7 @@ struct restore {
 	uint64_t leader_mask, leader_rseq_cs;
 	struct restart_timed leader_timed;
 	baton_Creds leader_creds; /* in force last: the rights are needed until then */
+	struct proc_status own;   /* what it is until then; tgid 0: not looked at yet */
 	bool leader_done;         /* they have been received */
 	baton_Process process;    /* what it is as a whole */
 	baton_Settings settings;  /* and has switched on */

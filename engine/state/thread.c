@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Threads: their creation and what the kernel keeps for each, registers aside. */
+#include "engine/process/batch.h"
 #include "engine/state/thread.pb.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"
@@ -171,49 +172,58 @@ static int create(struct restore *r, const baton_Thread *msg)
 		return ret < 0 ? (int)ret : -ECHILD;
 	r->tids[r->nr_threads++] = r->leader.cloned;
 	err = remote_wait_stop(r->leader.cloned, &status, -1);
-	return err ? err : remote_open_sibling(&r->thread, &r->leader, r->leader.cloned);
+	if (!err)
+		err = remote_open_sibling(&r->thread, &r->leader, r->leader.cloned);
+	r->thread.tid_inside = msg->tid;
+	return err;
+}
+
+static int fail_rseq(const struct batch *b, const struct arch_batch_call *call, int err)
+{
+	(void)b, (void)call;
+	return log_fail(-err, "restartable sequences (rseq): %s", strerror(-err));
 }
 
 static int restore_rseq(struct restore *r, const baton_Thread *msg)
 {
-	int64_t ret;
-
 	if (!msg->rseq)
 		return 0;
 	if (msg->rseq >= arch_user_top() || msg->rseq_len > RSEQ_BYTES_MAX ||
 	    restore_is_scratch(r, msg->rseq, msg->rseq_len + sizeof(uint64_t)))
 		return log_fail(EPROTO, "the peer described an rseq area that cannot be");
-	ret = remote_call(&r->thread, SYS_rseq, msg->rseq, msg->rseq_len, 0, msg->rseq_signature);
-	if (ret < 0)
-		return log_fail((int)-ret, "restartable sequences (rseq): %s", strerror((int)-ret));
+	batch_call(&r->thread, fail_rseq, SYS_rseq, msg->rseq, msg->rseq_len, 0,
+		   msg->rseq_signature);
 	r->thread.rseq = msg->rseq;
 	return 0;
 }
 
-static int restore_altstack(struct restore *r, const baton_Thread *msg)
+static int fail_altstack(const struct batch *b, const struct arch_batch_call *call, int err)
+{
+	(void)b, (void)call;
+	return log_fail(-err, "alternate signal stack: %s", strerror(-err));
+}
+
+static void restore_altstack(struct restore *r, const baton_Thread *msg)
 {
 	stack_t stack = {.ss_sp = (void *)(uintptr_t)msg->altstack_sp,
 			 .ss_size = msg->altstack_size,
 			 .ss_flags = msg->altstack_flags & (int)SS_AUTODISARM};
-	int64_t ret;
 
-	if (msg->altstack_flags & SS_DISABLE)
-		return 0;
-	ret = remote_call(&r->thread, SYS_sigaltstack,
-			  remote_push(&r->thread, &stack, sizeof(stack)), 0);
-	return ret < 0 ? (int)ret : 0;
+	if (!(msg->altstack_flags & SS_DISABLE))
+		batch_call(&r->thread, fail_altstack, SYS_sigaltstack,
+			   batch_push(&r->thread, &stack, sizeof(stack)), 0);
 }
 
 static void restore_small(struct restore *r, const baton_Thread *msg)
 {
 	struct remote *thread = &r->thread;
 
-	remote_call(thread, SYS_set_tid_address, msg->clear_child_tid);
+	batch_try(thread, SYS_set_tid_address, msg->clear_child_tid);
 	if (msg->robust_list)
-		remote_call(thread, SYS_set_robust_list, msg->robust_list, msg->robust_len);
-	remote_call(thread, SYS_prctl, PR_SET_NAME, remote_push_str(thread, msg->comm));
+		batch_try(thread, SYS_set_robust_list, msg->robust_list, msg->robust_len);
+	batch_try(thread, SYS_prctl, PR_SET_NAME, batch_push_str(thread, msg->comm));
 	if (msg->timer_slack_ns)
-		remote_call(thread, SYS_prctl, PR_SET_TIMERSLACK, msg->timer_slack_ns);
+		batch_try(thread, SYS_prctl, PR_SET_TIMERSLACK, msg->timer_slack_ns);
 }
 
 static int thread_restore(struct restore *r, const void *data)
@@ -234,9 +244,12 @@ static int thread_restore(struct restore *r, const void *data)
 	/* In force when its registers are its own. */
 	r->thread.dispatch = (struct user_dispatch){msg->dispatch.mode, msg->dispatch.selector,
 						    msg->dispatch.offset, msg->dispatch.len};
+	err = batch_room(&r->thread, 6, sizeof(msg->comm) + sizeof(stack_t) + 16);
+	if (err)
+		return err;
 	restore_small(r, msg);
-	err = restore_altstack(r, msg);
-	return err ? err : restore_rseq(r, msg);
+	restore_altstack(r, msg);
+	return restore_rseq(r, msg);
 }
 
 const struct state_kind kind_thread = {

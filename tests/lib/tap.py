@@ -15,9 +15,9 @@ from devices import Failure, Pair, Skip
 class Context:
     """What every test gets: the binary, the built programs, a folder."""
 
-    def __init__(self, binary, tools, keep=False):
+    def __init__(self, binary, tools, keep=False, folder="/tmp"):
         self.binary, self.tools, self.keep = os.path.realpath(binary), tools, keep
-        self.root = tempfile.mkdtemp(prefix="baton-", dir="/tmp")
+        self.root = tempfile.mkdtemp(prefix="baton-", dir=folder)
         os.chmod(self.root, 0o755)
 
     def pair(self, keys=True, **kw):

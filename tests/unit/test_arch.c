@@ -3,7 +3,7 @@
  * The contract of an architecture (arch/arch.h): what this one's files do with registers that nobody runs,
  * and with a child that is stopped. An emulator that has no ptrace(2) skips the latter.
  * needs: arch/regs.c arch/xstate.c arch/inject.c arch/wire.c arch/features.c arch/pagetable.c
- * needs: arch/vdso.c arch/sigreturn.c lib/io.c lib/text.c lib/readers.c lib/log.c
+ * needs: arch/batch.c arch/vdso.c arch/sigreturn.c lib/io.c lib/text.c lib/readers.c lib/log.c
  */
 #include "arch/arch.h"
 #include "unit.h"
@@ -175,6 +175,25 @@ static void injected(void **state)
 	arch_restart_finish(&regs, -EINTR);
 	assert_int_equal(arch_inject_result(&regs), -EINTR);
 	assert_int_equal(arch_restart_kind(&regs), ARCH_RESTART_NONE);
+}
+
+/* What the code does with it is in test_batch.c. */
+static void batched(void **state)
+{
+	struct arch_regs regs = some_regs();
+	uint64_t failed = 1;
+	int64_t kept = 1;
+
+	UNUSED(state);
+	arch_batch_load(&regs, 0x20000, 0x30000, 0x30080);
+	assert_int_equal(arch_regs_pc(&regs), 0x20000);
+	assert_int_equal(arch_restart_kind(&regs), ARCH_RESTART_NONE);
+	assert_false(arch_batch_ended(&regs, 0x30080, &failed, &kept));
+	assert_true(arch_batch_ended(&regs, 0x30000, &failed, &kept));
+	assert_int_equal(failed, 0);
+	assert_int_equal(kept, 0);
+	assert_true(arch_batch_code_end - arch_batch_code > 32);
+	assert_true(arch_batch_code_end - arch_batch_code < 512);
 }
 
 static void sigaction_form(void **state)
@@ -575,6 +594,7 @@ int main(void)
 #endif
 		cmocka_unit_test(wire),
 		cmocka_unit_test(injected),
+		cmocka_unit_test(batched),
 		cmocka_unit_test(sigaction_form),
 		cmocka_unit_test(own_vdso),
 		cmocka_unit_test(way_is_found),
