@@ -301,12 +301,12 @@ int dump_open(struct dump *d, pid_t pid, bool other_vdso)
 {
 	int err;
 
-	if (!d->vdso.own.len)
-		return log_fail(ENOENT, "pid %d: its vdso is not found", pid);
 	d->other_vdso = other_vdso;
 	d->nr_state = d->nr_eager = d->nr_sent = 0;
 	landlock_begin(pid);
 	err = freeze_process(d->freeze, pid);
+	if (!err && !d->vdso.own.len)
+		err = log_fail(ENOENT, "pid %d: its vdso is not found", pid);
 	if (!err)
 		err = leave_vdso(d);
 	if (!err)
