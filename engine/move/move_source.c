@@ -252,10 +252,12 @@ static void undo(struct source_move *m)
 			  log_reason(), m->move.state.pid);
 	(void)fault_point(FAULT_DUMP_THAW);
 	/* What a dead worker had begun has let itself go. */
-	if (m->untraced && !m->held)
+	if (m->untraced && !m->held) {
+		dump_mend(&engine->dump);
 		dump_close(&engine->dump);
-	else
+	} else {
 		dump_release(&engine->dump);
+	}
 	m->held = false;
 	freezer_leave(m->move.state.freezer, m->move.state.pid);
 	if (is_alive(m->move.state.pid))

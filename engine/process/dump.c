@@ -105,7 +105,11 @@ void dump_prepare(struct dump *d, pid_t pid)
 	d->leader.mem_fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (maps_each(d, scan_code) || !arch_sigreturn_call(&d->way))
 		log_debug("pid %d: its code has no way back for a thread that is let go", pid);
-	dump_close(d);
+	if (vdso_find(d->proc_fd, &d->vdso))
+		d->vdso = (struct vdso_place){0};
+	vma_skip_prepare(&d->skip, d->proc_fd);
+	io_close(&d->leader.mem_fd);
+	io_close(&d->proc_fd);
 }
 
 /* The program may have unmapped it since. */
@@ -293,26 +297,16 @@ static int leave_vdso(struct dump *d)
 	return freeze_leave(d->freeze, ranges, sizeof(ranges) / sizeof(ranges[0]));
 }
 
-static int find_vdso(struct dump *d, pid_t pid)
-{
-	int fd = proc_open(pid);
-	int err = fd < 0 ? fd : vdso_find(fd, &d->vdso);
-
-	if (fd >= 0)
-		close(fd);
-	return err ? log_fail(-err, "pid %d: its vdso is not found: %s", pid, strerror(-err)) : 0;
-}
-
 int dump_open(struct dump *d, pid_t pid, bool other_vdso)
 {
-	int err = find_vdso(d, pid);
+	int err;
 
-	if (err)
-		return err;
 	d->other_vdso = other_vdso;
 	d->nr_state = d->nr_eager = d->nr_sent = 0;
 	landlock_begin(pid);
 	err = freeze_process(d->freeze, pid);
+	if (!err && !d->vdso.own.len)
+		err = log_fail(ENOENT, "pid %d: its vdso is not found", pid);
 	if (!err)
 		err = leave_vdso(d);
 	if (!err)
@@ -335,6 +329,18 @@ void dump_close(struct dump *d)
 	io_close(&d->proc_fd);
 	io_close(&d->pidfd);
 	pagemap_close(&d->pagemap);
+	vma_skip_close(&d->skip);
+}
+
+void dump_mend(struct dump *d)
+{
+	if (!d->skip.part_start)
+		return;
+	dump_close(d);
+	if (dump_open(d, d->pid, d->other_vdso))
+		return;
+	vma_skip_mend(d);
+	dump_release(d);
 }
 
 /* Ends the hold. What that takes is a SIGCONT, for which the program may have a handler. */

@@ -12,7 +12,10 @@ int probe_process(struct probe *p, pid_t pid);
 /* Once, before arena_seal. */
 int dump_init(struct dump *d, struct freeze *f);
 
-/* Before the freeze: looks for what a thread needs to find back by itself, should we die. Best effort. */
+/*
+ * Before the freeze: looks for what a thread needs to find back by itself, should we die; for the vdso; and at
+ * large mappings. Best effort.
+ */
 void dump_prepare(struct dump *d, pid_t pid);
 
 /*
@@ -28,6 +31,9 @@ int dump_open(struct dump *d, pid_t pid, bool other_vdso);
 int dump_describe(struct dump *d, struct lane *out);
 
 void dump_release(struct dump *d);
+
+/* In place of an engine that died before it held the process: takes out what finds no way back by itself. */
+void dump_mend(struct dump *d);
 
 /* A process that stands still, for reading its memory and for its end. -ESRCH, -errno with log_fail. */
 int dump_find(struct dump *d, pid_t pid);

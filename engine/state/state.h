@@ -18,6 +18,7 @@
 #include "engine/state/kinds.h"
 #include "engine/state/process.pb.h"
 #include "engine/state/setting.pb.h"
+#include "engine/state/vma_skip.h"
 #include <pb.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -67,6 +68,7 @@ struct dump {
 	bool fds_known;         /* fd.c: its table is of this process, frozen */
 	bool other_vdso;        /* the target's kernel has another one */
 	struct vdso_place vdso; /* where the one here lies */
+	struct vma_skip skip;   /* what smaps need not look through */
 };
 
 /* Sends one message of a kind. */

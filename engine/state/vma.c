@@ -29,61 +29,12 @@
 #define MAX_OBJECTS 256
 #define SEND_TIMEOUT_MS 20000
 
-/* ---- reading smaps ---- */
-
-struct vma_walk {
-	struct proc_map map;
-	char name[PROC_LINE_MAX];
-	char line[PROC_LINE_MAX];
-	bool has_pages; /* of its own, in memory or swapped out */
-	bool has_key;
-};
-
-typedef int vma_walk_fn(void *data, const struct proc_map *map, uint64_t flags);
-
-/* The kernel itself gives one to memory that may only be executed, and will do so again. */
-static bool take_key(const struct proc_map *map, const char *text)
+/* The kernel itself gives a key to memory that may only be executed, and will do so again. */
+static uint64_t flags_of(const struct smaps *s)
 {
-	uint64_t key = 0;
+	bool has_key = s->key && (s->map.read || s->map.write || !s->map.exec);
 
-	return text_take_u64(&text, 10, &key) && key && (map->read || map->write || !map->exec);
-}
-
-/* Calls `fn` for each mapping with its flags, until it returns non-zero. */
-static int walk_vmas(int proc_fd, struct vma_walk *w, vma_walk_fn *fn, void *data)
-{
-	struct line_reader reader;
-	char *line;
-	const char *flags;
-	int err, got;
-
-	err = line_reader_open(&reader, proc_fd, "smaps", w->line, sizeof(w->line));
-	if (err)
-		return err == -ENOENT ? -ESRCH : err;
-	while (!err && (got = line_reader_next(&reader, &line)) != 0) {
-		struct proc_map map;
-
-		if (got < 0) {
-			err = got;
-		} else if ((flags = text_after(line, "Anonymous:")) ||
-			   (flags = text_after(line, "Swap:"))) {
-			uint64_t kib = 0;
-
-			w->has_pages |= text_take_u64(&flags, 10, &kib) && kib;
-		} else if ((flags = text_after(line, "ProtectionKey:"))) {
-			w->has_key = take_key(&w->map, flags);
-		} else if ((flags = text_after(line, "VmFlags:"))) {
-			err = fn(data, &w->map,
-				 vma_flags_parse(flags) | (w->has_key ? vma_flags_parse("pk") : 0));
-		} else if (proc_map_parse(line, &map)) {
-			w->map = map;
-			text_copy(w->name, sizeof(w->name), map.name);
-			w->map.name = w->name;
-			w->has_pages = w->has_key = false;
-		}
-	}
-	line_reader_close(&reader);
-	return err;
+	return vma_flags_parse(s->flags) | (has_key ? vma_flags_parse("pk") : 0);
 }
 
 /* ---- dump ---- */
@@ -95,7 +46,7 @@ struct object {
 struct vma_dump {
 	struct dump *d;
 	const struct state_kind *kind;
-	struct vma_walk walk;
+	struct smaps smaps;
 	baton_Vma msg;
 	struct object objects[MAX_OBJECTS];
 	unsigned int nr_objects;
@@ -185,7 +136,7 @@ static int dump_shared_memory(struct vma_dump *v, const struct proc_map *map)
 /* What smaps counts as none (terabytes of reserved addresses, files of the program) is not looked through. */
 static int dump_own_pages(struct vma_dump *v, const struct proc_map *map)
 {
-	return v->walk.has_pages ? dump_emit_existing(v->d, map->start, map->end) : 0;
+	return v->smaps.has_pages ? dump_emit_existing(v->d, map->start, map->end) : 0;
 }
 
 static int dump_anonymous(struct vma_dump *v, const struct proc_map *map)
@@ -198,7 +149,7 @@ static int dump_anonymous(struct vma_dump *v, const struct proc_map *map)
 	    text_copy(v->msg.anon_name, sizeof(v->msg.anon_name), map->name + sizeof(prefix) - 1))
 		v->msg.anon_name[len - sizeof(prefix)] = '\0';
 	/* Locked memory never waits for a page: its pages come before the start. */
-	v->msg.lazy = v->walk.has_pages && !vma_is_locked(v->msg.flags);
+	v->msg.lazy = v->smaps.has_pages && !vma_is_locked(v->msg.flags);
 	err = dump_emit(v->d, v->kind, &v->msg);
 	return err || v->msg.lazy ? err : dump_own_pages(v, map);
 }
@@ -261,9 +212,10 @@ static int dump_vdso_part(struct vma_dump *v, const struct proc_map *map)
 	return dump_emit(v->d, v->kind, &v->msg);
 }
 
-static int dump_one(void *data, const struct proc_map *map, uint64_t flags)
+static int dump_one(struct vma_dump *v)
 {
-	struct vma_dump *v = data;
+	const struct proc_map *map = &v->smaps.map;
+	uint64_t flags = flags_of(&v->smaps);
 	const char *why;
 	baton_VmaBacking backing = 0;
 	int err;
@@ -294,13 +246,18 @@ static int vma_dump(struct dump *d, const struct state_kind *kind)
 {
 	size_t mark = arena_mark();
 	struct vma_dump *v = arena_alloc(ARENA_SCRATCH, sizeof(*v), 16);
-	int err;
+	int err, got;
 
 	if (!v)
 		return log_fail(ENOMEM, "no room to describe mappings");
 	v->d = d;
 	v->kind = kind;
-	err = walk_vmas(d->proc_fd, &v->walk, dump_one, v);
+	v->nr_objects = 0;
+	err = vma_skip_begin(d, &v->smaps);
+	while (!err && (got = vma_skip_next(d, &v->smaps)) != 0)
+		err = got < 0 ? got : dump_one(v);
+	smaps_close(&v->smaps);
+	vma_skip_close(&d->skip);
 	arena_reset(mark);
 	/* The target changes it before the start. */
 	if (!err && d->other_vdso)
@@ -313,7 +270,7 @@ static int vma_dump(struct dump *d, const struct state_kind *kind)
 
 struct vma_probe {
 	struct probe *probe;
-	struct vma_walk walk;
+	struct smaps smaps;
 	uint64_t lazy_end; /* of the last area that is to come lazily */
 	unsigned int nr_areas;
 };
@@ -321,30 +278,29 @@ struct vma_probe {
 /* The target has a table of them, of a fixed size. */
 static void count_area(struct vma_probe *v, const struct proc_map *map, baton_VmaBacking backing)
 {
-	if (backing != baton_VmaBacking_VMA_ANONYMOUS || !v->walk.has_pages)
+	if (backing != baton_VmaBacking_VMA_ANONYMOUS || !v->smaps.has_pages)
 		return;
 	v->nr_areas += map->start != v->lazy_end;
 	v->lazy_end = map->end;
 }
 
-static int probe_one(void *data, const struct proc_map *map, uint64_t flags)
+static void probe_one(struct vma_probe *v)
 {
-	struct vma_probe *v = data;
+	const struct proc_map *map = &v->smaps.map;
 	struct probe *p = v->probe;
 	baton_VmaBacking backing;
 	enum vma_class class;
 	const char *why;
 	char item[96];
 
-	class = vma_classify(map, flags, &backing, &why);
+	class = vma_classify(map, flags_of(&v->smaps), &backing, &why);
 	if (class == VMA_CARRY)
 		count_area(v, map, backing);
 	if (class != VMA_REFUSE)
-		return 0;
+		return;
 	snprintf(item, sizeof(item), "mapping %llx-%llx %.48s", (unsigned long long)map->start,
 		 (unsigned long long)map->end, map->name);
 	probe_refused(p, item, "is %s", why);
-	return 0;
 }
 
 static int vma_probe(struct probe *p)
@@ -355,7 +311,12 @@ static int vma_probe(struct probe *p)
 
 	if (v) {
 		*v = (struct vma_probe){.probe = p};
-		err = walk_vmas(p->proc_fd, &v->walk, probe_one, v);
+		err = smaps_open(&v->smaps, p->proc_fd);
+		while (!err && (err = smaps_next(&v->smaps)) > 0) {
+			probe_one(v);
+			err = 0;
+		}
+		smaps_close(&v->smaps);
 		if (v->nr_areas > CONFIG_TODO_NODES)
 			probe_refused(p, "memory",
 				      "is in %u separate areas; this build takes %d "
