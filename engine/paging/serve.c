@@ -21,6 +21,8 @@
 #define TICK_MS 100
 /* Bulk data the kernel may hold unsent: a redirected push and a fault's answer wait behind it. */
 #define BULK_UNSENT_BYTES 131072
+/* So long bulk data is worked on before faults are looked for again. */
+#define LOOK_NS 20000
 /* How far a push may run ahead of its rate after a pause. */
 #define RATE_BURST_NS 50000000
 
@@ -33,14 +35,14 @@ struct serve_push {
 struct serve {
 	struct source source;
 	struct pagemap fetch_map, push_map;
-	uint64_t fetch_pos, fetch_end; /* the FETCH being answered; equal when there is none */
+	uint64_t fetch_start, fetch_pos, fetch_end; /* the FETCH being answered; equal when there is none */
 	struct serve_push pushes[PUSH_MAX];
 	unsigned int first_push, nr_pushes;
 	int64_t push_not_before_ns; /* rate limit */
 	struct pace pace;           /* of the push, so that faults do not wait behind it */
 	int pace_wait_ms;           /* until it may go on, when it is held */
 	struct lane_watch watch;
-	int64_t tick_ms;
+	int64_t tick_ms, signals_ms;
 	uint64_t faults, bytes_before, bytes_base;
 	struct lane *lane_faults, *lane_bulk; /* while running */
 	bool fresh;                           /* the next link begins without requests */
@@ -128,7 +130,7 @@ static int handle_fetch(struct serve *s, const struct lane *lane)
 	len = frame_get_u64(lane->rx_body);
 	if (!len || len > FRAME_BODY_MAX || !range_is_sane(s, lane->rx.addr, lane->rx.addr + len))
 		return bad_request(lane);
-	s->fetch_pos = lane->rx.addr;
+	s->fetch_start = s->fetch_pos = lane->rx.addr;
 	s->fetch_end = lane->rx.addr + len;
 	s->faults++;
 	return fault_point(FAULT_SOURCE_SERVING);
@@ -189,14 +191,14 @@ static int take_request(struct serve *s, struct lane *lane, bool is_faults)
 /* ---- answers ---- */
 
 /*
- * How far the next frame may go: on a slow link not further than may be under way. The first page of a
- * fault, which the program waits for, then does not wait for those behind it to be there.
+ * How far the next frame may go: not further than may be under way on a slow link, and with the first page
+ * of a fault, which the program waits for, not further than that (`urgent`).
  */
-static uint64_t frame_end(const struct serve *s, uint64_t pos, uint64_t end)
+static uint64_t frame_end(const struct serve *s, uint64_t pos, uint64_t end, bool urgent)
 {
 	uint64_t most = s->pace.window / s->source.page_bytes * s->source.page_bytes;
 
-	if (most < s->source.page_bytes)
+	if (urgent || most < s->source.page_bytes)
 		most = s->source.page_bytes;
 	return end - pos < most ? end : pos + most;
 }
@@ -211,7 +213,9 @@ static int serve_faults(struct serve *s, struct lane *lane, bool *foreign)
 		if (!lane_has_room(lane, (uint32_t)len))
 			return 0;
 		err = source_emit(&s->source, lane, &s->fetch_map, &s->fetch_pos,
-				  frame_end(s, s->fetch_pos, s->fetch_end), 0, true);
+				  frame_end(s, s->fetch_pos, s->fetch_end,
+					    s->fetch_pos == s->fetch_start),
+				  0, true);
 		return err ? err : 1;
 	}
 	if (!lane_has_room(lane, PING_MAX))
@@ -267,7 +271,7 @@ static int serve_push(struct serve *s, struct lane *lane, unsigned int max_rate_
 	if (now < s->push_not_before_ns && max_rate_mib_s)
 		return 0;
 	err = source_emit(&s->source, lane, &s->push_map, &push->pos,
-			  frame_end(s, push->pos, push->end), push->number, false);
+			  frame_end(s, push->pos, push->end, false), push->number, false);
 	if (max_rate_mib_s)
 		slow_down(s, lane->bytes_tx - bytes, max_rate_mib_s, now);
 	return err ? err : push->pos != before;
@@ -342,13 +346,21 @@ static int wait_for_work(struct serve *s, struct lane *faults, struct lane *bulk
 	return err < 0 && err != -EINTR ? err : 0;
 }
 
+/* True when the next turn has a frame for the push, whatever happens. */
+static bool more_follows(const struct serve *s, unsigned int max_rate_mib_s)
+{
+	return s->nr_pushes && !max_rate_mib_s && pace_is_free(&s->pace);
+}
+
 static int serve_tick(struct serve *s, serve_tick_fn *tick, void *data)
 {
 	int64_t now_ms = clock_now_ms();
 	struct serve_counters counters;
 	int err;
 
-	io_let_signals_in();
+	if (now_ms != s->signals_ms)
+		io_let_signals_in();
+	s->signals_ms = now_ms;
 	if (now_ms < s->tick_ms)
 		return 0;
 	s->tick_ms = now_ms + TICK_MS;
@@ -385,9 +397,11 @@ static int serve_loop(struct serve *s, struct lane *faults, struct lane *bulk,
 			if (err < 0)
 				return err;
 			busy |= err;
-			err = lane_flush(bulk);
+			err = lane_flush_bulk(bulk, more_follows(s, max_rate_mib_s),
+					      clock_now_ns() + LOOK_NS);
 			if (err < 0)
 				return err;
+			busy |= err == LANE_AGAIN;
 		}
 		err = serve_tick(s, tick, data);
 		if (!err && !busy)
