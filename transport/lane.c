@@ -326,6 +326,7 @@ static void reset(struct lane *lane)
 	lane->tx_len = 0;
 	lane->tx_sent = 0;
 	lane->tx_allowed = UINT64_MAX;
+	lane->tx_packet = 0;
 	lane->watch = (struct lane_watch){0};
 	lane->asked_ms = 0;
 }

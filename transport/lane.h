@@ -45,6 +45,8 @@ struct lane {
 	uint64_t bytes_rx, bytes_tx; /* plaintext counted in frames, headers included */
 	/* Bytes that the socket may still be given, for who paces it; UINT64_MAX: no limit. */
 	uint64_t tx_allowed;
+	/* Each record in a packet of its own, of at most so many bytes; 0: as large as they may be. */
+	uint32_t tx_packet;
 
 	struct lane_patience patience; /* kept while the lane is closed and opened again */
 	struct lane_watch watch;

@@ -7,6 +7,8 @@
 #include <mbedtls/ssl.h>
 
 #define TLS_RECORD_HEADER_BYTES 5
+/* With the type of its content and its authentication. */
+#define TLS_RECORD_OVERHEAD (TLS_RECORD_HEADER_BYTES + 1 + 16)
 
 struct tls_session {
 	mbedtls_ssl_context ssl;
@@ -17,6 +19,7 @@ struct tls_session {
 	int broken;     /* -errno after which nothing more is read or written; 0 */
 	size_t pending; /* bytes of a record that is made but not yet sent */
 	size_t record_bytes; /* what one carries at most */
+	int end_packet; /* flags of send(2) */
 	/* The beginning of the next record, read in the same call as the end of the one before. */
 	uint8_t ahead[TLS_RECORD_HEADER_BYTES];
 	uint8_t nr_ahead;

@@ -37,7 +37,7 @@ static int socket_errno(void)
 static int bio_send(void *data, const unsigned char *buf, size_t len)
 {
 	struct tls_session *session = data;
-	ssize_t put = send(session->fd, buf, len, MSG_NOSIGNAL);
+	ssize_t put = send(session->fd, buf, len, MSG_NOSIGNAL | session->end_packet);
 
 	if (put >= 0)
 		return (int)put;
@@ -320,6 +320,16 @@ const char *tls_peer_name(const struct lane *lane)
 
 /* ---- bytes ---- */
 
+/* The content of the next record. */
+static size_t record_bytes(const struct lane *lane)
+{
+	size_t most = lane->tls->record_bytes;
+
+	if (lane->tx_packet > TLS_RECORD_OVERHEAD && lane->tx_packet - TLS_RECORD_OVERHEAD < most)
+		return lane->tx_packet - TLS_RECORD_OVERHEAD;
+	return most;
+}
+
 ssize_t tls_write(struct lane *lane, const void *buf, size_t len)
 {
 	struct tls_session *session = lane->tls;
@@ -333,8 +343,10 @@ ssize_t tls_write(struct lane *lane, const void *buf, size_t len)
 	 */
 	if (session->pending)
 		len = session->pending;
-	else if (len > session->record_bytes)
-		len = session->record_bytes;
+	else if (len > record_bytes(lane))
+		len = record_bytes(lane);
+	/* Not joined with what follows (net/ipv4/tcp.c, tcp_skb_can_collapse_to). */
+	session->end_packet = lane->tx_packet ? MSG_EOR : 0;
 	put = mbedtls_ssl_write(&session->ssl, buf, len);
 	if (must_wait(put)) {
 		session->pending = len;

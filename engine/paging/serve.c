@@ -21,6 +21,8 @@
 #define TICK_MS 100
 /* Bulk data the kernel may hold unsent: a redirected push and a fault's answer wait behind it. */
 #define BULK_UNSENT_BYTES 131072
+/* The same on a slow link: what it carries in a few milliseconds. */
+#define SLOW_UNSENT_BYTES 8192
 /* So long bulk data is worked on before faults are looked for again. */
 #define LOOK_NS 20000
 /* How far a push may run ahead of its rate after a pause. */
@@ -40,6 +42,7 @@ struct serve {
 	unsigned int first_push, nr_pushes;
 	int64_t push_not_before_ns; /* rate limit */
 	struct pace pace;           /* of the push, so that faults do not wait behind it */
+	int most_unsent;            /* of the push, in the socket */
 	int pace_wait_ms;           /* until it may go on, when it is held */
 	struct lane_watch watch;
 	int64_t tick_ms, signals_ms;
@@ -225,9 +228,20 @@ static int serve_faults(struct serve *s, struct lane *lane, bool *foreign)
 	return err;
 }
 
+/* Fails on what is no TCP socket; the queue is then as long as the socket's buffer. */
+static void set_unsent(struct serve *s, const struct lane *bulk)
+{
+	int most = pace_is_slow(&s->pace) ? SLOW_UNSENT_BYTES : BULK_UNSENT_BYTES;
+
+	if (most == s->most_unsent)
+		return;
+	s->most_unsent = most;
+	(void)setsockopt(bulk->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof(most));
+}
+
 /*
- * What both lanes have under way is counted together: while a fault's answer is on its way over a
- * slow link the push stands still.
+ * What both lanes have under way is counted together: while a fault's answer waits to leave over a slow
+ * link the push stands still.
  */
 static void set_pace(struct serve *s, const struct lane *faults, struct lane *bulk)
 {
@@ -238,6 +252,11 @@ static void set_pace(struct serve *s, const struct lane *faults, struct lane *bu
 	sum.acked += other.acked;
 	sum.under_way += other.under_way;
 	bulk->tx_allowed = pace_allow(&s->pace, &sum, clock_now_us());
+	set_unsent(s, bulk);
+	if (other.unsent && !pace_is_free(&s->pace))
+		bulk->tx_allowed = 0;
+	/* The kernel lets two or three pieces of a socket wait for the device: small ones. */
+	bulk->tx_packet = pace_is_slow(&s->pace) ? sum.packet : 0;
 	s->pace_wait_ms = pace_wait_ms(&sum);
 }
 
@@ -414,7 +433,7 @@ static int serve_loop(struct serve *s, struct lane *faults, struct lane *bulk,
 int serve_run(struct serve *s, struct lane *faults, struct lane *bulk, unsigned int max_rate_mib_s,
 	      serve_tick_fn *tick, void *data)
 {
-	int unsent = BULK_UNSENT_BYTES, err;
+	int err;
 
 	if (s->fresh) {
 		s->fetch_pos = s->fetch_end = 0;
@@ -422,8 +441,8 @@ int serve_run(struct serve *s, struct lane *faults, struct lane *bulk, unsigned 
 		s->fresh = false;
 		pace_begin(&s->pace);
 	}
-	/* Fails on what is no TCP socket; the queue is then as long as the socket's buffer. */
-	(void)setsockopt(bulk->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+	s->most_unsent = 0;
+	set_unsent(s, bulk);
 	s->lane_faults = faults;
 	s->lane_bulk = bulk;
 	s->bytes_base = lanes_bytes(s);
@@ -433,6 +452,7 @@ int serve_run(struct serve *s, struct lane *faults, struct lane *bulk, unsigned 
 	s->bytes_before += lanes_bytes(s) - s->bytes_base;
 	s->lane_faults = s->lane_bulk = NULL;
 	bulk->tx_allowed = UINT64_MAX;
+	bulk->tx_packet = 0;
 	if (err < 0)
 		s->fresh = true;
 	return err;
