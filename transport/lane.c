@@ -77,7 +77,18 @@ int lane_queue(struct lane *lane, const struct frame *frame, const void *body)
 	return 0;
 }
 
-int lane_flush(struct lane *lane)
+static bool is_over(int64_t until_ns)
+{
+	return until_ns != INT64_MAX && clock_now_ns() >= until_ns;
+}
+
+/* What does not fill a record may wait for the next frame, as far as both have room. */
+static bool may_wait(const struct lane *lane, uint32_t len)
+{
+	return len < tls_record_bytes(lane) && lane_has_room(lane, FRAME_BODY_MAX);
+}
+
+int lane_flush_bulk(struct lane *lane, bool more, int64_t until_ns)
 {
 	if (lane->fd < 0)
 		return -ENOTCONN;
@@ -87,6 +98,8 @@ int lane_flush(struct lane *lane)
 
 		if (!lane->tx_allowed)
 			return 0;
+		if (more && may_wait(lane, len))
+			return 1;
 		if (len > lane->tx_allowed)
 			len = (uint32_t)lane->tx_allowed;
 		put = tls_write(lane, lane->tx + lane->tx_sent, len);
@@ -98,10 +111,17 @@ int lane_flush(struct lane *lane)
 		if (lane->tx_allowed != UINT64_MAX)
 			lane->tx_allowed -=
 				(uint64_t)put < lane->tx_allowed ? (uint64_t)put : lane->tx_allowed;
+		if (lane->tx_sent < lane->tx_len && is_over(until_ns))
+			return LANE_AGAIN;
 	}
 	lane->tx_sent = 0;
 	lane->tx_len = 0;
 	return 1;
+}
+
+int lane_flush(struct lane *lane)
+{
+	return lane_flush_bulk(lane, false, INT64_MAX);
 }
 
 /* The header is complete: may the body come? */
@@ -118,11 +138,13 @@ static int check_header(struct lane *lane)
 		lane->peer, lane->rx.type, frame_name(lane->rx.type), lane->rx.flags, lane->rx.len);
 }
 
-int lane_receive(struct lane *lane)
+int lane_receive_bulk(struct lane *lane, int64_t until_ns)
 {
+	bool moved = false;
+
 	if (lane->fd < 0)
 		return -ENOTCONN;
-	for (;;) {
+	for (;; moved = true) {
 		uint8_t *at;
 		uint32_t want;
 		ssize_t got;
@@ -138,6 +160,8 @@ int lane_receive(struct lane *lane)
 			at = lane->rx_body + have;
 			want = lane->rx.len - have;
 		}
+		if (moved && is_over(until_ns))
+			return LANE_AGAIN;
 		got = tls_read(lane, at, want);
 		if (got <= 0)
 			return (int)got;
@@ -149,6 +173,11 @@ int lane_receive(struct lane *lane)
 				return err;
 		}
 	}
+}
+
+int lane_receive(struct lane *lane)
+{
+	return lane_receive_bulk(lane, INT64_MAX);
 }
 
 void lane_receive_done(struct lane *lane)
@@ -297,6 +326,7 @@ static void reset(struct lane *lane)
 	lane->tx_len = 0;
 	lane->tx_sent = 0;
 	lane->tx_allowed = UINT64_MAX;
+	lane->tx_packet = 0;
 	lane->watch = (struct lane_watch){0};
 	lane->asked_ms = 0;
 }

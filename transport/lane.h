@@ -45,6 +45,8 @@ struct lane {
 	uint64_t bytes_rx, bytes_tx; /* plaintext counted in frames, headers included */
 	/* Bytes that the socket may still be given, for who paces it; UINT64_MAX: no limit. */
 	uint64_t tx_allowed;
+	/* Each record in a packet of its own, of at most so many bytes; 0: as large as they may be. */
+	uint32_t tx_packet;
 
 	struct lane_patience patience; /* kept while the lane is closed and opened again */
 	struct lane_watch watch;
@@ -77,10 +79,20 @@ uint8_t *lane_body(struct lane *lane, uint32_t len);
 int lane_flush(struct lane *lane);
 
 /*
+ * The same for what must not keep something more urgent from being looked for. LANE_AGAIN: until_ns (as
+ * clock_now_ns says) has passed, and it can be called again at once. `more`: another frame follows at once,
+ * and so what does not fill a TLS record may stay in the queue: also then it says 1.
+ */
+#define LANE_AGAIN 2
+int lane_flush_bulk(struct lane *lane, bool more, int64_t until_ns);
+
+/*
  * Receives. 1: a whole frame is in lane->rx and lane->rx_body, and stays there until
  * lane_receive_done; 0: would block; -EPROTO, -ECONNRESET, ... : the link is gone.
  */
 int lane_receive(struct lane *lane);
+/* The same; LANE_AGAIN: it is not whole yet, until_ns has passed, and it can be called again at once. */
+int lane_receive_bulk(struct lane *lane, int64_t until_ns);
 void lane_receive_done(struct lane *lane);
 
 /* True when received bytes wait inside TLS, so that poll(2) on the socket would not tell. */

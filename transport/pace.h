@@ -20,6 +20,8 @@
 /* TCP itself stalls with less: a few packets. */
 #define PACE_LEAST_BYTES 4096 /* not a page */
 #define PACE_FREE_BYTES ((uint64_t)4 << 20)
+/* Below this (about 40 Mbit/s) a few packets in front of a fault are a matter of milliseconds. */
+#define PACE_SLOW_BYTES ((uint64_t)512 << 10)
 
 struct pace {
 	uint64_t window;       /* bytes */
@@ -37,6 +39,11 @@ void pace_begin(struct pace *pace);
 static inline bool pace_is_free(const struct pace *pace)
 {
 	return pace->window >= PACE_FREE_BYTES;
+}
+
+static inline bool pace_is_slow(const struct pace *pace)
+{
+	return pace->window < PACE_SLOW_BYTES;
 }
 
 /*

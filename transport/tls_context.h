@@ -6,6 +6,10 @@
 #include "transport/tls.h"
 #include <mbedtls/ssl.h>
 
+#define TLS_RECORD_HEADER_BYTES 5
+/* With the type of its content and its authentication. */
+#define TLS_RECORD_OVERHEAD (TLS_RECORD_HEADER_BYTES + 1 + 16)
+
 struct tls_session {
 	mbedtls_ssl_context ssl;
 	const char
@@ -14,6 +18,11 @@ struct tls_session {
 	int sys_errno;  /* of the socket call that failed; 0 */
 	int broken;     /* -errno after which nothing more is read or written; 0 */
 	size_t pending; /* bytes of a record that is made but not yet sent */
+	size_t record_bytes; /* what one carries at most */
+	int end_packet; /* flags of send(2) */
+	/* The beginning of the next record, read in the same call as the end of the one before. */
+	uint8_t ahead[TLS_RECORD_HEADER_BYTES];
+	uint8_t nr_ahead;
 
 	bool refused;         /* the peer's certificate is not trusted here */
 	uint32_t chain_flags; /* what mbedtls has against the chain */

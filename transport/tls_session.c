@@ -20,6 +20,7 @@
 #include <psa/crypto.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define VERDICT_TRUSTED 0x01
@@ -36,7 +37,7 @@ static int socket_errno(void)
 static int bio_send(void *data, const unsigned char *buf, size_t len)
 {
 	struct tls_session *session = data;
-	ssize_t put = send(session->fd, buf, len, MSG_NOSIGNAL);
+	ssize_t put = send(session->fd, buf, len, MSG_NOSIGNAL | session->end_packet);
 
 	if (put >= 0)
 		return (int)put;
@@ -49,8 +50,26 @@ static int bio_send(void *data, const unsigned char *buf, size_t len)
 static int bio_recv(void *data, unsigned char *buf, size_t len)
 {
 	struct tls_session *session = data;
-	ssize_t got = recv(session->fd, buf, len, 0);
+	struct iovec part[2] = {{buf, len}, {session->ahead, sizeof(session->ahead)}};
+	struct msghdr msg = {.msg_iov = part, .msg_iovlen = 2};
+	ssize_t got;
 
+	if (session->nr_ahead) {
+		got = (ssize_t)(len < session->nr_ahead ? len : session->nr_ahead);
+		memcpy(buf, session->ahead, (size_t)got);
+		session->nr_ahead -= (uint8_t)got;
+		memmove(session->ahead, session->ahead + got, session->nr_ahead);
+		return (int)got;
+	}
+	/* The first bytes of a record tell how long it is: only behind one that is asked for whole. */
+	if (len <= sizeof(session->ahead))
+		got = recv(session->fd, buf, len, 0);
+	else
+		got = recvmsg(session->fd, &msg, 0);
+	if (got > (ssize_t)len) {
+		session->nr_ahead = (uint8_t)(got - (ssize_t)len);
+		got = (ssize_t)len;
+	}
 	if (got >= 0)
 		return (int)got;
 	if (errno == EAGAIN || errno == EINTR)
@@ -266,6 +285,7 @@ static int open_lane(struct lane *lane, int fd, const char *peer, bool accepting
 		close_softly(fd);
 		return err;
 	}
+	session->record_bytes = (size_t)mbedtls_ssl_get_max_out_record_payload(&session->ssl);
 	text_copy(lane->peer, sizeof(lane->peer), peer);
 	session->peer = lane->peer;
 	lane->fd = fd;
@@ -300,6 +320,16 @@ const char *tls_peer_name(const struct lane *lane)
 
 /* ---- bytes ---- */
 
+/* The content of the next record. */
+static size_t record_bytes(const struct lane *lane)
+{
+	size_t most = lane->tls->record_bytes;
+
+	if (lane->tx_packet > TLS_RECORD_OVERHEAD && lane->tx_packet - TLS_RECORD_OVERHEAD < most)
+		return lane->tx_packet - TLS_RECORD_OVERHEAD;
+	return most;
+}
+
 ssize_t tls_write(struct lane *lane, const void *buf, size_t len)
 {
 	struct tls_session *session = lane->tls;
@@ -313,8 +343,10 @@ ssize_t tls_write(struct lane *lane, const void *buf, size_t len)
 	 */
 	if (session->pending)
 		len = session->pending;
-	else if (len > (size_t)mbedtls_ssl_get_max_out_record_payload(&session->ssl))
-		len = (size_t)mbedtls_ssl_get_max_out_record_payload(&session->ssl);
+	else if (len > record_bytes(lane))
+		len = record_bytes(lane);
+	/* Not joined with what follows (net/ipv4/tcp.c, tcp_skb_can_collapse_to). */
+	session->end_packet = lane->tx_packet ? MSG_EOR : 0;
 	put = mbedtls_ssl_write(&session->ssl, buf, len);
 	if (must_wait(put)) {
 		session->pending = len;
@@ -348,6 +380,11 @@ ssize_t tls_read(struct lane *lane, void *buf, size_t len)
 bool tls_has_pending(const struct lane *lane)
 {
 	return !lane->tls->broken && mbedtls_ssl_check_pending(&lane->tls->ssl) != 0;
+}
+
+size_t tls_record_bytes(const struct lane *lane)
+{
+	return lane->tls->record_bytes;
 }
 
 void tls_close(struct lane *lane)

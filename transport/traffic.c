@@ -23,6 +23,8 @@ bool traffic_read(int fd, struct traffic *traffic)
 	traffic->received = info.tcpi_bytes_received;
 	traffic->acked = info.tcpi_bytes_acked;
 	traffic->under_way = queued > 0 ? (uint64_t)queued : 0;
+	traffic->unsent = info.tcpi_notsent_bytes;
+	traffic->packet = info.tcpi_snd_mss;
 	traffic->rtt_us = info.tcpi_rtt;
 	return true;
 }

@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #define TICK_MS 100
+/* So long bulk data is worked on before faults are looked for again. */
+#define LOOK_NS 20000
 /* Without memory there is nothing to be hurried. */
 #define STARVE_MS 10
 /* Messages read of one memory before the lanes have their turn. */
@@ -201,8 +203,8 @@ static int run_bulk(struct pager *p)
 	}
 	if (err)
 		return err;
-	busy = lane_receive(p->bulk);
-	if (busy <= 0)
+	busy = lane_receive_bulk(p->bulk, clock_now_ns() + LOOK_NS);
+	if (busy <= 0 || busy == LANE_AGAIN)
 		return busy;
 	err = pager_push_frame(p);
 	if (err)

@@ -21,6 +21,10 @@
 #define TICK_MS 100
 /* Bulk data the kernel may hold unsent: a redirected push and a fault's answer wait behind it. */
 #define BULK_UNSENT_BYTES 131072
+/* The same on a slow link: what it carries in a few milliseconds. */
+#define SLOW_UNSENT_BYTES 8192
+/* So long bulk data is worked on before faults are looked for again. */
+#define LOOK_NS 20000
 /* How far a push may run ahead of its rate after a pause. */
 #define RATE_BURST_NS 50000000
 
@@ -33,14 +37,15 @@ struct serve_push {
 struct serve {
 	struct source source;
 	struct pagemap fetch_map, push_map;
-	uint64_t fetch_pos, fetch_end; /* the FETCH being answered; equal when there is none */
+	uint64_t fetch_start, fetch_pos, fetch_end; /* the FETCH being answered; equal when there is none */
 	struct serve_push pushes[PUSH_MAX];
 	unsigned int first_push, nr_pushes;
 	int64_t push_not_before_ns; /* rate limit */
 	struct pace pace;           /* of the push, so that faults do not wait behind it */
+	int most_unsent;            /* of the push, in the socket */
 	int pace_wait_ms;           /* until it may go on, when it is held */
 	struct lane_watch watch;
-	int64_t tick_ms;
+	int64_t tick_ms, signals_ms;
 	uint64_t faults, bytes_before, bytes_base;
 	struct lane *lane_faults, *lane_bulk; /* while running */
 	bool fresh;                           /* the next link begins without requests */
@@ -128,7 +133,7 @@ static int handle_fetch(struct serve *s, const struct lane *lane)
 	len = frame_get_u64(lane->rx_body);
 	if (!len || len > FRAME_BODY_MAX || !range_is_sane(s, lane->rx.addr, lane->rx.addr + len))
 		return bad_request(lane);
-	s->fetch_pos = lane->rx.addr;
+	s->fetch_start = s->fetch_pos = lane->rx.addr;
 	s->fetch_end = lane->rx.addr + len;
 	s->faults++;
 	return fault_point(FAULT_SOURCE_SERVING);
@@ -189,14 +194,14 @@ static int take_request(struct serve *s, struct lane *lane, bool is_faults)
 /* ---- answers ---- */
 
 /*
- * How far the next frame may go: on a slow link not further than may be under way. The first page of a
- * fault, which the program waits for, then does not wait for those behind it to be there.
+ * How far the next frame may go: not further than may be under way on a slow link, and with the first page
+ * of a fault, which the program waits for, not further than that (`urgent`).
  */
-static uint64_t frame_end(const struct serve *s, uint64_t pos, uint64_t end)
+static uint64_t frame_end(const struct serve *s, uint64_t pos, uint64_t end, bool urgent)
 {
 	uint64_t most = s->pace.window / s->source.page_bytes * s->source.page_bytes;
 
-	if (most < s->source.page_bytes)
+	if (urgent || most < s->source.page_bytes)
 		most = s->source.page_bytes;
 	return end - pos < most ? end : pos + most;
 }
@@ -211,7 +216,9 @@ static int serve_faults(struct serve *s, struct lane *lane, bool *foreign)
 		if (!lane_has_room(lane, (uint32_t)len))
 			return 0;
 		err = source_emit(&s->source, lane, &s->fetch_map, &s->fetch_pos,
-				  frame_end(s, s->fetch_pos, s->fetch_end), 0, true);
+				  frame_end(s, s->fetch_pos, s->fetch_end,
+					    s->fetch_pos == s->fetch_start),
+				  0, true);
 		return err ? err : 1;
 	}
 	if (!lane_has_room(lane, PING_MAX))
@@ -221,9 +228,20 @@ static int serve_faults(struct serve *s, struct lane *lane, bool *foreign)
 	return err;
 }
 
+/* Fails on what is no TCP socket; the queue is then as long as the socket's buffer. */
+static void set_unsent(struct serve *s, const struct lane *bulk)
+{
+	int most = pace_is_slow(&s->pace) ? SLOW_UNSENT_BYTES : BULK_UNSENT_BYTES;
+
+	if (most == s->most_unsent)
+		return;
+	s->most_unsent = most;
+	(void)setsockopt(bulk->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof(most));
+}
+
 /*
- * What both lanes have under way is counted together: while a fault's answer is on its way over a
- * slow link the push stands still.
+ * What both lanes have under way is counted together: while a fault's answer waits to leave over a slow
+ * link the push stands still.
  */
 static void set_pace(struct serve *s, const struct lane *faults, struct lane *bulk)
 {
@@ -234,6 +252,11 @@ static void set_pace(struct serve *s, const struct lane *faults, struct lane *bu
 	sum.acked += other.acked;
 	sum.under_way += other.under_way;
 	bulk->tx_allowed = pace_allow(&s->pace, &sum, clock_now_us());
+	set_unsent(s, bulk);
+	if (other.unsent && !pace_is_free(&s->pace))
+		bulk->tx_allowed = 0;
+	/* The kernel lets two or three pieces of a socket wait for the device: small ones. */
+	bulk->tx_packet = pace_is_slow(&s->pace) ? sum.packet : 0;
 	s->pace_wait_ms = pace_wait_ms(&sum);
 }
 
@@ -267,7 +290,7 @@ static int serve_push(struct serve *s, struct lane *lane, unsigned int max_rate_
 	if (now < s->push_not_before_ns && max_rate_mib_s)
 		return 0;
 	err = source_emit(&s->source, lane, &s->push_map, &push->pos,
-			  frame_end(s, push->pos, push->end), push->number, false);
+			  frame_end(s, push->pos, push->end, false), push->number, false);
 	if (max_rate_mib_s)
 		slow_down(s, lane->bytes_tx - bytes, max_rate_mib_s, now);
 	return err ? err : push->pos != before;
@@ -342,13 +365,21 @@ static int wait_for_work(struct serve *s, struct lane *faults, struct lane *bulk
 	return err < 0 && err != -EINTR ? err : 0;
 }
 
+/* True when the next turn has a frame for the push, whatever happens. */
+static bool more_follows(const struct serve *s, unsigned int max_rate_mib_s)
+{
+	return s->nr_pushes && !max_rate_mib_s && pace_is_free(&s->pace);
+}
+
 static int serve_tick(struct serve *s, serve_tick_fn *tick, void *data)
 {
 	int64_t now_ms = clock_now_ms();
 	struct serve_counters counters;
 	int err;
 
-	io_let_signals_in();
+	if (now_ms != s->signals_ms)
+		io_let_signals_in();
+	s->signals_ms = now_ms;
 	if (now_ms < s->tick_ms)
 		return 0;
 	s->tick_ms = now_ms + TICK_MS;
@@ -385,9 +416,11 @@ static int serve_loop(struct serve *s, struct lane *faults, struct lane *bulk,
 			if (err < 0)
 				return err;
 			busy |= err;
-			err = lane_flush(bulk);
+			err = lane_flush_bulk(bulk, more_follows(s, max_rate_mib_s),
+					      clock_now_ns() + LOOK_NS);
 			if (err < 0)
 				return err;
+			busy |= err == LANE_AGAIN;
 		}
 		err = serve_tick(s, tick, data);
 		if (!err && !busy)
@@ -400,7 +433,7 @@ static int serve_loop(struct serve *s, struct lane *faults, struct lane *bulk,
 int serve_run(struct serve *s, struct lane *faults, struct lane *bulk, unsigned int max_rate_mib_s,
 	      serve_tick_fn *tick, void *data)
 {
-	int unsent = BULK_UNSENT_BYTES, err;
+	int err;
 
 	if (s->fresh) {
 		s->fetch_pos = s->fetch_end = 0;
@@ -408,8 +441,8 @@ int serve_run(struct serve *s, struct lane *faults, struct lane *bulk, unsigned 
 		s->fresh = false;
 		pace_begin(&s->pace);
 	}
-	/* Fails on what is no TCP socket; the queue is then as long as the socket's buffer. */
-	(void)setsockopt(bulk->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+	s->most_unsent = 0;
+	set_unsent(s, bulk);
 	s->lane_faults = faults;
 	s->lane_bulk = bulk;
 	s->bytes_base = lanes_bytes(s);
@@ -419,6 +452,7 @@ int serve_run(struct serve *s, struct lane *faults, struct lane *bulk, unsigned 
 	s->bytes_before += lanes_bytes(s) - s->bytes_base;
 	s->lane_faults = s->lane_bulk = NULL;
 	bulk->tx_allowed = UINT64_MAX;
+	bulk->tx_packet = 0;
 	if (err < 0)
 		s->fresh = true;
 	return err;
