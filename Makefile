@@ -79,6 +79,10 @@ upper = $(shell echo $(1) | tr a-z A-Z)
 command_off = $(if $(CONFIG_CMD_$(call upper,$(1))),,cmd/$(1).c)
 SOURCES += $(filter-out $(foreach c,$(COMMANDS),$(call command_off,$(c))),$(wildcard cmd/*.c))
 
+# Files that a switch leaves out.
+SWITCHED_OFF := $(if $(CONFIG_COMPRESS_LZ4),,transport/pack.c)
+SOURCES := $(filter-out $(SWITCHED_OFF),$(SOURCES))
+
 GENERATED := $(PROTOS:%.proto=$(B)/gen/%.pb.c)
 OBJECTS := $(SOURCES:%.c=$(B)/obj/%.o)
 PB_OBJECTS := $(GENERATED:$(B)/gen/%.c=$(B)/obj/gen/%.o) \
@@ -86,11 +90,13 @@ PB_OBJECTS := $(GENERATED:$(B)/gen/%.c=$(B)/obj/gen/%.o) \
 
 MBEDTLS := $(or $(MBEDTLS_DIR),$(SRC)/mbedtls)
 NANOPB := $(or $(NANOPB_DIR),$(SRC)/nanopb)
+LZ4 := $(or $(LZ4_DIR),$(SRC)/lz4)
 MBEDTLS_READY := $(if $(MBEDTLS_DIR),$(MBEDTLS_DIR)/library/ssl_tls.c,$(SRC)/mbedtls.ready)
 NANOPB_READY := $(if $(NANOPB_DIR),$(NANOPB_DIR)/pb_encode.c,$(SRC)/nanopb.ready)
+LZ4_READY := $(if $(LZ4_DIR),$(LZ4_DIR)/lib/lz4.c,$(SRC)/lz4.ready)
 
 # What must stand before the first of our files is compiled; later the dependency files know.
-PREPARED := $(GENERATED) $(B)/autoconf.h $(MBEDTLS_READY) $(NANOPB_READY) $(B)/linux \
+PREPARED := $(GENERATED) $(B)/autoconf.h $(MBEDTLS_READY) $(NANOPB_READY) $(if $(CONFIG_COMPRESS_LZ4),$(LZ4_READY)) $(B)/linux \
 	$(filter $(B)/musl/bin/musl-gcc,$(CC))
 
 # Files whose content make itself knows are written while it reads this, when they change: then a
@@ -120,7 +126,7 @@ CONFIG_CFLAGS := -include $(B)/autoconf.h
 
 OUR_CFLAGS = $(BASE_CFLAGS) $(CONFIG_CFLAGS) -Wall -Wextra $(WERROR) -D_GNU_SOURCE \
 	-I. -I$(B)/gen -I$(B) -Iarch/$(ARCH_DIR) -isystem $(NANOPB) -isystem $(MBEDTLS)/include \
-	-DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' $(CFLAGS)
+	-isystem $(LZ4)/lib -DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' $(CFLAGS)
 MBEDTLS_CFLAGS = $(BASE_CFLAGS) $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS)
 NANOPB_CFLAGS = $(BASE_CFLAGS) -I$(B)/gen -I$(NANOPB)
 LINK_FLAGS := -static -no-pie -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack $(LINK_FLAGS_$(ARCH))
@@ -196,6 +202,7 @@ $(SRC)/%.ready: | $(B)
 SUITE_mbedtls := trixie
 SUITE_nanopb := bookworm
 SUITE_musl := trixie
+SUITE_lz4 := trixie
 SUITE_cmocka := bookworm
 
 # musl's wrapper hides the system's include folder; the kernel's headers are let in by name.

@@ -47,11 +47,11 @@ chaos:
 # The same program with CONFIG_FAULT_POINTS, in a folder of its own; prints its path.
 FAULTS_O := $(B)/faults
 .PHONY: fault-points
-fault-points: $(MBEDTLS_READY) $(NANOPB_READY)
+fault-points: $(MBEDTLS_READY) $(NANOPB_READY) $(if $(CONFIG_COMPRESS_LZ4),$(LZ4_READY))
 	@mkdir -p $(FAULTS_O)/$(ARCH)
 	@echo CONFIG_FAULT_POINTS=y | cmp -s - $(FAULTS_O)/wanted || \
 		{ echo CONFIG_FAULT_POINTS=y >$(FAULTS_O)/wanted; cp $(FAULTS_O)/wanted $(FAULTS_O)/$(ARCH)/.config; }
-	$(SUB) O=$(FAULTS_O) MBEDTLS_DIR='$(MBEDTLS)' NANOPB_DIR='$(NANOPB)' all >&2
+	$(SUB) O=$(FAULTS_O) MBEDTLS_DIR='$(MBEDTLS)' NANOPB_DIR='$(NANOPB)' LZ4_DIR='$(LZ4)' all >&2
 	@echo $(FAULTS_O)/$(ARCH)/baton
 
 # ROUNDS=5 SIZES=16,256,... ONLY='words of a name' QUICK=1; CRIU=/path/to/criu measures it, too.
@@ -90,7 +90,7 @@ LINT_FILES = $(wildcard lib/*.[ch] transport/*.[ch] engine/*/*.[ch] arch/*.h \
 	arch/*/*.[ch] board/*.[ch] cmd/*.[ch] tests/*/*.[ch])
 TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -include $(abspath $(B))/autoconf.h -I$(CURDIR) \
 	-I$(abspath $(B))/gen -I$(abspath $(B)) -I$(CURDIR)/arch/$(ARCH_DIR) \
-	-isystem $(abspath $(NANOPB)) -isystem $(abspath $(MBEDTLS))/include \
+	-isystem $(abspath $(NANOPB)) -isystem $(abspath $(MBEDTLS))/include -isystem $(abspath $(LZ4))/lib \
 	-DMBEDTLS_CONFIG_FILE="transport/mbedtls_config.h"
 
 # The other architecture's files: with its C library's headers, and this one's configuration.
