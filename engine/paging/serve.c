@@ -23,6 +23,8 @@
 #define BULK_UNSENT_BYTES 131072
 /* How far a push may run ahead of its rate after a pause. */
 #define RATE_BURST_NS 50000000
+/* So much longer may a run be that becomes shorter before it is sent. */
+#define PACKED_PART 4
 
 struct serve_push {
 	uint64_t pos, end;
@@ -192,9 +194,9 @@ static int take_request(struct serve *s, struct lane *lane, bool is_faults)
  * How far the next frame may go: on a slow link not further than may be under way. The first page of a
  * fault, which the program waits for, then does not wait for those behind it to be there.
  */
-static uint64_t frame_end(const struct serve *s, uint64_t pos, uint64_t end)
+static uint64_t frame_end(const struct serve *s, uint64_t window, uint64_t pos, uint64_t end)
 {
-	uint64_t most = s->pace.window / s->source.page_bytes * s->source.page_bytes;
+	uint64_t most = window / s->source.page_bytes * s->source.page_bytes;
 
 	if (most < s->source.page_bytes)
 		most = s->source.page_bytes;
@@ -210,8 +212,10 @@ static int serve_faults(struct serve *s, struct lane *lane, bool *foreign)
 	if (len) {
 		if (!lane_has_room(lane, (uint32_t)len))
 			return 0;
+		s->source.pack = pack_pays(&s->source.packer, s->pace.rate);
 		err = source_emit(&s->source, lane, &s->fetch_map, &s->fetch_pos,
-				  frame_end(s, s->fetch_pos, s->fetch_end), 0, true);
+				  frame_end(s, s->pace.window, s->fetch_pos, s->fetch_end), 0,
+				  true);
 		return err ? err : 1;
 	}
 	if (!lane_has_room(lane, PING_MAX))
@@ -248,7 +252,7 @@ static void slow_down(struct serve *s, uint64_t bytes, unsigned int max_rate_mib
 static int serve_push(struct serve *s, struct lane *lane, unsigned int max_rate_mib_s)
 {
 	struct serve_push *push = &s->pushes[s->first_push];
-	uint64_t before = push->pos, bytes = lane->bytes_tx;
+	uint64_t before = push->pos, bytes = lane->bytes_tx, window = s->pace.window;
 	int64_t now;
 	int err;
 
@@ -266,8 +270,11 @@ static int serve_push(struct serve *s, struct lane *lane, unsigned int max_rate_
 	now = max_rate_mib_s ? clock_now_ns() : 0;
 	if (now < s->push_not_before_ns && max_rate_mib_s)
 		return 0;
+	s->source.pack = pack_pays(&s->source.packer, s->pace.rate);
+	if (s->source.pack)
+		window *= PACKED_PART;
 	err = source_emit(&s->source, lane, &s->push_map, &push->pos,
-			  frame_end(s, push->pos, push->end), push->number, false);
+			  frame_end(s, window, push->pos, push->end), push->number, false);
 	if (max_rate_mib_s)
 		slow_down(s, lane->bytes_tx - bytes, max_rate_mib_s, now);
 	return err ? err : push->pos != before;
@@ -410,6 +417,7 @@ int serve_run(struct serve *s, struct lane *faults, struct lane *bulk, unsigned 
 	}
 	/* Fails on what is no TCP socket; the queue is then as long as the socket's buffer. */
 	(void)setsockopt(bulk->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+	s->source.packer.rule = bulk->pack;
 	s->lane_faults = faults;
 	s->lane_bulk = bulk;
 	s->bytes_base = lanes_bytes(s);
