@@ -83,6 +83,10 @@ SOURCES += $(filter-out $(foreach c,$(COMMANDS),$(call command_off,$(c))),$(wild
 GCRYPT_SOURCES := $(if $(CONFIG_CIPHER_LIBGCRYPT),$(wildcard transport/gcrypt/*.c))
 SOURCES += $(GCRYPT_SOURCES)
 
+# Files that a switch leaves out.
+SWITCHED_OFF := $(if $(CONFIG_COMPRESS_LZ4),,transport/pack.c)
+SOURCES := $(filter-out $(SWITCHED_OFF),$(SOURCES))
+
 GENERATED := $(PROTOS:%.proto=$(B)/gen/%.pb.c)
 OBJECTS := $(SOURCES:%.c=$(B)/obj/%.o)
 PB_OBJECTS := $(GENERATED:$(B)/gen/%.c=$(B)/obj/gen/%.o) \
@@ -90,8 +94,10 @@ PB_OBJECTS := $(GENERATED:$(B)/gen/%.c=$(B)/obj/gen/%.o) \
 
 MBEDTLS := $(or $(MBEDTLS_DIR),$(SRC)/mbedtls)
 NANOPB := $(or $(NANOPB_DIR),$(SRC)/nanopb)
+LZ4 := $(or $(LZ4_DIR),$(SRC)/lz4)
 MBEDTLS_READY := $(if $(MBEDTLS_DIR),$(MBEDTLS_DIR)/library/ssl_tls.c,$(SRC)/mbedtls.ready)
 NANOPB_READY := $(if $(NANOPB_DIR),$(NANOPB_DIR)/pb_encode.c,$(SRC)/nanopb.ready)
+LZ4_READY := $(if $(LZ4_DIR),$(LZ4_DIR)/lib/lz4.c,$(SRC)/lz4.ready)
 
 # Only where it makes the ciphers: include/gcrypt.h and what is linked. The same for all configurations.
 GCRYPT := $(or $(GCRYPT_DIR),$(SRC)/gcrypt-$(ARCH))
@@ -100,7 +106,7 @@ GCRYPT_FLAGS := $(if $(CONFIG_CIPHER_LIBGCRYPT),-iquote transport/gcrypt -isyste
 LIBRARIES := $(B)/libmbedtls.a $(GCRYPT_LIBRARIES)
 
 # What must stand before the first of our files is compiled; later the dependency files know.
-PREPARED := $(GENERATED) $(B)/autoconf.h $(MBEDTLS_READY) $(NANOPB_READY) $(B)/linux \
+PREPARED := $(GENERATED) $(B)/autoconf.h $(MBEDTLS_READY) $(NANOPB_READY) $(if $(CONFIG_COMPRESS_LZ4),$(LZ4_READY)) $(B)/linux \
 	$(filter $(B)/musl/bin/musl-gcc,$(CC)) $(firstword $(GCRYPT_LIBRARIES))
 
 # Files whose content make itself knows are written while it reads this, when they change: then a
@@ -128,7 +134,7 @@ CONFIG_CFLAGS := -include $(B)/autoconf.h
 
 OUR_CFLAGS = $(BASE_CFLAGS) $(LTO) $(CONFIG_CFLAGS) -Wall -Wextra $(WERROR) -D_GNU_SOURCE \
 	-I. -I$(B)/gen -I$(B) -Iarch/$(ARCH_DIR) -isystem $(NANOPB) -isystem $(MBEDTLS)/include \
-	$(GCRYPT_FLAGS) -DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' $(CFLAGS)
+	$(GCRYPT_FLAGS) -isystem $(LZ4)/lib -DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' $(CFLAGS)
 MBEDTLS_CFLAGS = $(BASE_CFLAGS) $(LTO) $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS) $(GCRYPT_FLAGS)
 NANOPB_CFLAGS = $(BASE_CFLAGS) $(LTO) -I$(B)/gen -I$(NANOPB)
 # All of the program is optimised as one; the tests' objects and those of musl are not part of that.
@@ -231,6 +237,7 @@ $(SRC)/%.ready: | $(B)
 SUITE_mbedtls := trixie
 SUITE_nanopb := bookworm
 SUITE_musl := trixie
+SUITE_lz4 := trixie
 SUITE_cmocka := bookworm
 SUITE_libgcrypt20 := trixie
 SUITE_libgpg-error := trixie

@@ -27,22 +27,23 @@ static const struct command commands[] = {
 	 "allow that device to send to and receive from this one", NULL},
 	{"receive", BUILT_IN(CONFIG_CMD_RECEIVE, cmd_receive),
 	 "[--listen ADDR:PORT] [--once] [--pidns] [--stdio FILE] [--keys DIR]\n"
-	 "                     [--port-file FILE] [--state DIR] [--json] [--keepalive SECONDS]",
+	 "                     [--port-file FILE] [--state DIR] [--json] [--keepalive SECONDS]\n"
+	 "                     [--compress WHEN]",
 	 "take processes that other devices send", NULL},
 	{"send", BUILT_IN(CONFIG_CMD_SEND, cmd_send),
 	 "[--keys DIR] [--state DIR] [--json] [--eager | --on-demand]\n"
 	 "                     [--max-rate MIB_S] [--keepalive SECONDS] [--patience SECONDS]\n"
-	 "                     PID HOST[:PORT]",
+	 "                     [--compress WHEN] PID HOST[:PORT]",
 	 "hand a running process to another device", NULL},
 	{"dump", BUILT_IN(CONFIG_CMD_DUMP, cmd_dump),
 	 "--serve ADDR:PORT [--keys DIR] [--state DIR] [--json] [--port-file FILE]\n"
 	 "                     [--max-rate MIB_S] [--keepalive SECONDS] [--patience SECONDS]\n"
-	 "                     PID",
+	 "                     [--compress WHEN] PID",
 	 "keep a process ready for another device to fetch it", NULL},
 	{"restore", BUILT_IN(CONFIG_CMD_RESTORE, cmd_restore),
 	 "--from HOST:PORT [--lazy | --on-demand | --eager] [--pidns]\n"
 	 "                     [--stdio FILE] [--keys DIR] [--state DIR] [--json]\n"
-	 "                     [--keepalive SECONDS]",
+	 "                     [--keepalive SECONDS] [--compress WHEN]",
 	 "fetch a process that another device serves", NULL},
 	{"status", BUILT_IN(CONFIG_CMD_STATUS, cmd_status), "[--state DIR] [--json] [--watch]",
 	 "moves under way: stage, pages, rate, fault latencies", NULL},
@@ -106,6 +107,7 @@ static unsigned int options_in(const char *usage)
 		[OPTION_PEER] = "--peer ",
 		[OPTION_PEER_IS_DEAD] = "--peer-is-dead",
 		[OPTION_KILL] = "--kill",
+		[OPTION_COMPRESS] = "--compress ",
 	};
 	unsigned int found = 0;
 

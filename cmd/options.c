@@ -4,8 +4,10 @@
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cmd/options.h"
+#include "lib/config.h"
 #include "lib/log.h"
 #include "lib/text.h"
 #include "transport/socket.h"
@@ -43,6 +45,8 @@ static const struct option_row rows[OPTION_END] = {
 			     "wait so long for a peer that is away (default 900; 0: for ever)"},
 	[OPTION_ALLOW_CLOCK_JUMP] = {"allow-clock-jump", NULL,
 				     "its clocks may jump where there are no time namespaces"},
+	[OPTION_COMPRESS] = {"compress", "WHEN",
+			     "pack pages: auto (default, on a slow link), on, off"},
 	[OPTION_SERVE] = {"serve", "ADDR:PORT",
 			  "keep the pages here and serve them to restore --from"},
 	[OPTION_FROM] = {"from", "HOST:PORT", "take the process from dump --serve there"},
@@ -93,6 +97,24 @@ static int set_number(unsigned int *number, const char *argv0, int id, const cha
 	return -1;
 }
 
+/* auto, on, off. */
+static int set_compress(enum pack_rule *rule, const char *argv0, const char *text)
+{
+	static const char *const names[] = {
+		[PACK_NEVER] = "off", [PACK_AUTO] = "auto", [PACK_ALWAYS] = "on"};
+
+	for (unsigned int i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(text, names[i]) != 0)
+			continue;
+		*rule = (enum pack_rule)i;
+		if (i == PACK_ALWAYS && !IS_ENABLED(CONFIG_COMPRESS_LZ4))
+			return cmd_usage(argv0,
+					 "--compress on: not built in (CONFIG_COMPRESS_LZ4)");
+		return -1;
+	}
+	return cmd_usage(argv0, "--compress %s: auto, on or off is wanted", text);
+}
+
 /* One option with its value. -1, or the outcome to end with. */
 static int set_option(struct options *options, const char *argv0, int id, const char *value)
 {
@@ -114,6 +136,8 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 		return set_number(&options->keepalive_s, argv0, id, value, 2, 3600);
 	case OPTION_PATIENCE:
 		return set_number(&options->patience_s, argv0, id, value, 0, PATIENCE_MOST_S);
+	case OPTION_COMPRESS:
+		return set_compress(&options->compress, argv0, value);
 	case OPTION_JSON:
 		options->json = true;
 		return -1;
@@ -171,6 +195,7 @@ int options_parse(int argc, char **argv, unsigned int allowed, struct options *o
 
 	*options = (struct options){.keys = keys_default,
 				    .state = CMD_STATE_DEFAULT,
+				    .compress = PACK_AUTO,
 				    .keepalive_s = CMD_KEEPALIVE_DEFAULT_S,
 				    .patience_s = CMD_PATIENCE_DEFAULT_S};
 	allowed |= ALWAYS;

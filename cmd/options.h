@@ -32,6 +32,7 @@ enum option_id {
 	OPTION_KEEPALIVE,
 	OPTION_PATIENCE,
 	OPTION_ALLOW_CLOCK_JUMP,
+	OPTION_COMPRESS,
 	OPTION_END,
 };
 #define OPTION_BIT(id) (1u << (id))
@@ -41,6 +42,7 @@ struct options {
 	bool json, once, pidns, leave_running, watch, peer_is_dead, kill, allow_clock_jump;
 	const char *listen, *port_file, *stdio, *serve, *from, *pid, *peer;
 	enum move_mode mode;
+	enum pack_rule compress;
 	unsigned int max_rate_mib_s, keepalive_s;
 	unsigned int patience_s; /* 0: for ever */
 	char **args;             /* what is no option */

@@ -12,7 +12,8 @@
 #define ALLOWED                                                                                    \
 	(OPTION_BIT(OPTION_KEYS) | OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_JSON) |            \
 	 OPTION_BIT(OPTION_LISTEN) | OPTION_BIT(OPTION_ONCE) | OPTION_BIT(OPTION_PIDNS) |          \
-	 OPTION_BIT(OPTION_PORT_FILE) | OPTION_BIT(OPTION_STDIO) | OPTION_BIT(OPTION_KEEPALIVE))
+	 OPTION_BIT(OPTION_PORT_FILE) | OPTION_BIT(OPTION_STDIO) | OPTION_BIT(OPTION_KEEPALIVE) |  \
+	 OPTION_BIT(OPTION_COMPRESS))
 
 /* A move that could not be gone on with is tried again after so long, doubled up to the longest. */
 #define AGAIN_MS 10000

@@ -99,6 +99,7 @@ static int begin(struct session *session, const struct options *options, enum mo
 	socket_patience(options->keepalive_s);
 	if (take_memory(session))
 		return cmd_fail(OUTCOME_SYSTEM, "no memory");
+	session->link.compress = options->compress;
 	if (!offline && take_descriptors())
 		return cmd_fail(OUTCOME_SYSTEM, "no descriptors");
 	if (!offline && tls_setup(options->keys))

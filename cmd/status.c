@@ -43,12 +43,14 @@ static void print_json(const struct movestate *state, const struct movestate_cou
 	       "\"pages_left\": %llu, \"pages_zero\": %llu, \"rate_kib_s\": %llu, \"faults\": "
 	       "%llu, "
 	       "\"fault_p50_us\": %u, \"fault_p99_us\": %u, \"bytes_wire\": %llu, "
+	       "\"bytes_packed\": %llu, \"bytes_packed_wire\": %llu, "
 	       "\"peak_rss_kib\": %llu, \"starving_s\": %u}",
 	       state->pid, state->engine, is_alive(state) ? "true" : "false",
 	       (long long)state->begun_s, (unsigned long long)c->pages_done,
 	       (unsigned long long)c->pages_left, (unsigned long long)c->pages_zero,
 	       (unsigned long long)c->rate_kib_s, (unsigned long long)c->faults, c->fault_p50_us,
 	       c->fault_p99_us, (unsigned long long)c->bytes_wire,
+	       (unsigned long long)c->bytes_packed, (unsigned long long)c->bytes_packed_wire,
 	       (unsigned long long)c->peak_rss_kib, c->starving_s);
 }
 

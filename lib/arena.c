@@ -23,8 +23,8 @@
  */
 #define TLS_BYTES ((2 * (2 * CONFIG_TLS_RECORD_KIB + 8) + 12) * KIB)
 
-/* Two lanes (transport/lane.c): a body received, a body and small frames beside it sent. */
-#define FRAMES_BYTES (2 * (2 * CONFIG_RUN_KIB + 4) * KIB)
+/* Two lanes (transport/lane.c): a body received, with room to unpack it; a body and small frames beside it sent. */
+#define FRAMES_BYTES (2 * ((2 * CONFIG_RUN_KIB + 4) * KIB + 16 * CONFIG_RUN_KIB + 64))
 
 #define FIXED_BYTES (TLS_BYTES + FRAMES_BYTES)
 

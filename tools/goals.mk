@@ -48,21 +48,13 @@ chaos:
 FAULTS_O := $(B)/faults
 FAULTS_B := $(FAULTS_O)/$(notdir $(B))
 .PHONY: fault-points
-fault-points: $(MBEDTLS_READY) $(NANOPB_READY)
+fault-points: $(MBEDTLS_READY) $(NANOPB_READY) $(if $(CONFIG_COMPRESS_LZ4),$(LZ4_READY))
 	@mkdir -p $(FAULTS_B)
 	@{ cat $(if $(CONFIG),$(call need_defconfig,$(CONFIG)),/dev/null); echo CONFIG_FAULT_POINTS=y; } >$(FAULTS_O)/now
 	@cmp -s $(FAULTS_O)/now $(FAULTS_O)/wanted || \
 		{ mv $(FAULTS_O)/now $(FAULTS_O)/wanted; cp $(FAULTS_O)/wanted $(FAULTS_B)/.config; }
 	$(SUB) O=$(FAULTS_O) SRC=$(SRC) all >&2
 	@echo $(FAULTS_B)/baton
-
-# The smallest, as board/tiny_defconfig has it; prints its path.
-TINY_O := $(B)/configs/tiny
-.PHONY: tiny
-tiny: $(MBEDTLS_READY) $(NANOPB_READY)
-	$(SUB) O=$(TINY_O) tiny_defconfig >&2
-	$(SUB) O=$(TINY_O) MBEDTLS_DIR='$(MBEDTLS)' NANOPB_DIR='$(NANOPB)' all >&2
-	@echo $(TINY_O)/$(ARCH)/baton
 
 # ROUNDS=5 SIZES=16,256,... ONLY='words of a name' QUICK=1; CRIU=/path/to/criu measures it, too.
 .PHONY: bench
@@ -108,7 +100,7 @@ LINT_FILES = $(wildcard lib/*.[ch] transport/*.[ch] transport/gcrypt/*.[ch] engi
 	arch/*/*.[ch] board/*.[ch] cmd/*.[ch] tests/*/*.[ch])
 TIDY_FLAGS = -std=gnu11 -D_GNU_SOURCE -include $(abspath $(B))/autoconf.h -I$(CURDIR) \
 	-I$(abspath $(B))/gen -I$(abspath $(B)) -I$(CURDIR)/arch/$(ARCH_DIR) \
-	-isystem $(abspath $(NANOPB)) -isystem $(abspath $(MBEDTLS))/include $(TIDY_GCRYPT) \
+	-isystem $(abspath $(NANOPB)) -isystem $(abspath $(MBEDTLS))/include -isystem $(abspath $(LZ4))/lib $(TIDY_GCRYPT) \
 	-DMBEDTLS_CONFIG_FILE="transport/mbedtls_config.h"
 
 TIDY_GCRYPT = $(if $(GCRYPT_FLAGS),-iquote $(CURDIR)/transport/gcrypt -isystem $(abspath $(GCRYPT))/include)

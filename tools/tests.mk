@@ -12,10 +12,14 @@
 
 UNIT_TESTS := $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+ifneq ($(filter transport/pack.c,$(SWITCHED_OFF)),)
+UNIT_TESTS := $(filter-out %/test_pack,$(UNIT_TESTS))
+FUZZERS := $(filter-out %/fuzz_pack,$(FUZZERS))
+endif
 
 HOST_CFLAGS = -std=gnu11 -O1 -g -fno-strict-aliasing -fno-omit-frame-pointer $(CONFIG_CFLAGS) \
 	-Wall -Wextra $(WERROR) -D_GNU_SOURCE -I. -I$(B)/gen -I$(B) -Iarch/$(ARCH_DIR) \
-	-isystem $(NANOPB) -isystem $(MBEDTLS)/include $(GCRYPT_FLAGS) \
+	-isystem $(NANOPB) -isystem $(MBEDTLS)/include -isystem $(LZ4)/lib $(GCRYPT_FLAGS) \
 	-DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"'
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 ifeq ($(ARCH),$(HOST_ARCH))
@@ -39,7 +43,7 @@ fuzzers: $(FUZZERS)
 # $(call needs,FILE): its words. $(call needed,FILE,OBJDIR): the objects and libraries they mean.
 needs = $(shell sed -n '1,20s/^.*needs: *\(.*[^ *\/]\)[ *\/]*$$/\1/p' $(1))
 libs = $(shell sed -n '1,20s/^.*libs: *\(.*[^ *\/]\)[ *\/]*$$/\1/p' $(1))
-needed = $(foreach w,$(1),$(call needed_$(if $(filter nanopb mbedtls,$(w)),$(w),file),$(w),$(2)))
+needed = $(foreach w,$(filter-out $(SWITCHED_OFF),$(1)),$(call needed_$(if $(filter nanopb mbedtls,$(w)),$(w),file),$(w),$(2)))
 needed_file = $(patsubst %.c,$(2)/%.o,$(or $(filter %.pb.c,$(1)),$(wildcard $(call source_of,$(1))),$(call source_of,$(1))))
 source_of = $(patsubst arch/%,arch/$(ARCH_DIR)/%,$(1))
 needed_nanopb = $(foreach f,pb_common pb_encode pb_decode,$(2)/nanopb/$(f).o)

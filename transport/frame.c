@@ -43,6 +43,7 @@ static const struct frame_bounds bounds[FRAME_TYPE_END] = {
 	[FRAME_ABORT] = {"ABORT", BODY_UP_TO(ABORT_MAX_BYTES)},
 	[FRAME_PING] = {"PING", BODY_UP_TO(FRAME_BODY_MAX), .flags = FRAME_PING_QUIET},
 	[FRAME_PONG] = {"PONG", BODY_UP_TO(64)},
+	[FRAME_PACKED] = {"PACKED", .min = 5, .max = FRAME_BODY_MAX, .unit = 1},
 };
 
 static void put_le(uint8_t *out, uint64_t value, int bytes)

@@ -30,6 +30,7 @@ enum frame_type {
 	FRAME_ABORT,     /* both: it failed, undo (protobuf: reason) */
 	FRAME_PING, /* both: are you there; answered with PONG, body (64 bytes at most) echoed */
 	FRAME_PONG,
+	FRAME_PACKED, /* source: PAGES whose body is packed (transport/pack.h) */
 	FRAME_TYPE_END,
 };
 

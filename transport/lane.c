@@ -30,7 +30,7 @@ int lane_init(struct lane *lane)
 {
 	*lane = (struct lane){
 		.fd = -1, .tx_cap = FRAME_BODY_MAX + TX_SLACK_BYTES, .tx_allowed = UINT64_MAX};
-	lane->rx_body = arena_alloc(ARENA_FRAMES, FRAME_BODY_MAX, 64);
+	lane->rx_body = arena_alloc(ARENA_FRAMES, PACK_ROOM_BYTES, 64);
 	lane->tx = arena_alloc(ARENA_FRAMES, lane->tx_cap, 64);
 	if (!lane->rx_body || !lane->tx)
 		return log_fail(ENOMEM, "the memory budget holds no more lanes; "
@@ -129,13 +129,42 @@ static int check_header(struct lane *lane)
 {
 	int err = frame_decode(lane->rx_raw, &lane->rx);
 
-	if (!err)
+	lane->rx_wire = lane->rx.len;
+	if (!err && (lane->rx.type != FRAME_PACKED || lane->takes_packed))
 		return 0;
+	if (!err)
+		err = -EPROTO;
 	/* A length that failed its check must not be met again by a caller that goes on. */
 	lane->rx_got = 0;
 	return log_fail(
 		-err, "%s sent a frame that does not fit: type %u (%s), flags 0x%x, %u bytes",
 		lane->peer, lane->rx.type, frame_name(lane->rx.type), lane->rx.flags, lane->rx.len);
+}
+
+/* Where the body begins that is being received. */
+static uint8_t *wire_body(const struct lane *lane)
+{
+	return lane->rx_body +
+	       (lane->rx.type == FRAME_PACKED ? PACK_ROOM_BYTES - lane->rx_wire : 0);
+}
+
+/* A whole frame is there. A packed one becomes what it was made of. */
+static int unpack(struct lane *lane)
+{
+	int err;
+
+	if (lane->rx.type != FRAME_PACKED)
+		return 0;
+	err = pack_open(lane->rx_body, lane->rx_wire, &lane->rx.len);
+	if (err) {
+		lane->rx_got = 0;
+		return log_fail(-err, "%s sent pages that cannot be unpacked (%u bytes at %#llx)",
+				lane->peer, lane->rx_wire, (unsigned long long)lane->rx.addr);
+	}
+	lane->rx.type = FRAME_PAGES;
+	lane->packed_raw += lane->rx.len;
+	lane->packed_wire += lane->rx_wire;
+	return 0;
 }
 
 int lane_receive_bulk(struct lane *lane, int64_t until_ns)
@@ -155,10 +184,15 @@ int lane_receive_bulk(struct lane *lane, int64_t until_ns)
 		} else {
 			uint32_t have = lane->rx_got - FRAME_HEADER_BYTES;
 
-			if (have == lane->rx.len)
+			if (have == lane->rx_wire) {
+				int err = unpack(lane);
+
+				if (err)
+					return err;
 				return fault_point(FAULT_LANE_RECEIVE) ? -ECONNRESET : 1;
-			at = lane->rx_body + have;
-			want = lane->rx.len - have;
+			}
+			at = wire_body(lane) + have;
+			want = lane->rx_wire - have;
 		}
 		if (moved && is_over(until_ns))
 			return LANE_AGAIN;

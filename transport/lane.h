@@ -7,6 +7,7 @@
 #define BATON_LANE_H
 
 #include "transport/frame.h"
+#include "transport/pack.h"
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -32,17 +33,24 @@ struct lane {
 	struct tls_session *tls;
 	char peer[64]; /* address and port, for messages */
 
-	/* Receiving: header, then body into `body`. Complete when lane_receive says 1. */
+	/* Receiving: header, then body. Complete when lane_receive says 1; PACKED is then PAGES. */
 	uint8_t rx_raw[FRAME_HEADER_BYTES];
 	uint32_t rx_got;  /* bytes of header + body received */
+	uint32_t rx_wire; /* bytes of the body as it comes */
 	struct frame rx;  /* valid once 16 bytes are there */
-	uint8_t *rx_body; /* FRAME_BODY_MAX bytes */
+	uint8_t *
+		rx_body; /* PACK_ROOM_BYTES; a packed body comes to its end, and is unpacked to its start */
 
 	/* Sending: whole frames, back to back. */
 	uint8_t *tx; /* tx_cap bytes: FRAME_BODY_MAX + room for headers */
 	uint32_t tx_len, tx_sent, tx_cap;
 
 	uint64_t bytes_rx, bytes_tx; /* plaintext counted in frames, headers included */
+	bool takes_packed;           /* we have told the peer that it may send PACKED */
+	enum pack_rule pack;         /* whether we send it, as both sides have said */
+	uint64_t packed_raw,
+		packed_wire; /* bytes of pages that went packed, in either direction, and
+					   * of what they were packed to */
 	/* Bytes that the socket may still be given, for who paces it; UINT64_MAX: no limit. */
 	uint64_t tx_allowed;
 	/* Each record in a packet of its own, of at most so many bytes; 0: as large as they may be. */

@@ -15,6 +15,19 @@ void pace_begin(struct pace *pace)
 	*pace = (struct pace){.window = PACE_FIRST_BYTES};
 }
 
+/*
+ * While there is a queue the link gives what it can; else it could have given more. The queue may be on the
+ * path, or here, where TCP lets nothing more out: then what is under way takes longer than a round trip.
+ */
+static void note_rate(struct pace *pace, const struct traffic *traffic, uint64_t rate)
+{
+	uint64_t full_us = pace->rtt_own_us + PACE_QUEUE_US / 2;
+
+	if (traffic->rtt_us >= full_us || traffic->under_way * 1000000 >= rate * full_us ||
+	    (pace->rate && rate > pace->rate))
+		pace->rate = rate;
+}
+
 static void measure(struct pace *pace, const struct traffic *traffic, int64_t passed_us)
 {
 	uint64_t bytes = traffic->acked - pace->acked, window;
@@ -22,6 +35,7 @@ static void measure(struct pace *pace, const struct traffic *traffic, int64_t pa
 	pace->nr_least = pace->window == PACE_LEAST_BYTES ? pace->nr_least + 1 : 0;
 	if (pace->nr_least >= LEAST_TIMES)
 		pace->rtt_own_us = traffic->rtt_us;
+	note_rate(pace, traffic, bytes * 1000000 / (uint64_t)passed_us);
 	window = bytes * (pace->rtt_own_us + PACE_QUEUE_US) / (uint64_t)passed_us;
 	if (traffic->rtt_us - pace->rtt_own_us < PACE_QUEUE_US / 2) {
 		if (pace->held && 2 * bytes >= pace->window && window < 2 * pace->window)

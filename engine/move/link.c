@@ -26,7 +26,7 @@
 #define DOOR_PAUSE_MS 200
 
 #define WIRE_MAJOR 1
-#define WIRE_MINOR 0
+#define WIRE_MINOR 1
 /* Between two attempts to be taken by a crowded listener: doubled up to the longest. */
 #define REDIAL_FIRST_MS 20
 #define REDIAL_LONGEST_MS 320
@@ -318,12 +318,31 @@ static int check_hello(const struct link *link, const baton_Hello *hello)
 	return 0;
 }
 
+/* What we take, for HELLO. */
+static uint32_t packing_bits(enum pack_rule rule)
+{
+	if (!IS_ENABLED(CONFIG_COMPRESS_LZ4) || rule == PACK_NEVER)
+		return 0;
+	return PACK_TAKES_LZ4 | (rule == PACK_ALWAYS ? PACK_WANTS_ALWAYS : 0);
+}
+
+/* Either side can forbid it, and, when neither does, ask for it always. */
+static void agree_packing(struct lane *lane, uint32_t ours, uint32_t theirs)
+{
+	lane->takes_packed = ours & PACK_TAKES_LZ4;
+	lane->pack = PACK_NEVER;
+	if (ours & theirs & PACK_TAKES_LZ4)
+		lane->pack = (ours | theirs) & PACK_WANTS_ALWAYS ? PACK_ALWAYS : PACK_AUTO;
+}
+
 static int say_hello(struct link *link, struct lane *lane, int64_t deadline)
 {
 	struct frame frame = {.type = FRAME_HELLO};
 	baton_Hello hello = {.version_major = WIRE_MAJOR,
 			     .version_minor = WIRE_MINOR,
-			     .body_max = FRAME_BODY_MAX};
+			     .body_max = FRAME_BODY_MAX,
+			     .packing = packing_bits(link->compress)};
+	uint32_t packing = hello.packing;
 	int err;
 
 	hello.role = link->source ? baton_Role_ROLE_SOURCE : baton_Role_ROLE_TARGET;
@@ -341,6 +360,7 @@ static int say_hello(struct link *link, struct lane *lane, int64_t deadline)
 	err = message_decode(lane, baton_Hello_fields, &hello);
 	lane_receive_done(lane);
 	offer_clean_text(hello.software);
+	agree_packing(lane, packing, hello.packing);
 	return err ? log_fail(-err, "peer %s: its HELLO makes no sense", link->peer)
 		   : check_hello(link, &hello);
 }

@@ -42,6 +42,7 @@ struct link {
 	bool known;                 /* fingerprint is valid: a later lane must show the same */
 	bool was_open;              /* once: what is opened now is opened again */
 	bool source;                /* our role, told in HELLO */
+	enum pack_rule compress;    /* what we want, told in HELLO */
 	char peer[SOCKET_NAME_MAX]; /* address and port, for messages */
 	char name[TLS_NAME_MAX];    /* what the peer is trusted as */
 

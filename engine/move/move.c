@@ -130,6 +130,8 @@ void move_count(struct move *move, struct movestate_counters *counters)
 	if (passed_us < TICK_US)
 		return;
 	counters->bytes_wire = bytes;
+	counters->bytes_packed = move->link->fast.packed_raw + move->link->bulk.packed_raw;
+	counters->bytes_packed_wire = move->link->fast.packed_wire + move->link->bulk.packed_wire;
 	if (bytes > move->ticked_bytes)
 		counters->rate_kib_s =
 			(bytes - move->ticked_bytes) * 1000000 / 1024 / (uint64_t)passed_us;
@@ -152,6 +154,8 @@ enum outcome move_end(struct move *move, enum outcome outcome)
 	report->total_us = (uint64_t)(clock_now_us() - move->begun_us);
 	report->bytes_wire = link->fast.bytes_rx + link->fast.bytes_tx + link->bulk.bytes_rx +
 			     link->bulk.bytes_tx;
+	report->bytes_packed = link->fast.packed_raw + link->bulk.packed_raw;
+	report->bytes_packed_wire = link->fast.packed_wire + link->bulk.packed_wire;
 	report->pid = move->state.pid;
 	text_copy(report->comm, sizeof(report->comm), move->state.comm);
 	text_copy(report->peer, sizeof(report->peer), link->peer);

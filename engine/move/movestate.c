@@ -328,11 +328,14 @@ void movestate_count(const struct movestate *state, const struct movestate_count
 	len = snprintf(
 		text, sizeof(text),
 		"pages-done %llu\npages-left %llu\npages-zero %llu\nfaults %llu\n"
-		"bytes-wire %llu\nfault-p50-us %u\nfault-p99-us %u\nrate-kib-s %llu\n"
+		"bytes-wire %llu\nbytes-packed %llu\nbytes-packed-wire %llu\n"
+		"fault-p50-us %u\nfault-p99-us %u\nrate-kib-s %llu\n"
 		"peak-rss-kib %llu\nstarving-s %u\n",
 		(unsigned long long)counters->pages_done, (unsigned long long)counters->pages_left,
 		(unsigned long long)counters->pages_zero, (unsigned long long)counters->faults,
-		(unsigned long long)counters->bytes_wire, counters->fault_p50_us,
+		(unsigned long long)counters->bytes_wire,
+		(unsigned long long)counters->bytes_packed,
+		(unsigned long long)counters->bytes_packed_wire, counters->fault_p50_us,
 		counters->fault_p99_us, (unsigned long long)counters->rate_kib_s,
 		(unsigned long long)counters->peak_rss_kib, counters->starving_s);
 	movestate_file_name(state, "stat", name, sizeof(name));

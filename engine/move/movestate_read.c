@@ -79,6 +79,8 @@ static const struct field count_fields[] = {
 	FIELD("pages-zero ", FIELD_U64, movestate_counters, pages_zero),
 	FIELD("faults ", FIELD_U64, movestate_counters, faults),
 	FIELD("bytes-wire ", FIELD_U64, movestate_counters, bytes_wire),
+	FIELD("bytes-packed ", FIELD_U64, movestate_counters, bytes_packed),
+	FIELD("bytes-packed-wire ", FIELD_U64, movestate_counters, bytes_packed_wire),
 	FIELD("fault-p50-us ", FIELD_U32, movestate_counters, fault_p50_us),
 	FIELD("fault-p99-us ", FIELD_U32, movestate_counters, fault_p99_us),
 	FIELD("rate-kib-s ", FIELD_U64, movestate_counters, rate_kib_s),

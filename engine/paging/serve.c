@@ -27,6 +27,8 @@
 #define LOOK_NS 20000
 /* How far a push may run ahead of its rate after a pause. */
 #define RATE_BURST_NS 50000000
+/* So much longer may a run be that becomes shorter before it is sent. */
+#define PACKED_PART 4
 
 struct serve_push {
 	uint64_t pos, end;
@@ -197,9 +199,9 @@ static int take_request(struct serve *s, struct lane *lane, bool is_faults)
  * How far the next frame may go: not further than may be under way on a slow link, and with the first page
  * of a fault, which the program waits for, not further than that (`urgent`).
  */
-static uint64_t frame_end(const struct serve *s, uint64_t pos, uint64_t end, bool urgent)
+static uint64_t frame_end(const struct serve *s, uint64_t window, uint64_t pos, uint64_t end, bool urgent)
 {
-	uint64_t most = s->pace.window / s->source.page_bytes * s->source.page_bytes;
+	uint64_t most = window / s->source.page_bytes * s->source.page_bytes;
 
 	if (urgent || most < s->source.page_bytes)
 		most = s->source.page_bytes;
@@ -215,8 +217,9 @@ static int serve_faults(struct serve *s, struct lane *lane, bool *foreign)
 	if (len) {
 		if (!lane_has_room(lane, (uint32_t)len))
 			return 0;
+		s->source.pack = pack_pays(&s->source.packer, s->pace.rate);
 		err = source_emit(&s->source, lane, &s->fetch_map, &s->fetch_pos,
-				  frame_end(s, s->fetch_pos, s->fetch_end,
+				  frame_end(s, s->pace.window, s->fetch_pos, s->fetch_end,
 					    s->fetch_pos == s->fetch_start),
 				  0, true);
 		return err ? err : 1;
@@ -271,7 +274,7 @@ static void slow_down(struct serve *s, uint64_t bytes, unsigned int max_rate_mib
 static int serve_push(struct serve *s, struct lane *lane, unsigned int max_rate_mib_s)
 {
 	struct serve_push *push = &s->pushes[s->first_push];
-	uint64_t before = push->pos, bytes = lane->bytes_tx;
+	uint64_t before = push->pos, bytes = lane->bytes_tx, window = s->pace.window;
 	int64_t now;
 	int err;
 
@@ -289,8 +292,11 @@ static int serve_push(struct serve *s, struct lane *lane, unsigned int max_rate_
 	now = max_rate_mib_s ? clock_now_ns() : 0;
 	if (now < s->push_not_before_ns && max_rate_mib_s)
 		return 0;
+	s->source.pack = pack_pays(&s->source.packer, s->pace.rate);
+	if (s->source.pack)
+		window *= PACKED_PART;
 	err = source_emit(&s->source, lane, &s->push_map, &push->pos,
-			  frame_end(s, push->pos, push->end, false), push->number, false);
+			  frame_end(s, window, push->pos, push->end, false), push->number, false);
 	if (max_rate_mib_s)
 		slow_down(s, lane->bytes_tx - bytes, max_rate_mib_s, now);
 	return err ? err : push->pos != before;
@@ -443,6 +449,7 @@ int serve_run(struct serve *s, struct lane *faults, struct lane *bulk, unsigned 
 	}
 	s->most_unsent = 0;
 	set_unsent(s, bulk);
+	s->source.packer.rule = bulk->pack;
 	s->lane_faults = faults;
 	s->lane_bulk = bulk;
 	s->bytes_base = lanes_bytes(s);

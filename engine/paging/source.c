@@ -145,12 +145,19 @@ static int emit_run(struct source *source, struct lane *lane, uint64_t *pos, uin
 	nr_pages = run_length(source, body, len / source->page_bytes, &zero);
 	if (zero)
 		return emit_zero(source, lane, pos, nr_pages * source->page_bytes, space);
-	frame.len = (uint32_t)(nr_pages * source->page_bytes);
+	len = nr_pages * source->page_bytes;
+	frame.len = (uint32_t)len;
+	if (source->pack)
+		pack_shrink(&source->packer, &frame, body);
 	err = lane_queue(lane, &frame, NULL);
 	if (err)
 		return err;
+	if (frame.type == FRAME_PACKED) {
+		lane->packed_raw += len;
+		lane->packed_wire += frame.len;
+	}
 	source->pages_sent += nr_pages;
-	*pos += frame.len;
+	*pos += len;
 	return 0;
 }
 

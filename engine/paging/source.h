@@ -11,6 +11,8 @@ struct source {
 	int mem_fd; /* /proc/PID/mem; -1 when closed */
 	uint64_t page_bytes;
 	uint64_t pages_sent, pages_zero;
+	struct packer packer;
+	bool pack; /* the next frame, if it can be */
 };
 
 /* Opens the memory of a stopped process. -errno with log_fail. */
@@ -18,8 +20,8 @@ int source_open(struct source *source, pid_t pid);
 void source_close(struct source *source);
 
 /*
- * Puts the next frame of [*pos, end) into the lane's queue and moves *pos behind what it tells: PAGES,
- * or ZERO for pages with nothing but zeros. `space` goes into the frame. What does not exist is
+ * Puts the next frame of [*pos, end) into the lane's queue and moves *pos behind what it tells: PAGES
+ * (PACKED, with `pack`), or ZERO for pages with nothing but zeros. `space` goes into the frame. What does not exist is
  * passed over without a frame, or told as ZERO when `tell_holes`.
  * `map` finds what exists; one of its own for each lane, since each looks elsewhere.
  * 0: *pos has moved, or the lane has no room (ask lane_has_room before); -ESRCH: the process is

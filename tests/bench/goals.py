@@ -41,6 +41,13 @@ def slow_link(run):
     return None if None in (with_push, without) else with_push / without
 
 
+def packing(run):
+    """What packing makes of a slow link: memory a second, over that without."""
+    packed = run.find("redis", link="10mbit", figure="rate_mib_s")
+    plain = run.find("redis", link="10mbit", who="baton --compress off", figure="rate_mib_s")
+    return None if None in (packed, plain) else packed / plain
+
+
 def stream(run):
     rate = run.find("idle", figure="rate_mib_s")
     return None if rate is None else rate / run.floor("stream_mib_s")
@@ -55,5 +62,7 @@ GOALS = (
     Goal("fault p50 during the push, times the floor", "", 1.5, over_floor("seen_p50_us", "fault_p50_us")),
     Goal("fault p99 during the push, times the floor", "", 3, over_floor("seen_p99_us", "fault_p99_us")),
     Goal("slow link: fault p50 with the push, times without", "", 1.3, slow_link),
+    Goal("slow link: redis-server's memory a second, times that without packing", "", 2, packing,
+         at_most=False),
     Goal("stream over TLS, of the plain floor", "", 0.8, stream, at_most=False),
 )

@@ -7,17 +7,20 @@ from moves import Move
 class Baton:
     """hold: in a move on demand, so many seconds it is touched; then the process ends, and the move too."""
 
-    def __init__(self, mode="lazy", hold=0):
+    def __init__(self, mode="lazy", hold=0, compress=None):
         self.name, self.mode, self.hold = "baton", mode, hold
         if mode != "lazy":
             self.name += " --" + mode
+        self.options = ["--compress", compress] if compress else []
+        if compress:
+            self.name += " --compress " + compress
         self.ahead = AHEAD
 
     def prepare(self, ctx, pair):
         pass
 
     def begin(self, pair, pid):
-        self.move = Move(pair, pid, self.mode, timeout=300).begin()
+        self.move = Move(pair, pid, self.mode, timeout=300, send_options=self.options).begin()
 
     def wait(self):
         self.move.wait_complete()
@@ -29,6 +32,8 @@ class Baton:
         found = {"downtime_ms": source["downtime_us"] / 1e3, "freeze_ms": source["freeze_us"] / 1e3,
                  "total_s": source["total_us"] / 1e6,
                  "wire_mib": source["bytes_wire"] / (1 << 20)}
+        if source["bytes_packed"]:
+            found["packed_ratio"] = source["bytes_packed"] / source["bytes_packed_wire"]
         if target["faults"]:
             found.update(faults=target["faults"], fault_p50_us=target["fault_p50_us"],
                          fault_p99_us=target["fault_p99_us"])

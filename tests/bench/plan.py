@@ -7,6 +7,7 @@ from movers import Baton
 from peer import Criu
 from workloads import TOUCHERS, Redis, Toucher
 
+SLOW_KEYS = 60000  # about 20 MB: a redis-server for the slow link
 HOLD_S = 4  # so long a process is touched on the slow link in a move on demand
 
 
@@ -15,7 +16,7 @@ class Job:
         self.workload, self.link, self.mover = workload, link, mover or (lambda: Baton())
         made, who = workload(), self.mover()
         self.kind, self.mib, self.who = made.kind, made.mib, who.name
-        size = f"{self.mib} MiB" if self.mib else "200 MB"
+        size = f"{self.mib} MiB" if self.mib else "200 MB" if link == "veth" else "20 MB"
         self.what = f"redis-server, {size}" if made.kind == "redis" else \
             f"{TOUCHERS[made.kind][0]}, {size}"
         self.on_demand, self.peer = bool(who.hold), isinstance(who, Criu)
@@ -63,6 +64,8 @@ def jobs(sizes, program=None, quick=False):
     found += [Job(toucher("touch", slow), "10mbit"),
               Job(toucher("touch", slow, check=0), "10mbit",
                   lambda: Baton("on-demand", 1 if quick else HOLD_S))]
+    small = (lambda: Redis(4000, 500, True)) if quick else (lambda: Redis(SLOW_KEYS, 2000, True))
+    found += [Job(small, "10mbit"), Job(small, "10mbit", lambda: Baton(compress="off"))]
     for mover in peers(program) if program else []:
         found += [Job(toucher("touch", mib), "veth", mover) for mib in sizes]
         found += [Job(toucher("idle", large), "veth", mover), Job(redis, "veth", mover)]

@@ -9,7 +9,7 @@ from links import LINKS
 # figure, heading, digits
 COLUMNS = (("downtime_ms", "downtime ms", 1), ("gap_ms", "program stood ms", 1),
            ("first_answer_ms", "first answer ms", 0), ("total_s", "total s", 2),
-           ("rate_mib_s", "MiB/s", 0), ("seen_faults", "faults", 0), ("seen_p50_us", "fault p50 us", 0),
+           ("rate_mib_s", "MiB/s", 2), ("packed_ratio", "packed to 1/", 1), ("seen_faults", "faults", 0), ("seen_p50_us", "fault p50 us", 0),
            ("seen_p99_us", "fault p99 us", 0), ("fault_p50_us", "p50, own", 0),
            ("fault_p99_us", "p99, own", 0))
 COSTS = (("cpu_source_s_gib", "source: CPU s/GiB", 2), ("cpu_target_s_gib", "target: CPU s/GiB", 2),

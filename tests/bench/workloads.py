@@ -71,13 +71,19 @@ class Redis:
     FILL = ("for i = 0, ARGV[1] - 1 do local v = 'value:' .. i; redis.call('set', string.format("
             "'key:%012d', i), v .. string.rep('\\0', ARGV[2] - #v)) end")
 
-    def __init__(self, keys=demo.NR_KEYS, requests=40000):
-        self.keys, self.requests = keys, requests
+    # As a service has them: half is text that all have, half (two digests) is of each its own.
+    RECORDS = ("for i = 0, ARGV[1] - 1 do redis.call('set', string.format('key:%012d', i), "
+               "'value:' .. i .. '\\0{\"session\": \"' .. redis.sha1hex(i) .. '\", \"address\": "
+               "\"10.0.0.1\", \"state\": \"logged in\", \"last\": \"' .. redis.sha1hex(-i) .. "
+               "'\", \"language\": \"en\"}') end")
+
+    def __init__(self, keys=demo.NR_KEYS, requests=40000, records=False):
+        self.keys, self.requests, self.fill = keys, requests, self.RECORDS if records else self.FILL
 
     def start(self, ctx, pair):
         del ctx
         pid = demo.start_redis(pair, nr_keys=0, through=OWN_STREAMS)
-        demo.cli(pair.a, "EVAL", self.FILL, 0, self.keys, demo.VALUE_BYTES)
+        demo.cli(pair.a, "EVAL", self.fill, 0, self.keys, demo.VALUE_BYTES)
         demo.cli(pair.a, "SCRIPT", "FLUSH")
         self.digest = demo.cli(pair.a, "DEBUG", "DIGEST")
         self.mib = demo.megabytes(pair.a) * 1e6 / (1 << 20)

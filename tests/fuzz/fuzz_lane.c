@@ -2,7 +2,7 @@
 /*
  * The lane's receiving half: any bytes, in any pieces, where TLS would deliver them.
  *
- * needs: transport/lane.c transport/traffic.c transport/frame.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c
+ * needs: transport/lane.c transport/pack.c transport/traffic.c transport/frame.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c
  */
 #include "transport/lane.h"
 
@@ -75,10 +75,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	piece = (unsigned int)size;
 	lane.fd = 1000; /* never used: what touches the socket is above */
 	lane.rx_got = 0;
+	lane.takes_packed = true;
 	while ((got = lane_receive(&lane)) >= 0) {
 		if (got == 0)
 			continue;
-		if (lane.rx.len > FRAME_BODY_MAX || lane.rx_got != FRAME_HEADER_BYTES + lane.rx.len)
+		if (lane.rx.len > FRAME_BODY_MAX || lane.rx_got != FRAME_HEADER_BYTES + lane.rx_wire)
 			abort();
 		for (uint32_t at = 0; at < lane.rx.len; at++)
 			sum = sum ^ lane.rx_body[at];

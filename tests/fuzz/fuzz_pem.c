@@ -4,7 +4,7 @@
  *
  * needs: transport/keys.c transport/tls.c transport/tls_session.c
  * needs: transport/socket.c transport/address.c
- * needs: transport/lane.c transport/traffic.c transport/frame.c lib/arena.c lib/io.c lib/readers.c lib/text.c
+ * needs: transport/lane.c transport/pack.c transport/traffic.c transport/frame.c lib/arena.c lib/io.c lib/readers.c lib/text.c
  * needs: lib/log.c mbedtls
  */
 #include "transport/keys.h"

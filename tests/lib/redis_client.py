@@ -58,7 +58,7 @@ class RedisClient(threading.Thread):
             data += part
         now = time.monotonic()
         self.answers += 1
-        value = data.split(b"\r\n", 1)[1].rstrip(b"\r\n\0")
+        value = data.split(b"\r\n", 1)[1].rstrip(b"\r\n").split(b"\0")[0]
         self.wrong += value != f"value:{n}".encode()
         self.latencies.append(now - began)
         self.first_answer = self.first_answer or now

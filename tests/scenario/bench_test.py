@@ -17,7 +17,7 @@ FLOOR = ("uffd", "tcp", "fault")
 # kind: how many of them, and the figures of each
 WANTED = {"touch": (5, FAULTS), "idle": (1, ("gap_ms",)), "busy": (1, FAULTS),
           "reader": (1, FAULTS + ("sweep_s",)), "vmas": (1, FAULTS), "sparse": (1, FAULTS),
-          "zeros": (1, FAULTS), "redis": (1, REDIS)}
+          "zeros": (1, FAULTS), "redis": (3, REDIS)}
 
 
 def expect_positive(where, figures, names):

@@ -5,7 +5,7 @@
  *
  * needs: transport/keys.c transport/keymake.c transport/tls.c transport/tls_session.c
  * needs: transport/socket.c
- * needs: transport/address.c transport/lane.c transport/traffic.c transport/frame.c transport/message.c
+ * needs: transport/address.c transport/lane.c transport/pack.c transport/traffic.c transport/frame.c transport/message.c
  * needs: transport/wire.pb.c
  * needs: lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c nanopb mbedtls
  */

@@ -172,6 +172,31 @@ static void test_link_that_gets_slow(void **state)
 	assert_true(path_run(3000, &queue_ms) >= 90);
 }
 
+/* What it carries is known when it was full, and not before. */
+static void test_rate_of_the_link(void **state)
+{
+	static const uint64_t rates[] = {8000, 125000, 1250000, 12500000};
+	unsigned int queue_ms;
+
+	UNUSED(state);
+	for (unsigned int i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+		path_begin(rates[i], 20000);
+		path_run(20000, &queue_ms);
+		print_message("%llu bytes/s: %llu\n", (unsigned long long)rates[i],
+			      (unsigned long long)path.pace.rate);
+		assert_in_range(path.pace.rate, rates[i] / 2, rates[i] * 3 / 2);
+	}
+	path_begin(1000000000, 100);
+	path_run(1000, &queue_ms);
+	assert_int_equal(path.pace.rate, 0);
+	/* One that becomes fast is known to be. */
+	path_begin(125000, 10000);
+	path_run(10000, &queue_ms);
+	path.bytes_s = 12500000;
+	path_run(10000, &queue_ms);
+	assert_true(path.pace.rate > 6000000);
+}
+
 static void test_nothing_known(void **state)
 {
 	struct traffic none = {0};
@@ -191,6 +216,7 @@ int main(void)
 		cmocka_unit_test(test_fast_links_are_free_at_once),
 		cmocka_unit_test(test_path_that_gets_longer),
 		cmocka_unit_test(test_link_that_gets_slow),
+		cmocka_unit_test(test_rate_of_the_link),
 		cmocka_unit_test(test_nothing_known),
 	};
 

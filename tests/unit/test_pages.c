@@ -4,7 +4,7 @@
  * budget. The kernel's own pages stay what they are: to it the larger ones are a few of its own.
  * emulator: no
  * needs: engine/paging/pager*.c engine/paging/todo.c engine/paging/uffd.c engine/paging/histogram.c engine/paging/serve.c
- * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/traffic.c transport/pace.c transport/frame.c
+ * needs: engine/paging/source.c engine/paging/pagemap.c lib/arena.c lib/log.c transport/lane.c transport/pack.c transport/traffic.c transport/pace.c transport/frame.c
  * needs: engine/process/family.c engine/process/halt.c engine/process/proc.c engine/process/clocks.c engine/process/restart.c
  * needs: engine/process/remote.c engine/process/batch.c arch/batch.c engine/process/freeze.c arch/regs.c arch/xstate.c arch/inject.c
  * needs: arch/sigreturn.c lib/io.c lib/readers.c lib/text.c

@@ -3,7 +3,7 @@
  * How long a lane waits for a peer that is silent, deaf or slow: over loopback TCP, with the peer's end
  * in this process.
  * emulator: no
- * needs: transport/lane.c transport/traffic.c transport/frame.c tests/unit/fake_tls.c
+ * needs: transport/lane.c transport/pack.c transport/traffic.c transport/frame.c tests/unit/fake_tls.c
  * needs: lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c
  */
 #include "transport/lane.h"
