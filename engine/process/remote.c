@@ -102,6 +102,9 @@ static int wait_stop(pid_t tid, bool leader, int *status, int timeout_ms)
 			return WIFSTOPPED(*status) ? 0 : -ESRCH;
 		if (got < 0 && errno != EINTR)
 			return -ESRCH;
+		/* The thread may need the very CPU that we spin on. */
+		if (!block && tries < WAIT_SPINS)
+			sched_yield();
 		if (timeout_ms >= 0 && tries >= WAIT_SPINS) {
 			const struct timespec pause = {0, 50000};
 

@@ -20,7 +20,7 @@ TIMES = {"DUMP_STATE": (1, 4, 12, 30), "RESTORE_STATE": (1, 2, 4, 12, 30), "LANE
 AFTER_FAILURE = {"DUMP_THAW": "fail:RESTORE_FINISH", "SOURCE_UNDO": "fail:RESTORE_FINISH",
                  "TARGET_DISCARD": "fail:DUMP_STATE:12", "TARGET_DISCARDED": "fail:DUMP_STATE:12"}
 # MiB of a move in which the point is met for sure; 4 are enough for the others.
-MIB = {"PAGER_CHECKPOINT": 24}
+MIB = {"PAGER_CHECKPOINT": 24, "DUMP_PART": 64}
 # From here on there is no way back: one fault must not keep the process from the target.
 HANDED_OVER = ("SOURCE_COMMITTED", "SOURCE_GO", "SOURCE_STARTED", "SOURCE_SERVING",
                "SOURCE_COMPLETE", "SOURCE_DRAINED", "SOURCE_KILLED", "SOURCE_REMOVED",
