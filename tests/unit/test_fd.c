@@ -13,6 +13,7 @@
  * needs: engine/state/sockopt.pb.c engine/state/stdio.pb.c nanopb
  * needs: engine/process/clocks.c engine/process/rights.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c
  */
+#include "engine/process/batch.h"
 #include "engine/state/fd.h"
 
 #include "engine/state/epoll.pb.h"
@@ -104,6 +105,30 @@ uint64_t remote_room(struct remote *r, size_t len)
 void remote_reset(struct remote *r)
 {
 	UNUSED(r);
+}
+
+int batch_room(struct remote *r, unsigned int calls, size_t bytes)
+{
+	UNUSED(r);
+	UNUSED(calls);
+	UNUSED(bytes);
+	return -ENOSYS;
+}
+
+void batch_add(struct remote *r, uint32_t flags, batch_fail_fn *fail, long nr,
+	       const uint64_t args[static 6])
+{
+	UNUSED(r);
+	UNUSED(flags);
+	UNUSED(fail);
+	UNUSED(nr);
+	UNUSED(args);
+}
+
+int batch_flush(struct remote *r)
+{
+	UNUSED(r);
+	return -ENOSYS;
 }
 
 int remote_read(const struct remote *r, uint64_t addr, void *buf, size_t len)
