@@ -24,7 +24,7 @@
 /* The same on a slow link: what it carries in a few milliseconds. */
 #define SLOW_UNSENT_BYTES 8192
 /* So long bulk data is worked on before faults are looked for again. */
-#define LOOK_NS 20000
+#define LOOK_NS 5000
 /* How far a push may run ahead of its rate after a pause. */
 #define RATE_BURST_NS 50000000
 
