@@ -37,7 +37,8 @@ struct serve_push {
 struct serve {
 	struct source source;
 	struct pagemap fetch_map, push_map;
-	uint64_t fetch_start, fetch_pos, fetch_end; /* the FETCH being answered; equal when there is none */
+	uint64_t fetch_start;          /* of the FETCH that is being answered */
+	uint64_t fetch_pos, fetch_end; /* what is left of it; equal when there is none */
 	struct serve_push pushes[PUSH_MAX];
 	unsigned int first_push, nr_pushes;
 	int64_t push_not_before_ns; /* rate limit */
@@ -215,10 +216,10 @@ static int serve_faults(struct serve *s, struct lane *lane, bool *foreign)
 	if (len) {
 		if (!lane_has_room(lane, (uint32_t)len))
 			return 0;
-		err = source_emit(&s->source, lane, &s->fetch_map, &s->fetch_pos,
-				  frame_end(s, s->fetch_pos, s->fetch_end,
-					    s->fetch_pos == s->fetch_start),
-				  0, true);
+		err = source_emit(
+			&s->source, lane, &s->fetch_map, &s->fetch_pos,
+			frame_end(s, s->fetch_pos, s->fetch_end, s->fetch_pos == s->fetch_start), 0,
+			true);
 		return err ? err : 1;
 	}
 	if (!lane_has_room(lane, PING_MAX))

@@ -521,7 +521,8 @@ static void test_records_are_full(void **state)
 	assert_int_equal(lane_flush_bulk(&lane, true, 0), LANE_AGAIN);
 	assert_int_equal(lane.tx_sent, record);
 	while (lane_flush_bulk(&lane, true, INT64_MAX) != 1)
-		assert_int_equal(poll(&(struct pollfd){.fd = lane.fd, .events = POLLOUT}, 1, 20000), 1);
+		assert_int_equal(poll(&(struct pollfd){.fd = lane.fd, .events = POLLOUT}, 1, 20000),
+				 1);
 	assert_int_equal(lane.tx_len - lane.tx_sent, all % record);
 	assert_true(lane_has_room(&lane, FRAME_BODY_MAX));
 	assert_int_equal(lane_flush_wait(&lane, 20000), 0);
