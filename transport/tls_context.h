@@ -15,11 +15,11 @@ struct tls_session {
 	const char
 		*peer; /* address for messages: the lane's, or the caller's during the handshake */
 	int fd;
-	int sys_errno;  /* of the socket call that failed; 0 */
-	int broken;     /* -errno after which nothing more is read or written; 0 */
-	size_t pending; /* bytes of a record that is made but not yet sent */
+	int sys_errno;       /* of the socket call that failed; 0 */
+	int broken;          /* -errno after which nothing more is read or written; 0 */
+	size_t pending;      /* bytes of a record that is made but not yet sent */
 	size_t record_bytes; /* what one carries at most */
-	int end_packet; /* flags of send(2) */
+	int end_packet;      /* flags of send(2) */
 	/* The beginning of the next record, read in the same call as the end of the one before. */
 	uint8_t ahead[TLS_RECORD_HEADER_BYTES];
 	uint8_t nr_ahead;

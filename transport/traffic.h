@@ -11,7 +11,7 @@ struct traffic {
 	uint64_t acked;     /* bytes that the peer has acknowledged */
 	uint64_t under_way; /* bytes given to the kernel that it has not */
 	uint64_t unsent;    /* of them, those that have not left the socket */
-	uint32_t packet; /* bytes that one carries at most */
+	uint32_t packet;    /* bytes that one carries at most */
 	uint32_t rtt_us;    /* round trip, smoothed; 0: not known */
 };
 

@@ -24,7 +24,7 @@
 /* The same on a slow link: what it carries in a few milliseconds. */
 #define SLOW_UNSENT_BYTES 8192
 /* So long bulk data is worked on before faults are looked for again. */
-#define LOOK_NS 20000
+#define LOOK_NS 5000
 /* How far a push may run ahead of its rate after a pause. */
 #define RATE_BURST_NS 50000000
 /* So much longer may a run be that becomes shorter before it is sent. */
@@ -39,7 +39,8 @@ struct serve_push {
 struct serve {
 	struct source source;
 	struct pagemap fetch_map, push_map;
-	uint64_t fetch_start, fetch_pos, fetch_end; /* the FETCH being answered; equal when there is none */
+	uint64_t fetch_start;          /* of the FETCH that is being answered */
+	uint64_t fetch_pos, fetch_end; /* what is left of it; equal when there is none */
 	struct serve_push pushes[PUSH_MAX];
 	unsigned int first_push, nr_pushes;
 	int64_t push_not_before_ns; /* rate limit */
@@ -199,7 +200,8 @@ static int take_request(struct serve *s, struct lane *lane, bool is_faults)
  * How far the next frame may go: not further than may be under way on a slow link, and with the first page
  * of a fault, which the program waits for, not further than that (`urgent`).
  */
-static uint64_t frame_end(const struct serve *s, uint64_t window, uint64_t pos, uint64_t end, bool urgent)
+static uint64_t frame_end(const struct serve *s, uint64_t window, uint64_t pos, uint64_t end,
+			  bool urgent)
 {
 	uint64_t most = window / s->source.page_bytes * s->source.page_bytes;
 

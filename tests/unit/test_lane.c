@@ -410,6 +410,19 @@ static void check_received(uint64_t seed, uint32_t len)
 			fail_msg("frame %d differs at byte %u", (int)seed, at);
 }
 
+/* The exchange stops after every record, and may leave in the queue what does not fill one. */
+static bool in_slices;
+
+static int flush_some(bool more)
+{
+	return in_slices ? lane_flush_bulk(&lane, more, 0) : lane_flush(&lane);
+}
+
+static int receive_some(void)
+{
+	return in_slices ? lane_receive_bulk(&lane, 0) : lane_receive(&lane);
+}
+
 /* Sends and receives at once, so that both directions block on full sockets. */
 static void exchange(int count)
 {
@@ -428,9 +441,9 @@ static void exchange(int count)
 			frame.addr = (uint64_t)sent;
 			frame.len = size_of(sent);
 		}
-		flushed = lane_flush(&lane);
+		flushed = flush_some(sent < count);
 		assert_true(flushed >= 0);
-		got = lane_receive(&lane);
+		got = receive_some();
 		assert_true(got >= 0);
 		if (got == 1) {
 			check_received((uint64_t)received, size_of(received));
@@ -438,6 +451,8 @@ static void exchange(int count)
 			received++;
 			continue;
 		}
+		if (flushed == LANE_AGAIN || got == LANE_AGAIN)
+			continue;
 		assert_false(lane_has_pending(&lane));
 		if (flushed == 0)
 			pfd.events |= POLLOUT;
@@ -462,6 +477,58 @@ static void test_frames(void **state)
 	assert_int_equal(lane.bytes_rx, bytes);
 	lane_close(&lane);
 	assert_int_equal(exit_code(pid), 0);
+}
+
+static void in_slices_of(uint32_t packet)
+{
+	pid_t pid = start(run_echo, dir('a'), 0);
+
+	assert_int_equal(dial('b', 5000), 0);
+	in_slices = true;
+	lane.tx_packet = packet;
+	exchange(100);
+	in_slices = false;
+	lane_close(&lane);
+	assert_int_equal(lane.tx_packet, 0);
+	assert_int_equal(exit_code(pid), 0);
+}
+
+static void test_frames_in_slices(void **state)
+{
+	UNUSED(state);
+	in_slices_of(0);
+}
+
+static void test_frames_in_packets(void **state)
+{
+	UNUSED(state);
+	in_slices_of(1448);
+	in_slices_of(1); /* makes no sense, and so does nothing */
+}
+
+/* What follows at once is sent together with what does not fill a record. */
+static void test_records_are_full(void **state)
+{
+	struct frame frame = {.type = FRAME_STATE, .len = FRAME_BODY_MAX};
+	pid_t pid = start(run_echo, dir('a'), 0);
+	uint32_t record, all = FRAME_HEADER_BYTES + FRAME_BODY_MAX;
+
+	UNUSED(state);
+	assert_int_equal(dial('b', 5000), 0);
+	record = (uint32_t)tls_record_bytes(&lane);
+	assert_in_range(record, 512, FRAME_BODY_MAX);
+	assert_int_equal(lane_queue(&lane, &frame, lane.rx_body), 0);
+	assert_int_equal(lane_flush_bulk(&lane, true, 0), LANE_AGAIN);
+	assert_int_equal(lane.tx_sent, record);
+	while (lane_flush_bulk(&lane, true, INT64_MAX) != 1)
+		assert_int_equal(poll(&(struct pollfd){.fd = lane.fd, .events = POLLOUT}, 1, 20000),
+				 1);
+	assert_int_equal(lane.tx_len - lane.tx_sent, all % record);
+	assert_true(lane_has_room(&lane, FRAME_BODY_MAX));
+	assert_int_equal(lane_flush_wait(&lane, 20000), 0);
+	assert_int_equal(lane.tx_len, 0);
+	lane_close(&lane);
+	exit_code(pid);
 }
 
 static void test_slow_reader(void **state)
@@ -584,6 +651,9 @@ int main(void)
 		cmocka_unit_test_setup(test_receive_times_out, clear),
 		cmocka_unit_test_setup(test_messages, clear),
 		cmocka_unit_test_setup(test_frames, clear),
+		cmocka_unit_test_setup(test_frames_in_slices, clear),
+		cmocka_unit_test_setup(test_frames_in_packets, clear),
+		cmocka_unit_test_setup(test_records_are_full, clear),
 		cmocka_unit_test_setup(test_slow_reader, clear),
 		cmocka_unit_test_setup(test_memory_of_two, clear),
 	};
