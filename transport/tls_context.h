@@ -3,6 +3,7 @@
 #ifndef BATON_TLS_CONTEXT_H
 #define BATON_TLS_CONTEXT_H
 
+#include "transport/ktls.h"
 #include "transport/tls.h"
 #include <mbedtls/ssl.h>
 
@@ -23,6 +24,11 @@ struct tls_session {
 	/* The beginning of the next record, read in the same call as the end of the one before. */
 	uint8_t ahead[TLS_RECORD_HEADER_BYTES];
 	uint8_t nr_ahead;
+
+	/* With CONFIG_KTLS: what the kernel does, and what it is told once mbedtls is done. */
+	bool kernel_sends, kernel_receives;
+	uint8_t secrets[2][KTLS_SECRET_BYTES]; /* of who dialed, of who accepted */
+	uint8_t alert;                         /* that the kernel has received; 0 */
 
 	bool refused;         /* the peer's certificate is not trusted here */
 	uint32_t chain_flags; /* what mbedtls has against the chain */

@@ -9,6 +9,7 @@
 #include "transport/tls_context.h"
 
 #include "lib/clock.h"
+#include "lib/config.h"
 #include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
@@ -16,6 +17,7 @@
 #include "transport/keys.h"
 #include "transport/socket.h"
 #include <errno.h>
+#include <mbedtls/platform_util.h>
 #include <poll.h>
 #include <psa/crypto.h>
 #include <string.h>
@@ -85,6 +87,8 @@ static int alert_of(const struct tls_session *session)
 {
 	const unsigned char *record = session->ssl.MBEDTLS_PRIVATE(in_msg);
 
+	if (session->alert)
+		return session->alert;
 	return record ? record[1] : 0;
 }
 
@@ -236,6 +240,95 @@ static int handshake(struct tls_session *session, int timeout_ms)
 	return 0;
 }
 
+/* ---- the kernel goes on ---- */
+
+static void keep_secret(void *data, mbedtls_ssl_key_export_type type, const unsigned char *secret,
+			size_t len, const unsigned char client_random[32],
+			const unsigned char server_random[32], mbedtls_tls_prf_types prf)
+{
+	struct tls_session *session = data;
+	bool accepting = type == MBEDTLS_SSL_KEY_EXPORT_TLS1_3_SERVER_APPLICATION_TRAFFIC_SECRET;
+
+	(void)client_random;
+	(void)server_random;
+	(void)prf;
+	if (len == KTLS_SECRET_BYTES &&
+	    (accepting || type == MBEDTLS_SSL_KEY_EXPORT_TLS1_3_CLIENT_APPLICATION_TRAFFIC_SECRET))
+		memcpy(session->secrets[accepting], secret, len);
+}
+
+/* mbedtls takes whole records from the socket and no byte more; what it holds itself would be lost. */
+static bool holds_bytes(const mbedtls_ssl_context *ssl)
+{
+	return mbedtls_ssl_check_pending(ssl) || ssl->MBEDTLS_PRIVATE(in_left) ||
+	       ssl->MBEDTLS_PRIVATE(out_left);
+}
+
+static struct ktls_direction direction_of(const struct tls_session *session, bool accepted,
+					  const unsigned char *sequence)
+{
+	struct ktls_direction direction = {
+		.aes = mbedtls_ssl_get_ciphersuite_id_from_ssl(&session->ssl) ==
+		       MBEDTLS_TLS1_3_AES_128_GCM_SHA256,
+	};
+
+	memcpy(direction.secret, session->secrets[accepted], KTLS_SECRET_BYTES);
+	memcpy(direction.sequence, sequence, KTLS_SEQUENCE_BYTES);
+	return direction;
+}
+
+/* After the handshake and both verdicts. What the kernel cannot do mbedtls goes on with. */
+static void hand_to_kernel(struct tls_session *session, bool accepting)
+{
+	const mbedtls_ssl_context *ssl = &session->ssl;
+	struct ktls_direction theirs =
+		direction_of(session, !accepting, ssl->MBEDTLS_PRIVATE(in_ctr));
+	struct ktls_direction ours =
+		direction_of(session, accepting, ssl->MBEDTLS_PRIVATE(cur_out_ctr));
+	int err = holds_bytes(ssl) ? -EBUSY : ktls_attach(session->fd);
+
+	if (!err) {
+		err = ktls_receive_with(session->fd, &theirs);
+		session->kernel_receives = !err;
+	}
+	if (!err) {
+		err = ktls_send_with(session->fd, &ours);
+		session->kernel_sends = !err;
+	}
+	mbedtls_platform_zeroize(&theirs, sizeof(theirs));
+	mbedtls_platform_zeroize(&ours, sizeof(ours));
+	if (err)
+		log_debug("the kernel does not do the TLS with %s (%s)", session->peer,
+			  strerror(-err));
+	else
+		log_debug("the kernel does the TLS with %s", session->peer);
+}
+
+/* What mbedtls_ssl_read would have said. Nothing but data and alerts comes from a baton. */
+static int kernel_read(struct tls_session *session, uint8_t *buf, size_t len)
+{
+	uint8_t type;
+	ssize_t got = ktls_receive(session->fd, buf, len, &type);
+
+	if (got == -EAGAIN || got == -EINTR)
+		return MBEDTLS_ERR_SSL_WANT_READ;
+	if (got == -EBADMSG)
+		return MBEDTLS_ERR_SSL_INVALID_MAC;
+	if (got < 0) {
+		session->sys_errno = (int)-got;
+		return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
+	}
+	if (got == 0 || type == KTLS_DATA)
+		return (int)got;
+	if (type != KTLS_ALERT)
+		return MBEDTLS_ERR_SSL_UNEXPECTED_MESSAGE;
+	/* A level and the alert, of which a buffer of one byte has no room for the second. */
+	session->alert = got > 1 ? buf[1] : MBEDTLS_SSL_ALERT_MSG_CLOSE_NOTIFY;
+	return session->alert == MBEDTLS_SSL_ALERT_MSG_CLOSE_NOTIFY
+		       ? MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY
+		       : MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE;
+}
+
 /*
  * Ends a connection whose handshake failed. Closing with bytes unread would send a reset, and a
  * reset can overtake the alert that tells the peer why; so what still comes is read for a moment.
@@ -277,6 +370,8 @@ static int open_lane(struct lane *lane, int fd, const char *peer, bool accepting
 	/* Already now: whoever goes on in our place, after a handshake that we did not survive, frees it. */
 	lane->tls = session;
 	mbedtls_ssl_set_bio(&session->ssl, session, bio_send, bio_recv, NULL);
+	if (IS_ENABLED(CONFIG_KTLS))
+		mbedtls_ssl_set_export_keys_cb(&session->ssl, keep_secret, session);
 	err = handshake(session, timeout_ms);
 	if (!err)
 		err = fault_point(FAULT_TLS_HANDSHAKE);
@@ -286,6 +381,9 @@ static int open_lane(struct lane *lane, int fd, const char *peer, bool accepting
 		return err;
 	}
 	session->record_bytes = (size_t)mbedtls_ssl_get_max_out_record_payload(&session->ssl);
+	if (IS_ENABLED(CONFIG_KTLS))
+		hand_to_kernel(session, accepting);
+	mbedtls_platform_zeroize(session->secrets, sizeof(session->secrets));
 	text_copy(lane->peer, sizeof(lane->peer), peer);
 	session->peer = lane->peer;
 	lane->fd = fd;
@@ -345,9 +443,14 @@ ssize_t tls_write(struct lane *lane, const void *buf, size_t len)
 		len = session->pending;
 	else if (len > record_bytes(lane))
 		len = record_bytes(lane);
-	/* Not joined with what follows (net/ipv4/tcp.c, tcp_skb_can_collapse_to). */
-	session->end_packet = lane->tx_packet ? MSG_EOR : 0;
-	put = mbedtls_ssl_write(&session->ssl, buf, len);
+	if (IS_ENABLED(CONFIG_KTLS) && session->kernel_sends) {
+		session->end_packet = 0; /* tls_sw_sendmsg of older kernels refuses it */
+		put = bio_send(session, buf, len); /* one record */
+	} else {
+		/* Not joined with what follows (net/ipv4/tcp.c, tcp_skb_can_collapse_to). */
+		session->end_packet = lane->tx_packet ? MSG_EOR : 0;
+		put = mbedtls_ssl_write(&session->ssl, buf, len);
+	}
 	if (must_wait(put)) {
 		session->pending = len;
 		return 0;
@@ -367,7 +470,9 @@ ssize_t tls_read(struct lane *lane, void *buf, size_t len)
 	if (session->broken)
 		return session->broken;
 	do
-		got = mbedtls_ssl_read(&session->ssl, buf, len);
+		got = IS_ENABLED(CONFIG_KTLS) && session->kernel_receives
+			      ? kernel_read(session, buf, len)
+			      : mbedtls_ssl_read(&session->ssl, buf, len);
 	while (got == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET);
 	if (got > 0)
 		return got;
@@ -379,7 +484,9 @@ ssize_t tls_read(struct lane *lane, void *buf, size_t len)
 
 bool tls_has_pending(const struct lane *lane)
 {
-	return !lane->tls->broken && mbedtls_ssl_check_pending(&lane->tls->ssl) != 0;
+	/* Of the kernel's poll(2) tells. */
+	return !lane->tls->broken && !lane->tls->kernel_receives &&
+	       mbedtls_ssl_check_pending(&lane->tls->ssl) != 0;
 }
 
 size_t tls_record_bytes(const struct lane *lane)
@@ -392,7 +499,9 @@ void tls_close(struct lane *lane)
 	struct tls_session *session = lane->tls;
 
 	/* With a record stuck half sent the notice cannot go out either. */
-	if (!session->broken && session->pending == 0)
+	if (IS_ENABLED(CONFIG_KTLS) && session->kernel_sends)
+		ktls_send_close(session->fd);
+	else if (!session->broken && session->pending == 0)
 		mbedtls_ssl_close_notify(&session->ssl);
 	tls_session_free(session);
 	lane->tls = NULL;

@@ -19,7 +19,7 @@ static const uint8_t *input;
 static size_t input_left;
 static unsigned int piece;
 
-/* In the place of transport/tls_session.c. */
+/* In the place of transport/tls_session.c transport/ktls.c. */
 ssize_t tls_read(struct lane *lane, void *buf, size_t len)
 {
 	size_t take = 1 + (piece++ * 7919) % 5000;

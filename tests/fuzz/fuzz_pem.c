@@ -2,7 +2,7 @@
 /*
  * Certificates given to `trust`: any text, through the checks and mbedtls's parser.
  *
- * needs: transport/keys.c transport/tls.c transport/tls_session.c
+ * needs: transport/keys.c transport/tls.c transport/tls_session.c transport/ktls.c
  * needs: transport/socket.c transport/address.c
  * needs: transport/lane.c transport/pack.c transport/traffic.c transport/frame.c lib/arena.c lib/io.c lib/readers.c lib/text.c
  * needs: lib/log.c mbedtls

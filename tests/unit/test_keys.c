@@ -2,7 +2,7 @@
 /*
  * The keys folder: making keys, trusting, what is refused and how it is named.
  *
- * needs: transport/keys.c transport/keymake.c transport/tls.c transport/tls_session.c
+ * needs: transport/keys.c transport/keymake.c transport/tls.c transport/tls_session.c transport/ktls.c
  * needs: transport/socket.c
  * needs: transport/address.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c mbedtls
  */

@@ -3,7 +3,7 @@
  * Lanes over real TLS: two processes joined by loopback TCP; trust in every combination, peers that
  * misbehave, frames of all sizes through a socket that takes little.
  *
- * needs: transport/keys.c transport/keymake.c transport/tls.c transport/tls_session.c
+ * needs: transport/keys.c transport/keymake.c transport/tls.c transport/tls_session.c transport/ktls.c
  * needs: transport/socket.c
  * needs: transport/address.c transport/lane.c transport/pack.c transport/traffic.c transport/frame.c transport/message.c
  * needs: transport/wire.pb.c

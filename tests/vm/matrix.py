@@ -15,8 +15,10 @@ KERNELS = {
     "arm64 6.12 16k": Kernel("arm64", "linux-image-arm64-16k", "trixie", 3072),
 }
 
-# What of them is needed, with what it depends on; what a kernel has built in is no module.
-MODULES = ("virtio_pci", "virtio_net", "unix_diag", "overlay", "tls", "sch_netem")
+# What of them is needed, with what it depends on; what a kernel has built in is no module. Those of ciphers a
+# kernel asks for itself (TLS), but guests have nothing that would load them.
+MODULES = ("virtio_pci", "virtio_net", "unix_diag", "overlay", "tls", "sch_netem",
+           "gcm", "ctr", "ghash_generic", "chacha20poly1305", "chacha_generic", "poly1305_generic")
 
 Arch = namedtuple("Arch", "qemu package options console")
 ARCHS = {

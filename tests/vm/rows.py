@@ -3,7 +3,7 @@
 import json
 import os
 
-from devices import Failure
+from devices import Failure, Skip
 from guest import GuestPair, NotStarted, qemu_of
 from matrix import KERNELS, PROGRAMS
 
@@ -122,6 +122,32 @@ def run_moved(tests, binary, arg, settle, options=""):
         raise
 
 
+def run_kernel_tls(tests):
+    """A move in which the kernels of both guests encrypt and decrypt, if baton can hand it to them."""
+    pair, pid = tests.guests(), 0
+    try:
+        pid = prepared(pair, *FAULTS_WITH)
+        pair.b.must("receive --verbose")
+        code, _ = pair.a.run(f"baton send --verbose {pid} {pair.b.address} 2>/log/send", SEND_S)
+        if code:
+            raise Failure(f"send: exit {code}; {logs(pair)}")
+        code, result = pair.b.run(f"finish {RESULT_S} {pid}", RESULT_S + 20)
+        if code:
+            raise Failure(f"program: {result}; {logs(pair)}")
+        said = [g.run(f"grep 'kernel does.* TLS with' /log/{log}")[1] for g, log in
+                ((pair.a, "send"), (pair.b, "receive"))]
+        settled(pair, pid)
+    except Failure:
+        clean_up(pair, pid)
+        raise
+    if not any(said):
+        raise Skip("baton is built without CONFIG_KTLS")
+    # Each side says it of both lanes.
+    if any(text.count("the kernel does the TLS with") < 2 or "does not" in text for text in said):
+        raise Failure(f"not by the kernel: {said}")
+    return ""
+
+
 # On which guest what is done in the middle of a move; what happens there five seconds later; options.
 SLOW = "--max-rate 1"
 CUT, JOIN = "ip link set eth0 down", "ip link set eth0 up"
@@ -214,6 +240,8 @@ def tests_of(tests, programs):
     found = [] if tests.row.refused else [("baton check", lambda: run_check(tests))]
     found += [(name, lambda b=binary, a=arg, s=settle: run_moved(tests, b, a, s))
              for name, binary, arg, settle in variants(tests.row.programs, programs)]
+    if not tests.row.refused:
+        found.append(("the kernel does the TLS", lambda: run_kernel_tls(tests)))
     if tests.row.faults:
         found.append(("memory (--eager)", lambda: run_moved(tests, *FAULTS_WITH, 0, "--eager")))
         found += [(name, lambda f=fault: run_fault(tests, *f)) for name, fault in FAULTS.items()]
