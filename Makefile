@@ -158,7 +158,7 @@ $(B)/baton: $(OBJECTS) $(PB_OBJECTS) $(LIBRARIES) $(B)/objects.list tools/check-
 	$(Q)$(CHECK_BINARY) || { rm -f $@; exit 1; }
 
 # The limit holds for what is built without a say of the user, another for the large library.
-SIZE_LIMIT_KIB = $(if $(wildcard $(B)/.config.is_default),512,$(if $(CONFIG_CIPHER_LIBGCRYPT),1536))
+SIZE_LIMIT_KIB = $(if $(CONFIG_CIPHER_LIBGCRYPT),1536,$(if $(wildcard $(B)/.config.is_default),512))
 # libgcrypt would allocate by itself if it were not told to ask us: then only our objects are looked at.
 CHECK_BINARY = NM=$(NM) READELF=$(READELF) tools/check-binary $(B)/baton "$(SIZE_LIMIT_KIB)" \
 	$(if $(CONFIG_CIPHER_LIBGCRYPT),$(OBJECTS))

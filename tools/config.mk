@@ -6,23 +6,28 @@
 $(B)/autoconf.h: | $(B)/auto.conf
 	$(Q)$(KCONFIG) genconfig --header-path $@ --config-out $(B)/auto.conf Kconfig
 
-# A configuration that nobody touched follows Kconfig's defaults when these change.
-$(B)/auto.conf: $(B)/.config Kconfig
+# board/NAME_defconfig or board/NAME/defconfig.
+defconfig_of = $(firstword $(wildcard board/$(1)_defconfig board/$(1)/defconfig))
+need_defconfig = $(or $(call defconfig_of,$(1)),$(error there is no board/$(1)_defconfig))
+# What a build begins with: that of CONFIG=, or the defaults of Kconfig.
+BEGIN = $(if $(CONFIG),defconfig --kconfig Kconfig $(call need_defconfig,$(CONFIG)),alldefconfig Kconfig)
+
+# A configuration that nobody touched follows what it began with when that changes.
+$(B)/auto.conf: $(B)/.config Kconfig $(if $(CONFIG),$(call defconfig_of,$(CONFIG)))
 	$(Q)$(PYTHON) -c 'import kconfiglib' 2>/dev/null || \
 		{ echo "python3-kconfiglib is missing; run 'make setup'" >&2; exit 1; }
-	@if cmp -s $(B)/.config $(B)/.default; then $(KCONFIG) alldefconfig Kconfig >/dev/null; fi
+	@if cmp -s $(B)/.config $(B)/.default; then $(KCONFIG) $(BEGIN) >/dev/null; fi
 	$(Q)$(KCONFIG) genconfig --header-path $(B)/autoconf.h --config-out $(B)/auto.conf Kconfig
-	@KCONFIG_CONFIG=$(B)/.default $(PYTHON) -m alldefconfig Kconfig >/dev/null
+	@KCONFIG_CONFIG=$(B)/.default $(PYTHON) -m $(BEGIN) >/dev/null
 	@if cmp -s $(B)/auto.conf $(B)/.default; then touch $(B)/.config.is_default; else rm -f $(B)/.config.is_default; fi
 	@touch $(B)/auto.conf
 
-# Without a configuration those of CONFIG= are taken, or the defaults of Kconfig.
 $(B)/.config:
 	@mkdir -p $(B)
 	@$(PYTHON) -c 'import kconfiglib' 2>/dev/null || \
 		{ echo "python3-kconfiglib is missing; run 'make setup'" >&2; exit 1; }
 	$(call say,CONFIG,$@ ($(or $(CONFIG),defaults)))
-	$(Q)$(KCONFIG) $(if $(CONFIG),defconfig --kconfig Kconfig $(call need_defconfig,$(CONFIG)),alldefconfig Kconfig) >/dev/null
+	$(Q)$(KCONFIG) $(BEGIN) >/dev/null
 
 .PHONY: menuconfig defconfig olddefconfig savedefconfig
 menuconfig: | $(B)
@@ -38,8 +43,5 @@ savedefconfig: $(B)/.config
 	$(Q)$(KCONFIG) savedefconfig --kconfig Kconfig --out $(B)/defconfig
 	@echo "$(B)/defconfig"
 
-# board/NAME_defconfig or board/NAME/defconfig.
-defconfig_of = $(firstword $(wildcard board/$(1)_defconfig board/$(1)/defconfig))
-need_defconfig = $(or $(call defconfig_of,$(1)),$(error there is no board/$(1)_defconfig))
 %_defconfig: | $(B)
 	$(Q)$(KCONFIG) defconfig --kconfig Kconfig $(call need_defconfig,$*)

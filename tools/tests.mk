@@ -101,20 +101,18 @@ $(B)/host/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autocon
 		FLAGS="-std=gnu11 -O2 -g $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS) $(GCRYPT_FLAGS) -isystem $(B)/linux"
 	@touch $@
 
-# The benchmarks use the product's own ciphers, whichever they are.
-.PHONY: bench-floors
+# The benchmarks use the product's own ciphers, whichever they are. `make bench-cipher` runs those of several
+# configurations.
+.PHONY: bench-floors bench-cipher-program
 bench-floors: $(B)/bench/floors
-$(B)/bench/floors: $(wildcard tests/bench/floors*.[ch]) $(OBJECTS) $(PB_OBJECTS) $(LIBRARIES)
-	$(call say,LINK,$@)
-	@mkdir -p $(@D) && rm -f $(@D)/product.a
-	$(Q)$(AR) rcs $(@D)/product.a $(filter-out $(B)/obj/cmd/%,$(OBJECTS)) $(PB_OBJECTS)
-	$(Q)$(CC) $(OUR_CFLAGS) $(LINK_FLAGS) -o $@ $(filter tests/bench/%.c,$^) -Wl,--start-group \
-		$(@D)/product.a $(LIBRARIES) -Wl,--end-group
-
-# This configuration's ciphers; `make bench-cipher` runs those of several.
-.PHONY: bench-cipher-program
 bench-cipher-program: $(B)/bench/cipher
-$(B)/bench/cipher: tests/bench/cipher.c $(GCRYPT_SOURCES:%.c=$(B)/obj/%.o) $(LIBRARIES)
+$(B)/bench/product.a: $(OBJECTS) $(PB_OBJECTS)
+	@mkdir -p $(@D) && rm -f $@
+	$(Q)$(AR) rcs $@ $(filter-out $(B)/obj/cmd/%,$^)
+
+$(B)/bench/floors: $(wildcard tests/bench/floors*.[ch])
+$(B)/bench/cipher: tests/bench/cipher.c
+$(B)/bench/floors $(B)/bench/cipher: $(B)/bench/product.a $(LIBRARIES)
 	$(call say,LINK,$@)
-	@mkdir -p $(@D)
-	$(Q)$(CC) $(OUR_CFLAGS) $(LINK_FLAGS) -o $@ $^
+	$(Q)$(CC) $(OUR_CFLAGS) $(LINK_FLAGS) -o $@ $(filter tests/bench/%.c,$^) -Wl,--start-group \
+		$(filter %.a,$^) -Wl,--end-group

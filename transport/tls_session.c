@@ -63,8 +63,11 @@ static int bio_recv(void *data, unsigned char *buf, size_t len)
 		memmove(session->ahead, session->ahead + got, session->nr_ahead);
 		return (int)got;
 	}
-	/* The first bytes of a record tell how long it is: only behind one that is asked for whole. */
-	if (len <= sizeof(session->ahead))
+	/*
+	 * The first bytes of a record tell how long it is: only behind one that is asked for whole. Not before
+	 * the link is open: the kernel must be able to go on behind the handshake.
+	 */
+	if (len <= sizeof(session->ahead) || !session->record_bytes)
 		got = recv(session->fd, buf, len, 0);
 	else
 		got = recvmsg(session->fd, &msg, 0);
