@@ -38,6 +38,7 @@ struct waiter {
 	int (*run)(struct waiter *w); /* the system call: 0, or what went wrong */
 	bool timed;                   /* ends by its timeout; else by what release() does */
 	bool sysv;                    /* waits for System V IPC */
+	bool wall;                    /* until a time of CLOCK_REALTIME, which is the device's */
 	pthread_t thread;
 	volatile pid_t tid;
 	volatile bool done;
@@ -57,6 +58,14 @@ static struct message {
 } message = {1, "text"};
 static uint32_t futex_waitv, futex_word, futex_timed, futex_abs, futex_bitset;
 static volatile sig_atomic_t handled;
+
+static int64_t now_ms(const struct waiter *w)
+{
+	struct timespec ts;
+
+	clock_gettime(w->wall ? CLOCK_REALTIME : CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
 
 static struct timespec in_s(long s)
 {
@@ -455,6 +464,10 @@ static int run_waitv(struct waiter *w)
 	{                                                                                          \
 		.name = #n, .run = run_##n, .timed = true                                          \
 	}
+#define WALL(n)                                                                                    \
+	{                                                                                          \
+		.name = #n, .run = run_##n, .timed = true, .wall = true                            \
+	}
 #define EVENT(n)                                                                                   \
 	{                                                                                          \
 		.name = #n, .run = run_##n                                                         \
@@ -468,7 +481,7 @@ static struct waiter waiters[] = {
 	TIMED(nanosleep),    TIMED(clock_rel),       TIMED(clock_boot),     TIMED(clock_abs),
 	TIMED(poll_timed),   EVENT(poll_event),      TIMED(ppoll),          EVENT(ppoll_event),
 	TIMED(select),       TIMED(pselect),         EVENT(read),           EVENT(recv),
-	EVENT(accept),       EVENT(futex),           TIMED(futex_timed),    TIMED(futex_abs),
+	EVENT(accept),       EVENT(futex),           TIMED(futex_timed),    WALL(futex_abs),
 	TIMED(futex_bitset), TIMED(epoll_timed),     TIMED(sigtimedwait),   EVENT(sigwaitinfo),
 	EVENT(pause),        EVENT(sigsuspend),      EVENT(flock),          EVENT(ofd_lock),
 	SYSV(semop, false),  SYSV(semtimedop, true), SYSV(msgrcv, false),   SYSV(msgsnd, false),
@@ -497,11 +510,11 @@ static void *waiter_run(void *arg)
 	struct waiter *w = arg;
 
 	w->tid = (pid_t)syscall(SYS_gettid);
-	w->begun_ms = scenario_now_ms();
+	w->begun_ms = now_ms(w);
 	errno = 0;
 	w->result = w->run(w);
 	w->error = errno;
-	w->ended_ms = scenario_now_ms();
+	w->ended_ms = now_ms(w);
 	w->done = true;
 	return NULL;
 }
