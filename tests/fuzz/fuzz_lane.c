@@ -46,6 +46,12 @@ ssize_t tls_write(struct lane *lane, const void *buf, size_t len)
 	return (ssize_t)len;
 }
 
+size_t tls_record_bytes(const struct lane *lane)
+{
+	(void)lane;
+	return CONFIG_TLS_RECORD_KIB * 1024;
+}
+
 bool tls_has_pending(const struct lane *lane)
 {
 	(void)lane;
