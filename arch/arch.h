@@ -169,7 +169,7 @@ const char *arch_thread_unfit(pid_t tid);
 
 /* ---- wire.c ---- */
 
-/* Host-independent form of the general registers. encode: bytes, or -ENOSPC. decode: -EPROTO for
+/* Host-independent form of the general registers: words of 8 bytes, little-endian. encode: bytes, or -ENOSPC. decode: -EPROTO for
  * a wrong size or values that user space cannot have. */
 ssize_t arch_regs_encode(const struct arch_regs *regs, uint8_t *out, size_t cap);
 int arch_regs_decode(const uint8_t *in, size_t len, struct arch_regs *regs);

@@ -72,6 +72,7 @@ struct move_report {
 	uint32_t part_us[NR_PARTS];
 	uint64_t total_us;
 	uint64_t pages_total, pages_sent, pages_zero, bytes_wire, faults;
+	uint64_t pages_predicted; /* target: where its threads stood, so that they came first */
 	uint64_t bytes_packed,
 		bytes_packed_wire; /* of pages that went packed; and what they became */
 	uint32_t fault_p50_us, fault_p99_us;

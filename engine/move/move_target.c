@@ -83,6 +83,12 @@ static int on_lazy(void *data, uint64_t start, uint64_t end)
 	return pager_add(engine->pager, start, end);
 }
 
+static bool on_touch(void *data, uint64_t addr)
+{
+	(void)data;
+	return pager_predict(engine->pager, addr);
+}
+
 /* One frame of the description. 1: it is complete. */
 static int build_frame(struct target_move *m)
 {
@@ -127,7 +133,7 @@ static int read_description(struct target_move *m)
 		return err;
 	move_stage(&m->move, "build");
 	move_part_begin(&m->move);
-	restore_on_lazy(&engine->restore, on_lazy, m);
+	restore_on_lazy(&engine->restore, &(struct restore_lazy){on_lazy, on_touch, m});
 	restore_begin(&engine->restore, &options);
 	m->built = true;
 	for (;;) {
@@ -165,6 +171,7 @@ static int fill_tick(void *data, const struct pager_counters *pager)
 		.pages_done = pager->pages_sent + pager->pages_zero,
 		.pages_left = pager->todo_bytes >> arch_page_shift(),
 		.pages_zero = pager->pages_zero,
+		.pages_predicted = pager->pages_predicted,
 		.faults = pager->faults,
 		.fault_p50_us = pager->fault_p50_us,
 		.fault_p99_us = pager->fault_p99_us,
@@ -363,6 +370,7 @@ static int say_complete(struct target_move *m)
 	pager_counters(engine->pager, &counters);
 	report->pages_sent = counters.pages_sent + m->nr_eager;
 	report->pages_zero = counters.pages_zero;
+	report->pages_predicted = counters.pages_predicted;
 	report->pages_total = report->pages_sent + report->pages_zero;
 	report->faults = complete.faults = counters.faults;
 	report->fault_p50_us = complete.fault_p50_us = counters.fault_p50_us;

@@ -63,7 +63,7 @@ struct movestate {
 
 /* Counters as they are shown; a zero pages_total means unknown. */
 struct movestate_counters {
-	uint64_t pages_done, pages_left, pages_zero, faults, bytes_wire;
+	uint64_t pages_done, pages_left, pages_zero, pages_predicted, faults, bytes_wire;
 	uint64_t bytes_packed,
 		bytes_packed_wire; /* of pages that went packed; and what they became */
 	uint32_t fault_p50_us, fault_p99_us;

@@ -77,6 +77,7 @@ static const struct field count_fields[] = {
 	FIELD("pages-done ", FIELD_U64, movestate_counters, pages_done),
 	FIELD("pages-left ", FIELD_U64, movestate_counters, pages_left),
 	FIELD("pages-zero ", FIELD_U64, movestate_counters, pages_zero),
+	FIELD("pages-predicted ", FIELD_U64, movestate_counters, pages_predicted),
 	FIELD("faults ", FIELD_U64, movestate_counters, faults),
 	FIELD("bytes-wire ", FIELD_U64, movestate_counters, bytes_wire),
 	FIELD("bytes-packed ", FIELD_U64, movestate_counters, bytes_packed),

@@ -60,7 +60,8 @@ void pager_reset(struct pager *p)
 	todo_clear(&p->lists[0].todo);
 	p->nr_faults = 0;
 	p->faults_dropped = false;
-	p->pages_sent = p->pages_zero = p->nr_fetched = p->bytes_before = 0;
+	p->pages_sent = p->pages_zero = p->pages_predicted = p->nr_fetched = p->bytes_before = 0;
+	p->predict.nr = 0;
 	p->starve = (struct pager_starve){0};
 	memset(&p->latency, 0, sizeof(p->latency));
 }
@@ -120,6 +121,7 @@ void pager_counters(const struct pager *p, struct pager_counters *counters)
 	*counters = (struct pager_counters){
 		.pages_sent = p->pages_sent,
 		.pages_zero = p->pages_zero,
+		.pages_predicted = p->pages_predicted,
 		.faults = p->nr_fetched,
 		.fault_p50_us = histogram_percentile(&p->latency, 50),
 		.fault_p99_us = histogram_percentile(&p->latency, 99),
@@ -321,6 +323,7 @@ static void link_begin(struct pager *p, struct lane *faults, struct lane *bulk,
 	p->bytes_base = lanes_bytes(p);
 	p->nr_asks = p->nr_pushes = 0;
 	p->push_cursor = 0;
+	p->predict.next = 0;
 	p->redirect = false;
 	p->redirect_after = 0;
 	p->watch = (struct lane_watch){0};

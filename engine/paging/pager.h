@@ -16,6 +16,7 @@ enum pager_mode {
 
 struct pager_counters {
 	uint64_t pages_sent, pages_zero;     /* received in PAGES; told to be zero */
+	uint64_t pages_predicted;            /* of both: the push brought them first */
 	uint64_t faults;                     /* that had to be asked of the source */
 	uint32_t fault_p50_us, fault_p99_us; /* of those, from a fixed histogram */
 	uint64_t bytes_wire;
@@ -33,6 +34,12 @@ int pager_init(struct pager **pager);
  * when it is in more pieces than CONFIG_TODO_NODES, -EINVAL for a range that makes no sense.
  */
 int pager_add(struct pager *pager, uint64_t start, uint64_t end);
+
+/*
+ * A thread of the process stands at this address, or has it in a register: PAGER_LAZY pushes its page first,
+ * if it is to come. Whatever it is, it cannot be wrong. False: there was no need or no room to note it.
+ */
+bool pager_predict(struct pager *pager, uint64_t addr);
 
 /*
  * The process' userfaultfd, taken over (closed by the pager, also on failure). Its layout is complete:

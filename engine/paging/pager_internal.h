@@ -10,6 +10,7 @@
  *   pager_relief.c when the tables of fixed size run short
  *   pager_starve.c when this device has no memory left for the program
  *   pager_push.c   the background push: what is asked next, what arrives
+ *   pager_predict.c what is pushed first
  *   pager_ledger.c the tables, kept for whoever takes the place of a worker that died
  *
  * A memory ("space") has a userfaultfd and a todo list. After a fork both memories share one list
@@ -38,6 +39,8 @@
 #define PAGER_FAULTS 64
 /* FETCH under way. */
 #define PAGER_ASKS 64
+/* Pages that are pushed first, see pager_predict.c. */
+#define PAGER_PREDICTED 256
 /* A fault brings the pages behind it along, up to this. */
 #define PAGER_FETCH_BYTES 16384
 /*
@@ -103,7 +106,14 @@ struct pager_ask {
 struct pager_push {
 	uint64_t pos, end; /* source addresses; told up to pos */
 	uint16_t number;
-	bool ended; /* by a newer one */
+	bool ended;     /* by a newer one */
+	bool predicted; /* of a page where the program stood */
+};
+
+/* Source addresses of pages where the program stood, each once; asked for up to `next`. */
+struct pager_predict {
+	uint64_t page[PAGER_PREDICTED];
+	uint16_t nr, next;
 };
 
 struct pager {
@@ -139,12 +149,13 @@ struct pager {
 	uint64_t push_cursor;
 	uint64_t redirect_after; /* bulk->bytes_rx before which no fault moves the push */
 	bool redirect;           /* a fault asks for it, at push_list and push_cursor */
+	struct pager_predict predict;
 	struct lane_watch watch;
 	int64_t tick_ms;
 
 	/* Since the start. */
 	struct histogram latency;
-	uint64_t pages_sent, pages_zero, nr_fetched;
+	uint64_t pages_sent, pages_zero, pages_predicted, nr_fetched;
 	uint64_t bytes_before, bytes_base;
 };
 
@@ -283,6 +294,11 @@ int pager_fill(struct pager *p, uint64_t start, uint64_t end, enum pager_content
 /* Address and length of the received PAGES or ZERO, checked. -EPROTO. */
 int pager_frame_range(const struct pager *p, const struct lane *lane, uint64_t *start,
 		      uint64_t *end);
+
+/* ---- pager_predict.c ---- */
+
+/* The next page, or the next few in a row, where the program stood and which is to come. False: no more. */
+bool pager_predict_next(struct pager *p, struct todo_piece *piece);
 
 /* ---- pager_push.c ---- */
 

@@ -74,14 +74,30 @@ static bool push_next(struct pager *p, struct todo_piece *piece)
 	return false;
 }
 
-static int push_append(struct pager *p, bool behind)
+static int push_append(struct pager *p, bool behind, bool predicting)
 {
 	struct todo_piece piece;
 
 	if (!push_next(p, &piece))
 		return 0;
+	/* What was predicted is sent once more if it is asked for again before it is here. */
+	if (predicting && piece.end - piece.start > AHEAD_BYTES)
+		piece.end = piece.start + AHEAD_BYTES;
 	p->push_cursor = piece.end;
 	return push_send(p, piece.source, piece.source + (piece.end - piece.start), behind);
+}
+
+/* 1: asked for pages where the program stood; 0: there are none left; -errno. */
+static int push_predicted(struct pager *p)
+{
+	struct todo_piece piece;
+	int err;
+
+	if (p->mode != PAGER_LAZY || !pager_predict_next(p, &piece))
+		return 0;
+	err = push_send(p, piece.source, piece.source + (piece.end - piece.start), true);
+	push_at(p, p->nr_pushes - 1)->predicted = true;
+	return err ? err : 1;
 }
 
 static bool nothing_listed(const struct pager *p)
@@ -106,6 +122,7 @@ static bool nothing_wanted(const struct pager *p)
 int pager_push_continue(struct pager *p)
 {
 	unsigned int nr_ended = 0, nr_live;
+	bool predicting = p->mode == PAGER_LAZY && p->predict.next < p->predict.nr;
 	uint64_t ahead = 0;
 	int err = 0;
 
@@ -113,6 +130,7 @@ int pager_push_continue(struct pager *p)
 		return 0;
 	for (unsigned int i = 0; i < p->nr_pushes; i++) {
 		nr_ended += push_at(p, i)->ended;
+		predicting |= push_at(p, i)->predicted;
 		ahead += push_at(p, i)->ended ? 0 : push_at(p, i)->end - push_at(p, i)->pos;
 	}
 	nr_live = p->nr_pushes - nr_ended;
@@ -124,17 +142,20 @@ int pager_push_continue(struct pager *p)
 	}
 	if (pager_is_starving(p))
 		return 0;
-	if (p->redirect && !nr_ended) {
+	/* A fault moves the push when what was predicted is here. */
+	if (p->redirect && !nr_ended && !predicting) {
 		p->redirect = false;
 		p->redirect_after = p->bulk->bytes_rx + MOVE_BYTES;
-		return push_append(p, false);
+		return push_append(p, false, false);
 	}
 	while (nr_live < AHEAD_MAX && ahead < AHEAD_BYTES && p->nr_pushes < PUSH_MAX &&
 	       lane_has_room(p->bulk, 8)) {
 		unsigned int before = p->nr_pushes;
 
-		err = push_append(p, true);
-		if (err || p->nr_pushes == before)
+		err = push_predicted(p);
+		if (!err)
+			err = push_append(p, true, predicting);
+		if (err < 0 || p->nr_pushes == before)
 			return err;
 		nr_live++;
 		ahead += push_at(p, before)->end - push_at(p, before)->pos;
@@ -164,6 +185,7 @@ static int on_memory(struct pager *p, const struct lane *lane)
 		return bad_frame(lane);
 	push->pos = end;
 	*(zero ? &p->pages_zero : &p->pages_sent) += (end - start) / p->page_bytes;
+	p->pages_predicted += push->predicted ? (end - start) / p->page_bytes : 0;
 	if (start > told)
 		err = pager_fill(p, told, start, PAGER_NOTHING, NULL);
 	if (err)

@@ -43,8 +43,7 @@ void restore_begin(struct restore *r, const struct restore_options *options)
 {
 	pid_t *tids = r->tids;
 	struct batch *batch = r->batch;
-	int (*on_lazy)(void *, uint64_t, uint64_t) = r->on_lazy;
-	void *data = r->on_lazy_data;
+	struct restore_lazy lazy = r->lazy;
 
 	memset(r, 0, sizeof(*r));
 	r->proc_fd = r->pidfd = r->leader.mem_fd = r->object_fd = -1;
@@ -52,8 +51,7 @@ void restore_begin(struct restore *r, const struct restore_options *options)
 	r->batch = batch;
 	memset(batch, 0, sizeof(*batch));
 	batch->owner = r;
-	r->on_lazy = on_lazy;
-	r->on_lazy_data = data;
+	r->lazy = lazy;
 	r->stdio = options->stdio;
 	r->pidns = options->pidns;
 	r->other_vdso = options->other_vdso;
@@ -62,10 +60,9 @@ void restore_begin(struct restore *r, const struct restore_options *options)
 	r->rights = options->rights;
 }
 
-void restore_on_lazy(struct restore *r, restore_lazy_fn *fn, void *data)
+void restore_on_lazy(struct restore *r, const struct restore_lazy *lazy)
 {
-	r->on_lazy = fn;
-	r->on_lazy_data = data;
+	r->lazy = *lazy;
 }
 
 static int restore_state(struct restore *r, const struct lane *lane)

@@ -29,9 +29,8 @@ int restore_frame(struct restore *r, const struct lane *lane);
  */
 int restore_finish(struct restore *r, int *uffd);
 
-/* Each private anonymous range the process will be filled with, in address order; called by restore as it maps them. */
-typedef int restore_lazy_fn(void *data, uint64_t start, uint64_t end);
-void restore_on_lazy(struct restore *r, restore_lazy_fn *fn, void *data);
+/* What is to be known of the memory that comes when the process runs. */
+void restore_on_lazy(struct restore *r, const struct restore_lazy *lazy);
 
 /* How far the process was let go; kept where whoever comes after us finds it. */
 struct restore_start {

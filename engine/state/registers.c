@@ -5,10 +5,16 @@
 #include "engine/state/state.h"
 #include "lib/arena.h"
 #include "lib/log.h"
+#include "transport/frame.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/ptrace.h>
+
+/* So near below a stack pointer the next call writes; leaf functions do, too. */
+#define BELOW_SP 1024
+/* Most pages of one thread that are told of. */
+#define TOLD_MAX 16
 
 /* struct rseq_cs of linux/rseq.h */
 struct critical_section {
@@ -97,6 +103,26 @@ static int registers_dump(struct dump *d, const struct state_kind *kind,
 	return err;
 }
 
+/*
+ * What it touches first: its stack above its stack pointer, where the function that it is in returns to, and
+ * below, for the next one; then its code, and what it has the address of.
+ */
+static void tell_touched(const struct restore *r, const struct arch_regs *regs,
+			 const baton_Registers *msg)
+{
+	uint64_t page = 1ULL << arch_page_shift(), sp = arch_regs_sp(regs);
+	const uint64_t first[] = {sp - BELOW_SP, sp, sp + page, arch_regs_pc(regs)};
+	unsigned int nr_told = 0;
+	size_t i;
+
+	if (!r->lazy.on_touch)
+		return;
+	for (i = 0; i < sizeof(first) / sizeof(first[0]); i++)
+		nr_told += r->lazy.on_touch(r->lazy.data, first[i]);
+	for (i = 0; i + 8 <= msg->general.size && nr_told < TOLD_MAX; i += 8)
+		nr_told += r->lazy.on_touch(r->lazy.data, frame_get_u64(msg->general.bytes + i));
+}
+
 static int finish_thread(struct restore *r, struct arch_regs *regs, const baton_Registers *msg,
 			 const struct restart_timed *timed)
 {
@@ -130,6 +156,7 @@ static int registers_restore(struct restore *r, const void *data)
 				     r->thread_is_leader ? &r->leader.live : &r->thread.live);
 	if (err)
 		return log_fail(-err, "registers: %s", strerror(-err));
+	tell_touched(r, &regs, msg);
 	if (!r->thread_is_leader)
 		return finish_thread(r, &regs, msg, &timed);
 	/* The leader still has work to do for us. */

@@ -86,6 +86,18 @@ bool signal_came(const struct dump *d);
 
 /* ---- target: the new process exists, its leader is stopped ---- */
 
+/* Who is told of memory that comes when the process runs. */
+struct restore_lazy {
+	/* Each private anonymous range that it will be filled with, in address order, as it is mapped. */
+	int (*on_range)(void *data, uint64_t start, uint64_t end);
+	/*
+	 * Of each thread what it will touch at once: addresses around its stack pointer, its program counter,
+	 * what its registers lead to, if they lead anywhere. False: it was not worth a note.
+	 */
+	bool (*on_touch)(void *data, uint64_t addr);
+	void *data;
+};
+
 struct restore {
 	pid_t pid;        /* as seen from here; 0: nothing exists yet */
 	pid_t pid_inside; /* as the program knows it */
@@ -128,8 +140,7 @@ struct restore {
 	int object_fd; /* shared memory being filled: PAGES of this range go into it; -1 */
 	uint64_t object_start, object_end, object_offset, object_len;
 	uint64_t nr_state;
-	int (*on_lazy)(void *data, uint64_t start, uint64_t end);
-	void *on_lazy_data;
+	struct restore_lazy lazy;
 };
 
 /* True when a range of the new process meets the instruction and the arguments of remote calls: what a

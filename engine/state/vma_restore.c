@@ -215,8 +215,8 @@ int vma_restore(struct restore *r, const void *data)
 		batch_try(&r->leader, SYS_close, (uint64_t)fd);
 	advise(r, msg);
 	err = note_object(r, msg);
-	if (!err && msg->lazy && msg->backing == baton_VmaBacking_VMA_ANONYMOUS && r->on_lazy)
-		err = r->on_lazy(r->on_lazy_data, msg->start, msg->start + msg->len);
+	if (!err && msg->lazy && msg->backing == baton_VmaBacking_VMA_ANONYMOUS && r->lazy.on_range)
+		err = r->lazy.on_range(r->lazy.data, msg->start, msg->start + msg->len);
 	return err;
 }
 

@@ -9,7 +9,7 @@ from devices import PORT, Failure, wait_for
 
 MODES = ("lazy", "eager", "on-demand", "pull")
 SEND_KEYS = ("id", "pid", "result", "downtime_us", "freeze_us", "total_us", "pages_total",
-             "pages_sent", "pages_zero", "bytes_wire", "bytes_packed", "bytes_packed_wire", "faults", "fault_p50_us", "fault_p99_us",
+             "pages_sent", "pages_zero", "pages_predicted", "bytes_wire", "bytes_packed", "bytes_packed_wire", "faults", "fault_p50_us", "fault_p99_us",
              "reconnects", "peak_rss_kib", "stages_us")
 
 
