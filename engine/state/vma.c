@@ -188,6 +188,12 @@ static int dump_own_pages(struct vma_dump *v, const struct proc_map *map)
 	return v->walk.has_pages ? dump_emit_existing(v->d, map->start, map->end) : 0;
 }
 
+/* Locked memory never waits for a page: its pages come before the start. */
+static bool is_lazy(const struct vma_walk *walk, uint64_t flags)
+{
+	return walk->has_pages && !vma_is_locked(flags);
+}
+
 static int dump_anonymous(struct vma_dump *v, const struct proc_map *map)
 {
 	static const char prefix[] = "[anon:";
@@ -197,8 +203,7 @@ static int dump_anonymous(struct vma_dump *v, const struct proc_map *map)
 	if (strncmp(map->name, prefix, sizeof(prefix) - 1) == 0 &&
 	    text_copy(v->msg.anon_name, sizeof(v->msg.anon_name), map->name + sizeof(prefix) - 1))
 		v->msg.anon_name[len - sizeof(prefix)] = '\0';
-	/* Locked memory never waits for a page: its pages come before the start. */
-	v->msg.lazy = v->walk.has_pages && !vma_is_locked(v->msg.flags);
+	v->msg.lazy = is_lazy(&v->walk, v->msg.flags);
 	err = dump_emit(v->d, v->kind, &v->msg);
 	return err || v->msg.lazy ? err : dump_own_pages(v, map);
 }
@@ -306,6 +311,39 @@ static int vma_dump(struct dump *d, const struct state_kind *kind)
 	if (!err && d->other_vdso)
 		err = dump_emit_pages(d, d->vdso.known.start,
 				      d->vdso.known.start + d->vdso.known.len);
+	return err;
+}
+
+struct lazy_walk {
+	struct vma_walk walk;
+	int (*fn)(void *data, uint64_t start, uint64_t end);
+	void *data;
+};
+
+static int tell_lazy(void *data, const struct proc_map *map, uint64_t flags)
+{
+	struct lazy_walk *l = data;
+	baton_VmaBacking backing = 0;
+	const char *why;
+
+	if (vma_classify(map, flags, &backing, &why) != VMA_CARRY ||
+	    backing != baton_VmaBacking_VMA_ANONYMOUS || !is_lazy(&l->walk, flags))
+		return 0;
+	return l->fn(l->data, map->start, map->end);
+}
+
+int vma_each_lazy(int proc_fd, int (*fn)(void *data, uint64_t start, uint64_t end), void *data)
+{
+	size_t mark = arena_mark();
+	struct lazy_walk *l = arena_alloc(ARENA_SCRATCH, sizeof(*l), 16);
+	int err = -ENOMEM;
+
+	if (l) {
+		l->fn = fn;
+		l->data = data;
+		err = walk_vmas(proc_fd, &l->walk, tell_lazy, l);
+	}
+	arena_reset(mark);
 	return err;
 }
 
