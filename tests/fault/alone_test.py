@@ -6,7 +6,7 @@ import threading
 
 from devices import Failure, read
 from faults import CUTS, LASTING
-from moving import STAGES, Arenas, Moving, moves_in, told
+from moving import STAGES, Arenas, Moving, moves_in
 from plan import Fault, Plan
 from rounds import Strike, run_round
 from strangers_test import Flood
@@ -39,10 +39,11 @@ def in_a_flood(arenas, kind):
         strike = Strike(moving, Plan("flood", 0, faults=[fault]))
         flood = Flood(source, target.address)
         try:
-            with told(moving):
-                moving.begin()
-                moving.wait(lambda: moving.commands[0].code is not None and not moves_in(target),
-                            "the move's end", each=strike.step)
+            moving.begin()
+            moving.wait(lambda: moving.commands[0].code is not None and not moves_in(target),
+                        "the move's end", each=strike.step)
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         finally:
             flood.stop()
         moving.wait(moving.over, "strangers are sent away")
@@ -80,10 +81,11 @@ def watched_by_ps(arenas):
         ps = Ps(target, verifier.pid)
         moving = Moving(arena, source, target, verifier.pid)
         try:
-            with told(moving):
-                moving.begin()
-                moving.wait(moving.over, "the move's end")
-                verifier.check_all()
+            moving.begin()
+            moving.wait(moving.over, "the move's end")
+            verifier.check_all()
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         finally:
             ps.stop()
         if moving.expect_over(verifier) != "target" or not ps.read:

@@ -176,10 +176,6 @@ class Moving:
                  if s in STAGES[side]]
         return max(found, default=-1)
 
-    def reached(self, side, stage):
-        """Whether a side is at a stage of STAGES or beyond it."""
-        return self.stage(side) >= STAGES[side].index(stage)
-
     def note(self, text):
         self.notes.append((time.monotonic() - self.began, text))
 
@@ -357,26 +353,3 @@ class Moving:
                          f"{device.status(self.pid, 'State')}, tracer "
                          f"{device.status(self.pid, 'TracerPid')}")
         return lines
-
-
-@contextlib.contextmanager
-def told(moving):
-    """A failure in here comes with the move's story."""
-    try:
-        yield
-    except Failure as why:
-        raise Failure(f"{why}\n" + "\n".join(moving.story()))
-
-
-def to_the_end(moving, verifier, side):
-    """Waits for a move's end, and expects its process on that side."""
-    moving.wait(moving.over, "the move's end", each=verifier.expect_right)
-    ended = moving.expect_over(verifier)
-    if ended != side:
-        raise Failure(f"it is on the {ended}")
-
-
-def a_while(moving, seconds, each=lambda: None):
-    """Time in which nothing is expected but what each() looks at."""
-    until = time.monotonic() + seconds
-    moving.wait(lambda: time.monotonic() > until, f"{seconds:g} s", seconds + 5, each)

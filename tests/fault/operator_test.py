@@ -3,7 +3,7 @@
 import os
 
 from devices import Failure, read
-from moving import STAGES, Arenas, Moving, moves_in, told
+from moving import Arenas, Moving, STAGES, moves_in
 
 
 def command(moving, device, *args):
@@ -33,7 +33,7 @@ def give_up_on_the_target(arenas):
     with arenas.use() as arena:
         ident, moving, verifier = begun(arena)
         source, target, send = moving.source, moving.target, moving.commands[0]
-        with told(moving):
+        try:
             expect(command(moving, target, "abort", ident), 3, "abort --kill", str(moving.pid))
             expect(command(moving, source, "abort", ident), 3, "cannot be undone")
             expect(command(moving, target, "resume", ident), 3, "is its target")
@@ -51,6 +51,8 @@ def give_up_on_the_target(arenas):
             verifier.expect_beating()
             verifier.check_all()
             moving.expect_tidy("source")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         verifier.end(source, target)
 
 
@@ -58,7 +60,7 @@ def give_up_on_the_source(arenas):
     with arenas.use() as arena:
         ident, moving, verifier = begun(arena)
         source, target = moving.source, moving.target
-        with told(moving):
+        try:
             expect(command(moving, target, "abort", "--kill", ident), 0)
             moving.wait(lambda: moving.commands[0].code is not None, "send ends", 30)
             expect(command(moving, source, "abort", "--kill", ident), 0)
@@ -66,6 +68,8 @@ def give_up_on_the_source(arenas):
             moving.wait(lambda: not verifier.exists(source), "the copy is gone", 10)
             for device in (source, target):
                 expect(command(moving, device, "status"), 0, "no move is under way")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
 
 
 def what_a_target_keeps(arenas):
@@ -74,7 +78,7 @@ def what_a_target_keeps(arenas):
     with arenas.use() as arena:
         ident, moving, verifier = begun(arena)
         target = moving.target
-        with told(moving):
+        try:
             text = read(f"{target.state}/{ident}-target.move")
             for stage, words in (("ready", "never ran here"), ("complete", "runs here, complete")):
                 folder = f"{verifier.folder}/proof-{stage}"
@@ -90,6 +94,8 @@ def what_a_target_keeps(arenas):
             moving.wait(moving.over, "the move's end")
             if moving.expect_over(verifier) != "target":
                 raise Failure("it is not on the target")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         verifier.end(moving.source, target)
 
 

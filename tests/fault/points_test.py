@@ -9,7 +9,7 @@ import os
 import subprocess
 
 from devices import Failure
-from moving import Arenas, Moving, told
+from moving import Arenas, Moving
 
 # Points that are met many times: which times are tried.
 TIMES = {"DUMP_STATE": (1, 4, 12, 30), "RESTORE_STATE": (1, 2, 4, 12, 30), "LANE_SEND": (1, 5, 20),
@@ -64,10 +64,12 @@ def one(arenas, name, action, times, side, mode):
         source, target = arena.pair.a, arena.pair.b
         verifier = arena.verifier(source, seed=times, mib=MIB.get(name, 4), threads=2, forks=2)
         moving = Moving(arena, source, target, verifier.pid, mode, rate=20, env=env)
-        with told(moving):
+        try:
             moving.begin()
             moving.wait(moving.over, "the move's end", each=verifier.expect_right)
             end_side = moving.expect_over(verifier)
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         if f"fault point {name}: {action}" not in stderr_of(moving, side):
             raise Failure("the point was not reached")
         if name in HANDED_OVER and (action, name) != NOT_SAID and end_side != "target":
@@ -80,7 +82,8 @@ def tests(ctx):
     ctx.at_end.append(arenas.close)
     found = []
     for name, side in points(ctx.binary):
-        if name in ELSEWHERE:
+        # Those of images are for tests/image.
+        if name in ELSEWHERE or side == "image":
             continue
         for s in ("source", "target") if side == "both" else (side,):
             for action in ("kill", "fail", "both") if s == "source" else ("kill", "fail"):

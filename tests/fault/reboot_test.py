@@ -6,7 +6,7 @@ import re
 
 from devices import Failure, wait_for
 from faults import kill
-from moving import Arenas, moves_in, told
+from moving import Arenas, moves_in
 from operator_test import begun, command, expect
 
 
@@ -32,7 +32,7 @@ def target_rebooted(arenas, keep, word):
     with arenas.use() as arena:
         ident, moving, verifier = begun(arena)
         source, target, send = moving.source, moving.target, moving.commands[0]
-        with told(moving):
+        try:
             reboot(moving, target, verifier, keep)
             moving.wait(lambda: send.code is not None, "send ends", 40)
             expect(send, 4, word, "--peer-is-dead")
@@ -46,6 +46,8 @@ def target_rebooted(arenas, keep, word):
             verifier.expect_beating()
             verifier.check_all()
             moving.expect_tidy("source")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         verifier.end(source, target)
 
 

@@ -11,7 +11,7 @@ import time
 
 from devices import Failure, Skip, read, wait_for
 from faults import kill
-from moving import Arenas, Moving, told
+from moving import STAGES, Arenas, Moving
 from plan import Fault, Plan
 from rounds import Strike
 from strangers_test import enter_netns
@@ -155,11 +155,11 @@ def move_once(arena, source, target, pid, client, rng):
 
     def each():
         strike.step()
-        if moving.reached("target", "started"):
+        if moving.stage("target") >= STAGES["target"].index("started"):
             client.go_on(target)
         if client.wrong:
             raise Failure(client.wrong)
-    with told(moving):
+    try:
         moving.begin()
         moving.wait(moving.over, "the move's end", each=each)
         there = [s for s, d in moving.devices.items() if d.alive(pid)]
@@ -170,6 +170,8 @@ def move_once(arena, source, target, pid, client, rng):
         client.go_on(moving.devices[there[0]])
         asked = client.nr_counted
         wait_for(lambda: client.nr_counted > asked + 3 or client.wrong, 10, "the client is answered")
+    except Failure as why:
+        raise Failure(f"{why}\n" + "\n".join(moving.story()))
     return there[0], len(strike.done)
 
 

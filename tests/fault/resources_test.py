@@ -4,7 +4,7 @@ is missing, and goes on when it is there again."""
 import os
 
 from devices import Failure, wait_for
-from moving import STAGES, Arenas, Moving, moves_in, told
+from moving import Arenas, Moving, STAGES, moves_in
 
 def full_state_folder(arenas, side):
     """It fills up while the process is running on its way: what is committed stays, nothing is doubled."""
@@ -13,7 +13,7 @@ def full_state_folder(arenas, side):
         device = {"source": source, "target": target}[side]
         verifier = arena.verifier(source, mib=16)
         moving = Moving(arena, source, target, verifier.pid, rate=8)
-        with told(moving):
+        try:
             moving.begin()
             moving.wait(lambda: moving.stage("target") == STAGES["target"].index("started"),
                         "it runs there", 15)
@@ -30,6 +30,8 @@ def full_state_folder(arenas, side):
             device.run(["umount", device.state])
             os.chmod(device.state, 0o700)
             moving.wait(lambda: not moves_in(source) and not moves_in(target), "both forget it", 60)
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         verifier.end(source, target)
 
 
@@ -39,7 +41,7 @@ def pid_taken_meanwhile(arenas):
         source, target = arena.pair.a, arena.pair.b
         verifier = arena.verifier(source, mib=4)
         moving = Moving(arena, source, target, verifier.pid)
-        with told(moving):
+        try:
             other = target.run(["sh", "-c", f"echo {verifier.pid - 1} >/proc/sys/kernel/ns_last_pid && "
                                 "exec sleep 0"])
             if other.code:
@@ -56,6 +58,8 @@ def pid_taken_meanwhile(arenas):
             verifier.check_all()
             target.run(["kill", "-9", str(verifier.pid)])
             blocker.wait(10)
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         verifier.end(source, target)
 
 

@@ -168,7 +168,7 @@ def on_demand(moving, watch):
     strike, verifier = watch.strike, watch.verifier
 
     def runs_there():
-        return moving.over() or (moving.reached("source", "serving")
+        return moving.over() or (moving.stage("source") >= STAGES["source"].index("serving")
                                  and verifier.exists(moving.target))
     moving.wait(runs_there, "the process runs on the target", LIMIT_S, watch)
     patience = time.monotonic() + 1.5

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Memory or descriptors run out in the middle of a move: who needs them waits or is undone, says what is
 missing, and goes on when it is there again."""
+import time
+
 from devices import Failure, read
 from faults import guards, kill
-from moving import STAGES, Arenas, Moving, a_while, moves_in, to_the_end, told
+from moving import STAGES, Arenas, Moving, moves_in
 from scarce import Descriptors, MemoryGroup, host_pid
 
 
@@ -22,28 +24,32 @@ def no_memory(arenas, mode):
         moving = Moving(arena, source, target, verifier.pid, mode, rate=8)
         group = None
         try:
-            with told(moving):
-                moving.begin()
-                moving.wait(lambda: moving.reached("source", "serving")
-                            and verifier.exists(target), "it runs there", 15)
-                verifier.quiet()
-                group = MemoryGroup(target, verifier.pid, 1024)
-                moving.wait(lambda: "no memory left for pid" in target_log(moving), "it is said", 20)
-                a_while(moving, 1.5)
-                if "no memory left here" not in status_of(moving, target):
-                    raise Failure(f"status does not say it: {status_of(moving, target)}")
-                if not moves_in(target) or not verifier.exists(target):
-                    raise Failure("it did not wait")
-                group.enough()
-                moving.wait(lambda: "there is memory for pid" in target_log(moving), "it goes on", 20)
-                verifier.loud()
-                if mode == "on-demand":
-                    verifier.check_all()
-                    verifier.end(source, target)
-                    return
-                to_the_end(moving, verifier, "target")
-                if "lost in stage" in moving.commands[0].stderr:
-                    raise Failure("the link was given up for it")
+            moving.begin()
+            moving.wait(lambda: moving.stage("source") >= STAGES["source"].index("serving")
+                        and verifier.exists(target), "it runs there", 15)
+            verifier.quiet()
+            group = MemoryGroup(target, verifier.pid, 1024)
+            moving.wait(lambda: "no memory left for pid" in target_log(moving), "it is said", 20)
+            at = time.monotonic()
+            moving.wait(lambda: time.monotonic() > at + 1.5, "a while", 5)
+            if "no memory left here" not in status_of(moving, target):
+                raise Failure(f"status does not say it: {status_of(moving, target)}")
+            if not moves_in(target) or not verifier.exists(target):
+                raise Failure("it did not wait")
+            group.enough()
+            moving.wait(lambda: "there is memory for pid" in target_log(moving), "it goes on", 20)
+            verifier.loud()
+            if mode == "on-demand":
+                verifier.check_all()
+                verifier.end(source, target)
+                return
+            moving.wait(moving.over, "the move's end", each=verifier.expect_right)
+            if moving.expect_over(verifier) != "target":
+                raise Failure("it is not on the target")
+            if "lost in stage" in moving.commands[0].stderr:
+                raise Failure("the link was given up for it")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         finally:
             if group:
                 group.enough()
@@ -59,13 +65,16 @@ def no_memory_before(arenas):
         moving = Moving(arena, source, target, verifier.pid, "eager", rate=4)
         group = None
         try:
-            with told(moving):
-                moving.begin()
-                moving.wait(lambda: verifier.exists(target), "it is being filled there", 15)
-                group = MemoryGroup(target, verifier.pid, 1024)
-                to_the_end(moving, verifier, "source")
-                if moving.commands[0].code != 1 or "no memory left" not in moving.commands[0].stderr:
-                    raise Failure("send does not say why")
+            moving.begin()
+            moving.wait(lambda: verifier.exists(target), "it is being filled there", 15)
+            group = MemoryGroup(target, verifier.pid, 1024)
+            moving.wait(moving.over, "the move's end", each=verifier.expect_right)
+            if moving.expect_over(verifier) != "source":
+                raise Failure("it is not on the source")
+            if moving.commands[0].code != 1 or "no memory left" not in moving.commands[0].stderr:
+                raise Failure("send does not say why")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         finally:
             verifier.end(source, target)
             if group:
@@ -93,17 +102,21 @@ def no_descriptor_for_a_caller(arenas):
         receiver = arena.services[target.name]
         few = Descriptors(target, receiver.pid)
         try:
-            with told(moving):
-                moving.begin()
-                moving.wait(lambda: "a connection waits" in receiver.log(), "it is said", 10)
-                used = cpu_ticks(target, receiver.pid)
-                a_while(moving, 1)
-                if cpu_ticks(target, receiver.pid) - used > 30:
-                    raise Failure("it keeps the processor busy meanwhile")
-                if receiver.log().count("a connection waits") != 1:
-                    raise Failure("it says so again and again")
-                few.enough()
-                to_the_end(moving, verifier, "target")
+            moving.begin()
+            moving.wait(lambda: "a connection waits" in receiver.log(), "it is said", 10)
+            used = cpu_ticks(target, receiver.pid)
+            at = time.monotonic()
+            moving.wait(lambda: time.monotonic() > at + 1, "a second", 5)
+            if cpu_ticks(target, receiver.pid) - used > 30:
+                raise Failure("it keeps the processor busy meanwhile")
+            if receiver.log().count("a connection waits") != 1:
+                raise Failure("it says so again and again")
+            few.enough()
+            moving.wait(moving.over, "the move's end", each=verifier.expect_right)
+            if moving.expect_over(verifier) != "target":
+                raise Failure("it is not on the target")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         finally:
             few.enough()
         verifier.end(source, target)
@@ -122,20 +135,21 @@ def no_descriptor_to_begin(arenas, limit):
         moving = Moving(arena, source, target, verifier.pid, rate=8)
         few = Descriptors(target, arena.services[target.name].pid, limit=limit)
         try:
-            with told(moving):
-                moving.begin()
-                send = moving.commands[0]
-                moving.wait(lambda: send.code is not None or moving.reached("source", "serving"),
-                            "it is undone, or handed over")
-                # What was handed over must get on; its processes have the limit of their own.
-                few.enough()
-                for pid in moving.engines("target"):
-                    few.before[host_pid(target, pid.pid)] = (1024, 1024)
-                few.enough()
-                moving.wait(moving.over, "the move's end", each=verifier.expect_right)
-                side = moving.expect_over(verifier)
-                if side == "source" and send.code != 5 and "descriptors" not in send.stderr:
-                    raise Failure(f"send does not say why: {send.tail()}")
+            moving.begin()
+            send = moving.commands[0]
+            moving.wait(lambda: send.code is not None or moving.stage("source") >= STAGES["source"].index(
+                "serving"), "it is undone, or handed over")
+            # What was handed over must get on; its processes have the limit of their own.
+            few.enough()
+            for pid in moving.engines("target"):
+                few.before[host_pid(target, pid.pid)] = (1024, 1024)
+            few.enough()
+            moving.wait(moving.over, "the move's end", each=verifier.expect_right)
+            side = moving.expect_over(verifier)
+            if side == "source" and send.code != 5 and "descriptors" not in send.stderr:
+                raise Failure(f"send does not say why: {send.tail()}")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         finally:
             few.enough()
         verifier.end(source, target)
@@ -150,18 +164,22 @@ def no_descriptor_while_filling(arenas, side):
         moving = Moving(arena, source, target, verifier.pid, rate=4)
         few = None
         try:
-            with told(moving):
-                moving.begin()
-                moving.wait(lambda: moving.reached("source", "serving")
-                            and len(moving.engines(side)) >= 2, "it is served", 15)
-                few = Descriptors(device, *(e.pid for e in moving.engines(side)),
-                                  *([arena.services[device.name].pid] if side == "target" else []))
-                moving.network.cut("reset " + side)
-                a_while(moving, 3, verifier.expect_right)
-                if moving.commands[0].code is not None or not verifier.exists(target):
-                    raise Failure("it did not wait")
-                few.enough()
-                to_the_end(moving, verifier, "target")
+            moving.begin()
+            moving.wait(lambda: moving.stage("source") >= STAGES["source"].index("serving")
+                        and len(moving.engines(side)) >= 2, "it is served", 15)
+            few = Descriptors(device, *(e.pid for e in moving.engines(side)),
+                              *([arena.services[device.name].pid] if side == "target" else []))
+            moving.network.cut("reset " + side)
+            at = time.monotonic()
+            moving.wait(lambda: time.monotonic() > at + 3, "a while", 5, verifier.expect_right)
+            if moving.commands[0].code is not None or not verifier.exists(target):
+                raise Failure("it did not wait")
+            few.enough()
+            moving.wait(moving.over, "the move's end", each=verifier.expect_right)
+            if moving.expect_over(verifier) != "target":
+                raise Failure("it is not on the target")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         finally:
             if few:
                 few.enough()
@@ -177,23 +195,28 @@ def no_descriptor_for_a_guard(arenas):
         moving = Moving(arena, source, target, verifier.pid, rate=4)
         few = None
         try:
-            with told(moving):
-                moving.begin()
-                moving.wait(lambda: moving.reached("source", "serving")
-                            and guards(target, arena.binary), "it is served, and watched over", 15)
-                few = Descriptors(target, *(e.pid for e in moving.engines("target")), limit=32)
-                kill(target, *guards(target, arena.binary))
-                a_while(moving, 0.5, verifier.expect_right)
-                few.enough()
-                few = Descriptors(target, *(e.pid for e in moving.engines("target")))
-                before = guards(target, arena.binary)
-                kill(target, *before)
-                moving.wait(lambda: set(guards(target, arena.binary)) - set(before), "there is one again", 5)
-                a_while(moving, 0.5, verifier.expect_right)
-                if target_log(moving).count("the guard of pid") > 2:
-                    raise Failure("it died over and over")
-                few.enough()
-                to_the_end(moving, verifier, "target")
+            moving.begin()
+            moving.wait(lambda: moving.stage("source") >= STAGES["source"].index("serving")
+                        and guards(target, arena.binary), "it is served, and watched over", 15)
+            few = Descriptors(target, *(e.pid for e in moving.engines("target")), limit=32)
+            kill(target, *guards(target, arena.binary))
+            at = time.monotonic()
+            moving.wait(lambda: time.monotonic() > at + 0.5, "a while", 5, verifier.expect_right)
+            few.enough()
+            few = Descriptors(target, *(e.pid for e in moving.engines("target")))
+            before = guards(target, arena.binary)
+            kill(target, *before)
+            moving.wait(lambda: set(guards(target, arena.binary)) - set(before), "there is one again", 5)
+            at = time.monotonic()
+            moving.wait(lambda: time.monotonic() > at + 0.5, "a while", 5, verifier.expect_right)
+            if target_log(moving).count("the guard of pid") > 2:
+                raise Failure("it died over and over")
+            few.enough()
+            moving.wait(moving.over, "the move's end", each=verifier.expect_right)
+            if moving.expect_over(verifier) != "target":
+                raise Failure("it is not on the target")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         finally:
             if few:
                 few.enough()
@@ -211,22 +234,26 @@ def no_descriptor_for_a_keeper(arenas):
         def keepers():
             return [e.pid for e in moving.engines("target") if e.name == "baton-keeper"]
         try:
-            with told(moving):
-                moving.begin()
-                moving.wait(lambda: moving.reached("source", "serving") and keepers(),
-                            "it is served", 15)
-                before = keepers()
-                few = Descriptors(target, *(e.pid for e in moving.engines("target")))
-                kill(target, *before)
-                moving.wait(lambda: set(keepers()) - set(before), "there is a keeper again", 5)
-                a_while(moving, 0.5, verifier.expect_right)
-                if "the worker of the move died" in target_log(moving):
-                    raise Failure("a second worker was made")
-                few.enough()
-                for pid in keepers():
-                    few.before[host_pid(target, pid)] = (1024, 1024)
-                few.enough()
-                to_the_end(moving, verifier, "target")
+            moving.begin()
+            moving.wait(lambda: moving.stage("source") >= STAGES["source"].index("serving") and keepers(),
+                        "it is served", 15)
+            before = keepers()
+            few = Descriptors(target, *(e.pid for e in moving.engines("target")))
+            kill(target, *before)
+            moving.wait(lambda: set(keepers()) - set(before), "there is a keeper again", 5)
+            at = time.monotonic()
+            moving.wait(lambda: time.monotonic() > at + 0.5, "a while", 5, verifier.expect_right)
+            if "the worker of the move died" in target_log(moving):
+                raise Failure("a second worker was made")
+            few.enough()
+            for pid in keepers():
+                few.before[host_pid(target, pid)] = (1024, 1024)
+            few.enough()
+            moving.wait(moving.over, "the move's end", each=verifier.expect_right)
+            if moving.expect_over(verifier) != "target":
+                raise Failure("it is not on the target")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         finally:
             if few:
                 few.enough()

@@ -5,7 +5,7 @@ import time
 
 from devices import Failure, read
 from faults import kill
-from moving import STAGES, Arenas, Moving, told
+from moving import Arenas, Moving, STAGES
 
 
 def hide_freezers(device):
@@ -25,7 +25,7 @@ def stands_still(arenas, freezer, killing, waking=True):
         if not freezer:
             hide_freezers(source)
         moving = Moving(arena, source, target, verifier.pid, rate=8)
-        with told(moving):
+        try:
             moving.begin()
             moving.wait(lambda: moving.stage("source") == STAGES["source"].index("serving"),
                         "it is handed over", 15)
@@ -50,6 +50,8 @@ def stands_still(arenas, freezer, killing, waking=True):
                 raise Failure("the copy has run")
             if moving.expect_over(verifier) != "target":
                 raise Failure("it is not on the target")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         verifier.end(source, target)
 
 

@@ -8,9 +8,18 @@ import time
 
 from devices import PORT, Failure, read, wait_for
 from faults import kill
-from moving import STAGES, Arenas, Moving, moves_in, to_the_end, told
+from moving import Arenas, Moving, STAGES, moves_in
 from stopped_test import hide_freezers
 from twins_test import expect_ended, operator, wait_filling
+
+
+@contextlib.contextmanager
+def told(moving):
+    """A failure in here comes with the move's story."""
+    try:
+        yield
+    except Failure as why:
+        raise Failure(f"{why}\n" + "\n".join(moving.story()))
 
 
 @contextlib.contextmanager
@@ -22,6 +31,13 @@ def asleep(service):
         yield
     finally:
         kill(service.device, pid, sig=signal.SIGCONT)
+
+
+def to_the_end(moving, verifier, side):
+    moving.wait(moving.over, "the move's end", each=verifier.expect_right)
+    ended = moving.expect_over(verifier)
+    if ended != side:
+        raise Failure(f"it is on the {ended}")
 
 
 def expect_point(moving, device, name):

@@ -10,7 +10,7 @@ import time
 
 from devices import Failure, wait_for
 from faults import guards, kill
-from moving import STAGES, Arenas, Moving, moves_in, told
+from moving import STAGES, Arenas, Moving, moves_in
 
 
 def wait_filling(moving, verifier):
@@ -75,7 +75,7 @@ def double_fault(arenas):
         verifier = arena.verifier(source, mib=16)
         moving = Moving(arena, source, target, verifier.pid, rate=4)
         moving.operator = False
-        with told(moving):
+        try:
             moving.begin()
             wait_filling(moving, verifier)
             # Stopped first, so that neither has a moment in which it is the survivor.
@@ -100,6 +100,8 @@ def double_fault(arenas):
                         and not moving.engines("source") and not moving.engines("target"),
                         "both sides are done", 10)
             moving.expect_tidy("source")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         verifier.end(source, target)
 
 
@@ -112,32 +114,33 @@ def number_used_again(arenas):
         moving = Moving(arena, source, target, verifier.pid, rate=4)
         moving.operator = False
         try:
-            with told(moving):
-                moving.begin()
-                wait_filling(moving, verifier)
-                moving.network.cut("target down")
-                twins = [e.pid for e in moving.engines("target")]
-                kill(target, *twins, sig=signal.SIGSTOP)
-                time.sleep(0.005)
-                kill(target, *twins)
-                expect_ended(verifier, target)
-                other = target.start(["sh", "-c", f"echo {verifier.pid - 1} >/proc/sys/kernel/ns_last_pid; "
-                                      "sleep 60 & wait"])
-                wait_for(lambda: target.alive(verifier.pid), 5, "its number is taken")
-                ident = expect_loud(moving)
-                moving.network.heal_all()
-                send = moving.commands[0]
-                moving.wait(lambda: send.code is not None, "send ends")
-                if send.code != 4:
-                    raise Failure(f"send ended with {send.code}, not 4: {send.tail()}")
-                operator(moving, ident)
-                if not target.alive(verifier.pid) or target.status(verifier.pid, "State")[0] != "S":
-                    raise Failure(f"another process was taken for it: {target.status(verifier.pid, 'State')}")
-                kill(target, verifier.pid)
-                other.wait(10)
-                verifier.expect_beating()
-                verifier.check_all()
-                moving.expect_tidy("source")
+            moving.begin()
+            wait_filling(moving, verifier)
+            moving.network.cut("target down")
+            twins = [e.pid for e in moving.engines("target")]
+            kill(target, *twins, sig=signal.SIGSTOP)
+            time.sleep(0.005)
+            kill(target, *twins)
+            expect_ended(verifier, target)
+            other = target.start(["sh", "-c", f"echo {verifier.pid - 1} >/proc/sys/kernel/ns_last_pid; "
+                                  "sleep 60 & wait"])
+            wait_for(lambda: target.alive(verifier.pid), 5, "its number is taken")
+            ident = expect_loud(moving)
+            moving.network.heal_all()
+            send = moving.commands[0]
+            moving.wait(lambda: send.code is not None, "send ends")
+            if send.code != 4:
+                raise Failure(f"send ended with {send.code}, not 4: {send.tail()}")
+            operator(moving, ident)
+            if not target.alive(verifier.pid) or target.status(verifier.pid, "State")[0] != "S":
+                raise Failure(f"another process was taken for it: {target.status(verifier.pid, 'State')}")
+            kill(target, verifier.pid)
+            other.wait(10)
+            verifier.expect_beating()
+            verifier.check_all()
+            moving.expect_tidy("source")
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         finally:
             moving.network.heal_all()
         verifier.end(source, target)

@@ -6,7 +6,7 @@ import os
 
 from devices import TOP, Failure, read, wait_for
 from moves import check_clean
-from moving import Arenas, Moving, told
+from moving import Arenas, Moving
 import programs
 
 # A letter for each move: the vdso of the target is Another one, or the Same as on the source.
@@ -31,8 +31,10 @@ def all_moves(arena, plan, mode, pid, expect):
     here, there = arena.pair.a, arena.pair.b
     for letter in plan:
         moving = one_move(arena, here, there, pid, mode, letter == "A")
-        with told(moving):
+        try:
             expect(moving)
+        except Failure as why:
+            raise Failure(f"{why}\n" + "\n".join(moving.story()))
         here, there = there, here
     return here
 
