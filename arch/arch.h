@@ -174,6 +174,16 @@ const char *arch_thread_unfit(pid_t tid);
 ssize_t arch_regs_encode(const struct arch_regs *regs, uint8_t *out, size_t cap);
 int arch_regs_decode(const uint8_t *in, size_t len, struct arch_regs *regs);
 
+/* ---- core.c: core files ---- */
+
+/*
+ * Calls `note` for each note of a core file that extended state becomes. The general registers of one are the first
+ * ARCH_CORE_REGS_BYTES of their wire form. -EBADMSG: no such state; or what `note` says.
+ */
+typedef int arch_core_note_fn(void *data, const char *name, uint32_t type, const void *bytes,
+			      size_t len);
+int arch_core_notes(const uint8_t *xstate, size_t len, arch_core_note_fn *note, void *data);
+
 /* ---- features.c ---- */
 
 #define ARCH_FEATURES_MAX 512 /* bytes of the wire form */

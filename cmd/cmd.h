@@ -35,6 +35,8 @@ int cmd_restore(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_resume(int argc, char **argv);
 int cmd_abort(int argc, char **argv);
+int cmd_inspect(int argc, char **argv);
+int cmd_core(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
 /*

@@ -16,6 +16,13 @@
 /* The function of a command that is built in; a command that is not leaves no trace but its name. */
 #define BUILT_IN(symbol, function) (IS_ENABLED(symbol) ? function : NULL)
 
+/* Words of a usage that are there only with image files. */
+#if IS_ENABLED(CONFIG_IMAGE)
+#define FOR_IMAGES(words) words
+#else
+#define FOR_IMAGES(words)
+#endif
+
 static const struct command commands[] = {
 	{"check", BUILT_IN(CONFIG_CMD_CHECK, cmd_check),
 	 "[--pid PID] [--peer HOST[:PORT]] [--keys DIR] [--state DIR]\n"
@@ -36,15 +43,28 @@ static const struct command commands[] = {
 	 "                     [--compress WHEN] PID HOST[:PORT]",
 	 "hand a running process to another device", NULL},
 	{"dump", BUILT_IN(CONFIG_CMD_DUMP, cmd_dump),
-	 "--serve ADDR:PORT [--keys DIR] [--state DIR] [--json] [--port-file FILE]\n"
-	 "                     [--max-rate MIB_S] [--keepalive SECONDS] [--patience SECONDS]\n"
-	 "                     [--compress WHEN] PID",
-	 "keep a process ready for another device to fetch it", NULL},
+	 FOR_IMAGES("[--leave-running] [--allow-unsigned] [--keys DIR] [--state DIR] [--json]\n"
+		    "                     [--allow-clock-jump] PID FILE\n"
+		    "       baton dump ") "--serve ADDR:PORT [--keys DIR] [--state DIR] [--json] "
+					  "[--port-file FILE]\n"
+					  "                     [--max-rate MIB_S] [--keepalive "
+					  "SECONDS] [--patience SECONDS]\n"
+					  "                     [--compress WHEN] PID",
+	 FOR_IMAGES("write a process into a file, or ") "keep a process ready for another device "
+							"to fetch it",
+	 NULL},
 	{"restore", BUILT_IN(CONFIG_CMD_RESTORE, cmd_restore),
-	 "--from HOST:PORT [--lazy | --on-demand | --eager] [--pidns]\n"
-	 "                     [--stdio FILE] [--keys DIR] [--state DIR] [--json]\n"
-	 "                     [--keepalive SECONDS] [--compress WHEN]",
-	 "fetch a process that another device serves", NULL},
+	 FOR_IMAGES("[--lazy | --on-demand | --eager] [--pidns] [--stdio FILE]\n"
+		    "                     [--allow-unsigned] [--keys DIR] [--state DIR] [--json]\n"
+		    "                     [--allow-clock-jump] FILE\n"
+		    "       baton restore ") "--from HOST:PORT [--lazy | --on-demand | --eager] "
+					     "[--pidns]\n"
+					     "                     [--stdio FILE] [--keys DIR] "
+					     "[--state DIR] [--json]\n"
+					     "                     [--keepalive SECONDS] [--compress WHEN]",
+	 FOR_IMAGES(
+		 "start a process out of a file, or ") "fetch a process that another device serves",
+	 NULL},
 	{"status", BUILT_IN(CONFIG_CMD_STATUS, cmd_status), "[--state DIR] [--json] [--watch]",
 	 "moves under way: stage, pages, rate, fault latencies", NULL},
 	{"resume", BUILT_IN(CONFIG_CMD_RESUME, cmd_resume),
@@ -53,6 +73,12 @@ static const struct command commands[] = {
 	 "go on with a move that is held, or run its process here again", NULL},
 	{"abort", BUILT_IN(CONFIG_CMD_ABORT, cmd_abort), "[--kill] [--state DIR] ID",
 	 "end a move, with what of it is on this device", NULL},
+#if IS_ENABLED(CONFIG_IMAGE)
+	{"inspect", BUILT_IN(CONFIG_CMD_INSPECT, cmd_inspect), "[--keys DIR] [--json] FILE",
+	 "what is in an image file, and what it needs", NULL},
+	{"core", BUILT_IN(CONFIG_CMD_CORE, cmd_core), "FILE -o CORE",
+	 "make a core file for gdb out of an image file", NULL},
+#endif
 	{"version", BUILT_IN(CONFIG_CMD_VERSION, cmd_version), "[--json]",
 	 "version, architecture, memory budget, what is built in", NULL},
 };
@@ -108,6 +134,8 @@ static unsigned int options_in(const char *usage)
 		[OPTION_PEER_IS_DEAD] = "--peer-is-dead",
 		[OPTION_KILL] = "--kill",
 		[OPTION_COMPRESS] = "--compress ",
+		[OPTION_LEAVE_RUNNING] = "--leave-running",
+		[OPTION_ALLOW_UNSIGNED] = "--allow-unsigned",
 	};
 	unsigned int found = 0;
 

@@ -56,6 +56,10 @@ static const struct option_row rows[OPTION_END] = {
 	[OPTION_PEER_IS_DEAD] = {"peer-is-dead", NULL,
 				 "the other device will never run it again: run it here"},
 	[OPTION_KILL] = {"kill", NULL, "end the process that is here"},
+	[OPTION_ALLOW_UNSIGNED] =
+		{"allow-unsigned", NULL,
+		 "no signature: whoever can write FILE can run anything here as root"},
+	[OPTION_OUTPUT] = {"output", "CORE", "where to (short: -o)"},
 	[OPTION_PEER] = {"peer", "HOST[:PORT]", "compare with the device that receives there"},
 };
 
@@ -159,6 +163,9 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 	case OPTION_ALLOW_CLOCK_JUMP:
 		options->allow_clock_jump = true;
 		return -1;
+	case OPTION_ALLOW_UNSIGNED:
+		options->allow_unsigned = true;
+		return -1;
 	case OPTION_KILL:
 		options->kill = true;
 		return -1;
@@ -185,6 +192,8 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 		options->pid = value;
 	else if (id == OPTION_PEER)
 		options->peer = value;
+	else if (id == OPTION_OUTPUT)
+		options->output = value;
 	return -1;
 }
 
@@ -205,7 +214,10 @@ int options_parse(int argc, char **argv, unsigned int allowed, struct options *o
 				rows[id].name, rows[id].value ? required_argument : no_argument,
 				NULL, id};
 	optind = 1;
-	while ((id = getopt_long(argc, argv, "", table, NULL)) != -1) {
+	while ((id = getopt_long(argc, argv, allowed & OPTION_BIT(OPTION_OUTPUT) ? "o:" : "", table,
+				 NULL)) != -1) {
+		if (id == 'o')
+			id = OPTION_OUTPUT;
 		if (id <= 0 || id >= OPTION_END)
 			return cmd_usage(argv[0], NULL);
 		outcome = set_option(options, argv[0], id, optarg);

@@ -33,14 +33,17 @@ enum option_id {
 	OPTION_PATIENCE,
 	OPTION_ALLOW_CLOCK_JUMP,
 	OPTION_COMPRESS,
+	OPTION_ALLOW_UNSIGNED,
+	OPTION_OUTPUT,
 	OPTION_END,
 };
 #define OPTION_BIT(id) (1u << (id))
 
 struct options {
 	const char *keys, *state;
-	bool json, once, pidns, leave_running, watch, peer_is_dead, kill, allow_clock_jump;
-	const char *listen, *port_file, *stdio, *serve, *from, *pid, *peer;
+	bool json, once, pidns, leave_running, watch, peer_is_dead, kill, allow_clock_jump,
+		allow_unsigned;
+	const char *listen, *port_file, *stdio, *serve, *from, *pid, *peer, *output;
 	enum move_mode mode;
 	enum pack_rule compress;
 	unsigned int max_rate_mib_s, keepalive_s;

@@ -121,13 +121,15 @@ static void print_json(const struct move_report *r, enum outcome outcome)
 
 static void print_line(const struct move_report *r, enum move_role role)
 {
+	static const char *const verbs[] = {
+		[MOVE_SOURCE] = "moved", [MOVE_TARGET] = "took", [MOVE_SAVE] = "wrote"};
+
 	printf("%s %s (pid %d) %s %s: downtime %.1f ms, total %.3f s, %llu pages (%llu of zeros), "
 	       "%.1f MiB on the wire, %llu faults",
-	       role == MOVE_SOURCE ? "moved" : "took", r->comm, r->pid,
-	       role == MOVE_SOURCE ? "to" : "from", r->peer, (double)r->downtime_us / 1000,
-	       (double)r->total_us / 1000000, (unsigned long long)r->pages_total,
-	       (unsigned long long)r->pages_zero, (double)r->bytes_wire / (1 << 20),
-	       (unsigned long long)r->faults);
+	       verbs[role], r->comm, r->pid, role == MOVE_TARGET ? "from" : "to", r->peer,
+	       (double)r->downtime_us / 1000, (double)r->total_us / 1000000,
+	       (unsigned long long)r->pages_total, (unsigned long long)r->pages_zero,
+	       (double)r->bytes_wire / (1 << 20), (unsigned long long)r->faults);
 	if (r->faults)
 		printf(" (p50 %u us, p99 %u us)", r->fault_p50_us, r->fault_p99_us);
 	printf("\n");

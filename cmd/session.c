@@ -7,9 +7,11 @@
 
 #include "cmd/report.h"
 #include "cmd/session.h"
+#include "engine/image/save.h"
 #include "engine/move/offer.h"
 #include "engine/move/supervise.h"
 #include "lib/arena.h"
+#include "lib/config.h"
 #include "lib/log.h"
 #include "lib/text.h"
 #include "transport/tls.h"
@@ -47,6 +49,8 @@ static int take_memory(struct session *session)
 	err = link_init(&session->link);
 	if (!err)
 		err = move_init(session->role);
+	if (!err && IS_ENABLED(CONFIG_IMAGE) && session->role == MOVE_SAVE)
+		err = image_save_init();
 	if (!err)
 		err = supervise_init();
 	return err ? log_fail(ENOMEM,
@@ -102,7 +106,8 @@ static int begin(struct session *session, const struct options *options, enum mo
 	session->link.compress = options->compress;
 	if (!offline && take_descriptors())
 		return cmd_fail(OUTCOME_SYSTEM, "no descriptors");
-	if (!offline && tls_setup(options->keys))
+	/* What need not be signed needs no keys. */
+	if (!offline && !options->allow_unsigned && tls_setup(options->keys))
 		return cmd_fail(OUTCOME_PEER, "the keys cannot be used");
 	arena_seal();
 	if (movestate_folder_open(options->state))
@@ -244,6 +249,26 @@ int session_begin_source(struct session *session, const char *argv0, const struc
 		outcome = claim(session, pid, &begun);
 	if (outcome == OUTCOME_HELD)
 		return session_resume(session, options, &begun, false);
+	return outcome ? outcome : -1;
+}
+
+int session_begin_save(struct session *session, const char *argv0, const struct options *options)
+{
+	struct movestate begun = {0};
+	int outcome;
+	pid_t pid;
+
+	if (options_pid(options->args[0], &pid))
+		return cmd_usage(argv0, "%s is no process id", options->args[0]);
+	outcome = session_begin(session, options, MOVE_SAVE);
+	if (!outcome)
+		outcome = claim(session, pid, &begun);
+	if (outcome == OUTCOME_HELD) {
+		log_error("pid %d is the copy of a move that is not complete (move %s); see: baton "
+			  "status",
+			  pid, begun.id);
+		return OUTCOME_REFUSED;
+	}
 	return outcome ? outcome : -1;
 }
 

@@ -43,6 +43,9 @@ int session_listen(struct session *session, const struct options *options, const
 int session_begin_source(struct session *session, const char *argv0, const struct options *options,
 			 const char *address, bool listening);
 
+/* The same for a process that is to be written into a file. */
+int session_begin_save(struct session *session, const char *argv0, const struct options *options);
+
 /*
  * Goes on with a move: of which this device is the source, or whose target it was and dialed. With `peer_is_dead` the process runs here again.
  * What the command ends with.

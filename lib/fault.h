@@ -84,6 +84,11 @@
 	  target) /* its leader, all signals blocked, is about to meet its SIGSTOP */              \
 	X(RESTORE_START, target) /* half of its threads are let go */                              \
 	X(LINK_DOOR, target)     /* a new supervisor was told which move comes to it */            \
+	/* image files: engine/image/ */                                                           \
+	X(IMAGE_WRITE, image)   /* N-th write into an image made */                                \
+	X(IMAGE_SYNCED, image)  /* an image is on disk, not under its name */                      \
+	X(IMAGE_RENAMED, image) /* under its name, the folder not synced */                        \
+	X(IMAGE_KILLED, image)  /* it is safe, and the process was ended */                        \
 	/* both: lib/, transport/; fail: is the end of that connection */                          \
 	X(FILE_WRITTEN, both)  /* N-th state file synced, not under its name */                    \
 	X(FILE_RENAMED, both)  /* under its name, the folder not synced */                         \
@@ -121,7 +126,7 @@ static inline int fault_point(enum fault_point point)
 	return IS_ENABLED(CONFIG_FAULT_POINTS) ? fault_reached(point) : 0;
 }
 
-/* "source_offered", for 0 <= point < FAULT_NR; *side: "source", "target" or "both". */
+/* "source_offered", for 0 <= point < FAULT_NR; *side: "source", "target", "image" or "both". */
 const char *fault_name(int point, const char **side);
 
 /* True when BATON_FAULT asks for the list of points. */

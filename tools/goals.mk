@@ -56,6 +56,16 @@ fault-points: $(MBEDTLS_READY) $(NANOPB_READY) $(if $(CONFIG_COMPRESS_LZ4),$(LZ4
 	$(SUB) O=$(FAULTS_O) SRC=$(SRC) all >&2
 	@echo $(FAULTS_B)/baton
 
+# The same with image files as well, for tests/image.
+IMAGES_O := $(B)/images
+.PHONY: image-points
+image-points: $(MBEDTLS_READY) $(NANOPB_READY)
+	@mkdir -p $(IMAGES_O)/$(ARCH)
+	@printf 'CONFIG_FAULT_POINTS=y\nCONFIG_IMAGE=y\n' | cmp -s - $(IMAGES_O)/wanted || \
+		{ printf 'CONFIG_FAULT_POINTS=y\nCONFIG_IMAGE=y\n' >$(IMAGES_O)/wanted; cp $(IMAGES_O)/wanted $(IMAGES_O)/$(ARCH)/.config; }
+	$(SUB) O=$(IMAGES_O) MBEDTLS_DIR='$(MBEDTLS)' NANOPB_DIR='$(NANOPB)' all >&2
+	@echo $(IMAGES_O)/$(ARCH)/baton
+
 # ROUNDS=5 SIZES=16,256,... ONLY='words of a name' QUICK=1; CRIU=/path/to/criu measures it, too.
 .PHONY: bench
 bench:

@@ -44,6 +44,8 @@ static const struct frame_bounds bounds[FRAME_TYPE_END] = {
 	[FRAME_PING] = {"PING", BODY_UP_TO(FRAME_BODY_MAX), .flags = FRAME_PING_QUIET},
 	[FRAME_PONG] = {"PONG", BODY_UP_TO(64)},
 	[FRAME_PACKED] = {"PACKED", .min = 5, .max = FRAME_BODY_MAX, .unit = 1},
+	[FRAME_INDEX] = {"INDEX", BODY_UP_TO(4096) /* not a page */},
+	[FRAME_SEAL] = {"SEAL", BODY_UP_TO(4096) /* not a page */},
 };
 
 static void put_le(uint8_t *out, uint64_t value, int bytes)
@@ -81,7 +83,7 @@ int frame_decode(const uint8_t in[static FRAME_HEADER_BYTES], struct frame *fram
 	frame->len = (uint32_t)get_le(in + 4, 4);
 	frame->addr = get_le(in + 8, 8);
 
-	if (frame->type == 0 || frame->type >= FRAME_TYPE_END)
+	if (frame->type >= FRAME_TYPE_END || !bounds[frame->type].name)
 		return -EPROTO;
 	allowed = &bounds[frame->type];
 	if ((frame->flags & ~allowed->flags) != 0)
@@ -93,7 +95,7 @@ int frame_decode(const uint8_t in[static FRAME_HEADER_BYTES], struct frame *fram
 
 const char *frame_name(uint8_t type)
 {
-	return type > 0 && type < FRAME_TYPE_END ? bounds[type].name : "?";
+	return type < FRAME_TYPE_END && bounds[type].name ? bounds[type].name : "?";
 }
 
 void frame_put_u64(uint64_t value, uint8_t out[static 8])

@@ -31,6 +31,9 @@ enum frame_type {
 	FRAME_PING, /* both: are you there; answered with PONG, body (64 bytes at most) echoed */
 	FRAME_PONG,
 	FRAME_PACKED, /* source: PAGES whose body is packed (transport/pack.h) */
+	/* In image files only (engine/image/format.h). */
+	FRAME_INDEX = 24, /* entries of the index; space = level, addr = first key */
+	FRAME_SEAL,       /* the root of the index, and who signed it */
 	FRAME_TYPE_END,
 };
 

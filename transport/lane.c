@@ -11,14 +11,17 @@
 
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/config.h"
 #include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
+#include "lib/text.h"
 #include "transport/tls.h"
 #include "transport/traffic.h"
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 /* Room for small frames beside one of the largest. */
@@ -36,6 +39,22 @@ int lane_init(struct lane *lane)
 		return log_fail(ENOMEM, "the memory budget holds no more lanes; "
 					"raise CONFIG_MEMORY_BUDGET_KIB");
 	return 0;
+}
+
+/* NULL wherever that is not built in. */
+static const struct lane_local *local_of(const struct lane *lane)
+{
+	return IS_ENABLED(CONFIG_IMAGE) ? lane->local : NULL;
+}
+
+static ssize_t put_bytes(struct lane *lane, const uint8_t *buf, size_t len)
+{
+	return local_of(lane) ? lane->local->put(lane, buf, len) : tls_write(lane, buf, len);
+}
+
+static ssize_t get_bytes(struct lane *lane, uint8_t *buf, size_t len)
+{
+	return local_of(lane) ? lane->local->get(lane, buf, len) : tls_read(lane, buf, len);
 }
 
 bool lane_has_room(const struct lane *lane, uint32_t len)
@@ -102,7 +121,7 @@ int lane_flush_bulk(struct lane *lane, bool more, int64_t until_ns)
 			return 1;
 		if (len > lane->tx_allowed)
 			len = (uint32_t)lane->tx_allowed;
-		put = tls_write(lane, lane->tx + lane->tx_sent, len);
+		put = put_bytes(lane, lane->tx + lane->tx_sent, len);
 		if (put <= 0)
 			return (int)put;
 		if (fault_point(FAULT_LANE_SEND))
@@ -196,7 +215,7 @@ int lane_receive_bulk(struct lane *lane, int64_t until_ns)
 		}
 		if (moved && is_over(until_ns))
 			return LANE_AGAIN;
-		got = tls_read(lane, at, want);
+		got = get_bytes(lane, at, want);
 		if (got <= 0)
 			return (int)got;
 		lane->rx_got += (uint32_t)got;
@@ -222,7 +241,9 @@ void lane_receive_done(struct lane *lane)
 
 bool lane_has_pending(const struct lane *lane)
 {
-	return lane->fd >= 0 && tls_has_pending(lane);
+	if (lane->fd < 0)
+		return false;
+	return local_of(lane) ? lane->local->has_pending(lane) : tls_has_pending(lane);
 }
 
 /* Bytes that have moved in either direction, as the kernels of both ends know it. */
@@ -356,6 +377,7 @@ int lane_receive_wait(struct lane *lane, int timeout_ms)
 static void reset(struct lane *lane)
 {
 	lane->fd = -1;
+	lane->local = NULL;
 	lane->rx_got = 0;
 	lane->tx_len = 0;
 	lane->tx_sent = 0;
@@ -369,9 +391,24 @@ void lane_close(struct lane *lane)
 {
 	if (lane->fd < 0)
 		return;
-	tls_close(lane);
+	if (!local_of(lane))
+		tls_close(lane);
 	close(lane->fd);
 	reset(lane);
+}
+
+int lane_open_local(struct lane *lane, const struct lane_local *local, void *data, const char *peer)
+{
+	int fd = eventfd(0, EFD_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	reset(lane);
+	lane->fd = fd;
+	lane->local = local;
+	lane->local_data = data;
+	text_copy(lane->peer, sizeof(lane->peer), peer);
+	return 0;
 }
 
 void lane_forget(struct lane *lane)

@@ -10,8 +10,10 @@
 #include "transport/pack.h"
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 struct tls_session; /* transport/tls.h */
+struct lane;
 
 /* What whoever waits for a peer puts up with, beside the limit of the one wait. */
 struct lane_patience {
@@ -28,9 +30,21 @@ struct lane_watch {
 	int silent_ms;
 };
 
+/*
+ * What a lane ends in when that is in this process: an image file that is written or read. Bytes taken or given, as
+ * tls_write and tls_read do; 0: not now. `put` gets whole frames, from the beginning of one on.
+ */
+struct lane_local {
+	ssize_t (*put)(struct lane *lane, const uint8_t *buf, size_t len);
+	ssize_t (*get)(struct lane *lane, uint8_t *buf, size_t len);
+	bool (*has_pending)(const struct lane *lane);
+};
+
 struct lane {
 	int fd; /* -1 when closed */
 	struct tls_session *tls;
+	const struct lane_local *local; /* in place of a session; NULL */
+	void *local_data;
 	char peer[64]; /* address and port, for messages */
 
 	/* Receiving: header, then body. Complete when lane_receive says 1; PACKED is then PAGES. */
@@ -128,6 +142,13 @@ int lane_receive_wait(struct lane *lane, int timeout_ms);
 
 /* Ends TLS (close_notify, best effort) and the socket. Safe on a closed lane. */
 void lane_close(struct lane *lane);
+
+/*
+ * Opens a lane that ends in this process. A descriptor of its own, which is never readable, stands for it in poll(2):
+ * lane_has_pending tells. -errno of eventfd(2).
+ */
+int lane_open_local(struct lane *lane, const struct lane_local *local, void *data,
+		    const char *peer);
 
 /* Frees its session and nothing else: the descriptor may mean something else by now. */
 void lane_forget(struct lane *lane);

@@ -20,15 +20,14 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-static struct {
-	bool ready;  /* tls_init has been done */
-	bool loaded; /* tls_setup has been done */
-	bool has_ca;
-	int keys_fd;
-	mbedtls_pk_context key;
-	mbedtls_x509_crt cert, ca;
-	mbedtls_ssl_config conf[2]; /* [0] dialing, [1] accepting */
-} tls;
+static bool ready; /* tls_init has been done */
+static struct tls_identity tls;
+static mbedtls_ssl_config confs[2]; /* [0] dialing, [1] accepting */
+
+struct tls_identity *tls_identity(void)
+{
+	return &tls;
+}
 
 static const uint16_t groups[] = {MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1,
 				  MBEDTLS_SSL_IANA_TLS_GROUP_NONE};
@@ -76,7 +75,7 @@ int tls_init(void)
 	struct arena_usage usage;
 	void *region;
 
-	if (tls.ready)
+	if (ready)
 		return 0;
 	arena_usage(ARENA_TLS, &usage);
 	region = arena_alloc(ARENA_TLS, usage.size_bytes, 16);
@@ -91,7 +90,7 @@ int tls_init(void)
 	if (psa_crypto_init() != PSA_SUCCESS)
 		return log_fail(ENOMEM, "the cryptographic library does not start");
 	tls.keys_fd = -1;
-	tls.ready = true;
+	ready = true;
 	return 0;
 }
 
@@ -175,7 +174,7 @@ static void unload(void)
 	if (!tls.loaded)
 		return;
 	for (int end = 0; end < 2; end++)
-		mbedtls_ssl_config_free(&tls.conf[end]);
+		mbedtls_ssl_config_free(&confs[end]);
 	mbedtls_pk_free(&tls.key);
 	mbedtls_x509_crt_free(&tls.cert);
 	mbedtls_x509_crt_free(&tls.ca);
@@ -222,16 +221,16 @@ int tls_setup(const char *keys_dir)
 	mbedtls_x509_crt_init(&tls.cert);
 	mbedtls_x509_crt_init(&tls.ca);
 	for (int end = 0; end < 2; end++)
-		mbedtls_ssl_config_init(&tls.conf[end]);
+		mbedtls_ssl_config_init(&confs[end]);
 
 	err = keys_load(tls.keys_fd, keys_dir, &tls.key, &tls.cert, &tls.ca);
 	if (err)
 		goto failed;
 	tls.has_ca = tls.ca.raw.len > 0;
 	ciphers = choose_ciphers();
-	err = make_config(&tls.conf[0], MBEDTLS_SSL_IS_CLIENT, ciphers);
+	err = make_config(&confs[0], MBEDTLS_SSL_IS_CLIENT, ciphers);
 	if (!err)
-		err = make_config(&tls.conf[1], MBEDTLS_SSL_IS_SERVER, ciphers);
+		err = make_config(&confs[1], MBEDTLS_SSL_IS_SERVER, ciphers);
 	if (!err)
 		return 0;
 	err = log_fail(ENOMEM, "TLS cannot be set up (mbedtls -0x%04x)", (unsigned int)-err);
@@ -258,7 +257,7 @@ struct tls_session *tls_session_make(bool accepting, int fd, const char *peer)
 	session->peer = peer;
 	session->refused = true; /* until verify() finds otherwise */
 	mbedtls_ssl_init(&session->ssl);
-	err = mbedtls_ssl_setup(&session->ssl, &tls.conf[accepting]);
+	err = mbedtls_ssl_setup(&session->ssl, &confs[accepting]);
 	/* Peers are known by their certificate alone: no host name is compared. */
 	if (!err && !accepting)
 		err = mbedtls_ssl_set_hostname(&session->ssl, NULL);

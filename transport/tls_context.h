@@ -36,6 +36,15 @@ struct tls_session {
 	char name[TLS_NAME_MAX];
 };
 
+/* This device: valid after tls_setup. */
+struct tls_identity {
+	bool loaded, has_ca;
+	int keys_fd;
+	mbedtls_pk_context key;
+	mbedtls_x509_crt cert, ca;
+};
+struct tls_identity *tls_identity(void);
+
 /* A session from ARENA_TLS, set up for one end. NULL with a reason. */
 struct tls_session *tls_session_make(bool accepting, int fd, const char *peer);
 void tls_session_free(struct tls_session *session);

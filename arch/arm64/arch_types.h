@@ -41,6 +41,10 @@ struct arch_live {
 /* Wire form of struct arch_regs: 36 words of 8 bytes. */
 #define ARCH_REGS_WIRE_MAX 288
 
+/* Of that, the general registers in a core file; and what such a file is for. */
+#define ARCH_CORE_REGS_BYTES 272
+#define ARCH_ELF_MACHINE 183 /* EM_AARCH64 */
+
 /* Bits of an address that count; system calls ask for the others, too, unless PR_SET_TAGGED_ADDR_CTRL. */
 #define ARCH_UNTAG_MASK 0x00ffffffffffffffULL
 

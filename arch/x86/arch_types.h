@@ -35,6 +35,10 @@ struct arch_live {
 /* Wire form of struct arch_regs: 27 registers of 8 bytes. */
 #define ARCH_REGS_WIRE_MAX 216
 
+/* Of that, the general registers in a core file; and what such a file is for. */
+#define ARCH_CORE_REGS_BYTES 216
+#define ARCH_ELF_MACHINE 62 /* EM_X86_64 */
+
 /* Bits of an address that count, unless a process has asked for others ("untag_mask" in its status). */
 #define ARCH_UNTAG_MASK 0xffffffffffffffffULL
 

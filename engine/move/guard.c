@@ -47,7 +47,8 @@ static void end_all(pid_t pid, int proc_fd)
 		(void)proc_each_child(proc_fd, end_child, NULL);
 	log_error("pid %d was ended: all processes that filled its memory were killed at once, so "
 		  "that "
-		  "it would have read zeros; the device that it came from has its whole copy; see: "
+		  "it would have read zeros; what it came from, a device or a file, has all of it; "
+		  "see: "
 		  "baton status",
 		  pid);
 }

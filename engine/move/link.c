@@ -14,6 +14,7 @@
 #include "engine/move/offer.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/config.h"
 #include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
@@ -309,6 +310,11 @@ static int check_hello(const struct link *link, const baton_Hello *hello)
 			"peer %s wants to %s a process, and so do we; use send with receive, or "
 			"restore --from with dump --serve",
 			link->peer, link->source ? "give" : "take");
+	if (link->open_local && hello->body_max > FRAME_BODY_MAX)
+		return log_fail(EPROTO,
+				"%s has frames of up to %u bytes, this build takes %u; raise "
+				"CONFIG_RUN_KIB",
+				link->peer, hello->body_max, FRAME_BODY_MAX);
 	if (link->source && hello->body_max < FRAME_BODY_MAX)
 		return log_fail(
 			EPROTO,
@@ -335,7 +341,7 @@ static void agree_packing(struct lane *lane, uint32_t ours, uint32_t theirs)
 		lane->pack = (ours | theirs) & PACK_WANTS_ALWAYS ? PACK_ALWAYS : PACK_AUTO;
 }
 
-static int say_hello(struct link *link, struct lane *lane, int64_t deadline)
+int link_say_hello(const struct link *link, struct lane *lane, int timeout_ms)
 {
 	struct frame frame = {.type = FRAME_HELLO};
 	baton_Hello hello = {.version_major = WIRE_MAJOR,
@@ -347,11 +353,15 @@ static int say_hello(struct link *link, struct lane *lane, int64_t deadline)
 
 	hello.role = link->source ? baton_Role_ROLE_SOURCE : baton_Role_ROLE_TARGET;
 	text_copy(hello.software, sizeof(hello.software), BATON_VERSION);
-	err = message_queue(lane, &frame, baton_Hello_fields, &hello, clock_left_ms(deadline));
-	if (!err)
-		err = lane_flush_wait(lane, clock_left_ms(deadline));
-	if (!err)
-		err = lane_receive_wait(lane, clock_left_ms(deadline));
+	err = message_queue(lane, &frame, baton_Hello_fields, &hello, timeout_ms);
+	return err ? err : lane_flush_wait(lane, timeout_ms);
+}
+
+static int hear_hello(const struct link *link, struct lane *lane, int timeout_ms)
+{
+	baton_Hello hello;
+	int err = lane_receive_wait(lane, timeout_ms);
+
 	if (err)
 		return log_fail(-err, "peer %s: no greeting came: %s", link->peer, strerror(-err));
 	if (lane->rx.type != FRAME_HELLO)
@@ -363,6 +373,14 @@ static int say_hello(struct link *link, struct lane *lane, int64_t deadline)
 	agree_packing(lane, packing, hello.packing);
 	return err ? log_fail(-err, "peer %s: its HELLO makes no sense", link->peer)
 		   : check_hello(link, &hello);
+}
+
+static int greet(const struct link *link, struct lane *lane, int64_t deadline)
+{
+	int err = link_say_hello(link, lane, clock_left_ms(deadline));
+
+	return err ? log_fail(-err, "peer %s: it cannot be greeted: %s", link->peer, strerror(-err))
+		   : hear_hello(link, lane, clock_left_ms(deadline));
 }
 
 /* The certificate of lane 0 is that of the move; a later one must be the same. */
@@ -395,7 +413,16 @@ static int open_lane(struct link *link, struct lane *lane, uint8_t number, int64
 	return err;
 }
 
-int link_open(struct link *link, int timeout_ms)
+static int open_local(struct link *link)
+{
+	int err = link->open_local(link, link->was_open);
+
+	link->fds->lane[0] = link->fast.fd;
+	link->fds->lane[1] = link->bulk.fd;
+	return err || link->was_open ? err : hear_hello(link, &link->fast, -1);
+}
+
+static int open_remote(struct link *link, int timeout_ms)
 {
 	int64_t deadline = clock_deadline_ms(timeout_ms);
 	int err;
@@ -409,12 +436,20 @@ int link_open(struct link *link, int timeout_ms)
 		/* Before HELLO: the peer dials the second lane when it has read ours. */
 		if (!link->address)
 			link_tell(link, '1');
-		err = say_hello(link, &link->fast, deadline);
+		err = greet(link, &link->fast, deadline);
 	}
 	if (!err)
 		err = open_lane(link, &link->bulk, 1, deadline);
 	if (!err)
-		err = say_hello(link, &link->bulk, deadline);
+		err = greet(link, &link->bulk, deadline);
+	return err;
+}
+
+int link_open(struct link *link, int timeout_ms)
+{
+	int err = IS_ENABLED(CONFIG_IMAGE) && link->open_local ? open_local(link)
+							       : open_remote(link, timeout_ms);
+
 	if (err)
 		link_close(link);
 	else

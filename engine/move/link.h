@@ -46,6 +46,8 @@ struct link {
 	char peer[SOCKET_NAME_MAX]; /* address and port, for messages */
 	char name[TLS_NAME_MAX];    /* what the peer is trusted as */
 
+	/* Opens both lanes to what is in this process, an image file; NULL: the peer is another device. */
+	int (*open_local)(struct link *link, bool again);
 	const char *address; /* dialing side: HOST[:PORT]; NULL on the listening side */
 	int supervisor_fd;   /* listening side: where lanes come from; -1 */
 	const char
@@ -74,6 +76,9 @@ void link_accept(struct link *link, int first_fd, int supervisor_fd, const char 
  * role twice; -EINTR: asked to stop; -ENOLINK: nobody listens for us any more. On failure both lanes are closed.
  */
 int link_open(struct link *link, int timeout_ms);
+
+/* The HELLO of our role, on a lane that is open: for whoever sends it elsewhere. -errno of the lane. */
+int link_say_hello(const struct link *link, struct lane *lane, int timeout_ms);
 
 /* What is put up with on both lanes, from now on and over later links: see struct lane_patience. */
 void link_patience(struct link *link, struct lane_patience patience);

@@ -41,6 +41,8 @@ int move_init(enum move_role role)
 				"a page of this kernel (%u bytes) is larger than a run; raise "
 				"CONFIG_RUN_KIB to %u",
 				page, page / 1024);
+	if (role == MOVE_SAVE)
+		return 0;
 	err = role == MOVE_SOURCE ? move_source_init() : move_target_init();
 	if (!err)
 		err = twin_init();

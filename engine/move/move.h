@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum move_role { MOVE_SOURCE, MOVE_TARGET };
+enum move_role { MOVE_SOURCE, MOVE_TARGET, MOVE_SAVE /* into a file: engine/image/save.h */ };
 
 enum move_mode { MOVE_ANY, MOVE_LAZY, MOVE_ON_DEMAND, MOVE_EAGER };
 

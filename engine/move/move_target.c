@@ -19,10 +19,12 @@
 #include "engine/move/twin.h"
 #include "engine/paging/pager.h"
 #include "engine/move/policy.h"
+#include "engine/process/proc.h"
 #include "engine/process/restore.h"
 #include "engine/state/fd.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/config.h"
 #include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
@@ -42,6 +44,8 @@
 #define DONE_PATIENCE_MS 15000
 /* Between two lines in the log about memory that is missing here. */
 #define TELL_AGAIN_MS 60000
+/* Between two looks whether anybody waits for a page that is damaged. */
+#define LOOK_DAMAGED_MS 20
 
 /* In the arena's tables: whoever comes after a worker that died finds what it had. */
 static struct target_engine {
@@ -326,6 +330,53 @@ static int meet_again(struct target_move *m, int patience_ms)
 	}
 }
 
+/* What asking again does not mend, when a file is asked. */
+static bool is_damage(int err)
+{
+	return err == -EBADMSG || err == -EIO || err == -EPROTO;
+}
+
+static int kill_child(void *data, pid_t pid)
+{
+	int fd = proc_open(pid);
+
+	(void)data;
+	/* What it has made goes first: later nobody would know whose it was. */
+	if (fd >= 0) {
+		(void)proc_each_child(fd, kill_child, NULL);
+		close(fd);
+	}
+	kill(pid, SIGKILL);
+	return 0;
+}
+
+/*
+ * An image has a page that is damaged: nobody has it any more. As long as anybody waits for it we stay, since our end would
+ * make zeros of it.
+ */
+static enum outcome end_damaged(struct target_move *m)
+{
+	pid_t pid = m->move.state.pid;
+	int64_t told_ms = clock_now_ms();
+
+	log_error("pid %d is ended here: %s", pid, log_reason());
+	if (movestate_process_lives(&m->move.state))
+		kill_child(NULL, pid);
+	while (pager_is_needed(engine->pager)) {
+		if (clock_now_ms() >= told_ms + TELL_AGAIN_MS / 10) {
+			log_error("a process that pid %d had forked waits for memory that is "
+				  "damaged; "
+				  "end it",
+				  pid);
+			told_ms = INT64_MAX / 2;
+		}
+		io_sleep_ms(LOOK_DAMAGED_MS);
+	}
+	guard_end(&m->guard);
+	movestate_remove(&m->move.state);
+	return OUTCOME_FAILED;
+}
+
 /*
  * The process is killed, and not as an end of its own: what is on disk says that it ran here, so the
  * source will hear that it is lost, and keeps its copy.
@@ -337,18 +388,24 @@ static enum outcome end_lost(struct target_move *m)
 		kill(m->move.state.pid, SIGKILL);
 	m->move.state.decide = true;
 	text_copy(m->move.state.reason, sizeof(m->move.state.reason), log_reason());
-	if (movestate_write(&m->move.state, STAGE_STARTED))
+	if (m->move.link->open_local)
+		movestate_remove(&m->move.state);
+	else if (movestate_write(&m->move.state, STAGE_STARTED))
 		log_warn("move %s: %s", m->move.state.id, log_reason());
 	link_abort(m->move.link, LINK_LOST);
 	return OUTCOME_FAILED;
 }
 
-/* -EOWNERDEAD: it was given up. */
+/* -EOWNERDEAD: it was given up. -EBADMSG: it comes from a file, which is damaged. */
 static int fill_to_the_end(struct target_move *m)
 {
 	while (!m->filled) {
+		int err = fill(m);
+
+		if (IS_ENABLED(CONFIG_IMAGE) && m->move.link->open_local && is_damage(err))
+			return -EBADMSG;
 		/* Whatever it is that failed: giving up would end the process' memory. */
-		if (fill(m) && meet_again(m, -1))
+		if (err && meet_again(m, -1))
 			break;
 	}
 	if (give_up)
@@ -448,7 +505,8 @@ static void end_move(struct target_move *m)
  */
 static enum outcome discard(struct target_move *m)
 {
-	bool heard = m->forgotten || !m->said_ready;
+	/* A file asks for no proof. */
+	bool heard = m->forgotten || !m->said_ready || m->move.link->open_local;
 
 	(void)fault_point(FAULT_TARGET_DISCARD);
 	guard_end(&m->guard);
@@ -466,6 +524,8 @@ static enum outcome discard(struct target_move *m)
 
 static enum outcome run_to_the_end(struct target_move *m)
 {
+	int err;
+
 	(void)fault_point(FAULT_TARGET_RUNNING);
 	move_look_after(&m->move, 0);
 	if (m->move.link->fast.fd < 0)
@@ -473,8 +533,9 @@ static enum outcome run_to_the_end(struct target_move *m)
 	if (m->move.link->fast.fd < 0 || link_send(m->move.link, FRAME_STARTED, 0))
 		meet_again(m, m->filled ? DONE_PATIENCE_MS : -1);
 	(void)fault_point(FAULT_TARGET_TOLD);
-	if (m->move.state.stage != STAGE_COMPLETE && fill_to_the_end(m))
-		return end_lost(m);
+	err = m->move.state.stage != STAGE_COMPLETE ? fill_to_the_end(m) : 0;
+	if (err)
+		return err == -EBADMSG ? end_damaged(m) : end_lost(m);
 	end_move(m);
 	return OUTCOME_DONE;
 }
@@ -482,6 +543,7 @@ static enum outcome run_to_the_end(struct target_move *m)
 /* From the first message of the description to the end. */
 static enum outcome take_process(struct target_move *m)
 {
+	enum outcome outcome;
 	int err;
 
 	move_look_after(&m->move, SIGN_MS);
@@ -492,7 +554,8 @@ static enum outcome take_process(struct target_move *m)
 		err = start(m);
 	if (err) {
 		log_fail(-err, "%s", strerror(-err)); /* if nothing was said */
-		return discard(m);
+		outcome = discard(m);
+		return err == -EBADMSG ? OUTCOME_REFUSED : outcome;
 	}
 	log_info("%s (pid %d) runs here", m->move.state.comm, m->move.state.pid);
 	return run_to_the_end(m);
@@ -561,7 +624,9 @@ enum outcome move_target(struct link *link, const struct move_options *options)
 	move_begin(&m->move, link, options);
 	move_stage(&m->move, "connect");
 	if (link_open(link, link->address ? LINK_DIAL_TIMEOUT_MS : CONFIG_HANDSHAKE_TIMEOUT_MS))
-		return move_end(&m->move, link_stopping() ? OUTCOME_FAILED : OUTCOME_PEER);
+		return move_end(&m->move, link_stopping()    ? OUTCOME_FAILED
+					  : link->open_local ? OUTCOME_REFUSED
+							     : OUTCOME_PEER);
 	guard_reserve(&m->guard);
 	outcome = target_take_offer(m);
 	m->move.report.check_only = m->check_only || m->answered;
@@ -569,6 +634,9 @@ enum outcome move_target(struct link *link, const struct move_options *options)
 		return end_check(m, outcome);
 	if (outcome == OUTCOME_DONE && !m->answered)
 		return twin_run(&work);
+	/* A file that makes no sense is none that failed. */
+	if (link->open_local && outcome == OUTCOME_FAILED)
+		outcome = OUTCOME_REFUSED;
 	movestate_remove(&m->move.state);
 	/* Not that nothing ever ran: of a move that another worker had, we know nothing. */
 	if (!m->answered)

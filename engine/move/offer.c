@@ -270,7 +270,7 @@ static int check_vdso(const baton_MoveOffer *offer, const struct offer_limits *l
 		return log_fail(-err, "this device's vdso cannot be read: %s", strerror(-err));
 	*limits->other_vdso = offer->vdso.size != sizeof(own) ||
 			      memcmp(own, offer->vdso.bytes, sizeof(own)) != 0 ||
-			      fault_point(FAULT_TARGET_VDSO);
+			      offer->with_vdso || fault_point(FAULT_TARGET_VDSO);
 	if (!*limits->other_vdso)
 		return 0;
 	uname(&uts);

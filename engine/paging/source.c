@@ -31,6 +31,7 @@ int source_open(struct source *source, pid_t pid)
 	}
 	source->pid = pid;
 	source->page_bytes = (uint64_t)1 << arch_page_shift();
+	source->zero_run_bytes = ZERO_RUN_BYTES;
 	return 0;
 }
 
@@ -93,7 +94,7 @@ static bool page_is_zero(const uint8_t *page, uint64_t page_bytes)
 static uint64_t run_length(const struct source *source, const uint8_t *body, uint64_t nr_pages,
 			   bool *zero)
 {
-	uint64_t worth = (ZERO_RUN_BYTES + source->page_bytes - 1) / source->page_bytes;
+	uint64_t worth = (source->zero_run_bytes + source->page_bytes - 1) / source->page_bytes;
 	uint64_t nr_zero = 0, i;
 
 	*zero = page_is_zero(body, source->page_bytes);

@@ -10,6 +10,8 @@ struct source {
 	pid_t pid;
 	int mem_fd; /* /proc/PID/mem; -1 when closed */
 	uint64_t page_bytes;
+	uint64_t
+		zero_run_bytes; /* so many of zeros are told, fewer are sent; from source_open on */
 	uint64_t pages_sent, pages_zero;
 	struct packer packer;
 	bool pack; /* the next frame, if it can be */

@@ -139,6 +139,12 @@ static int dump_own_pages(struct vma_dump *v, const struct proc_map *map)
 	return v->smaps.has_pages ? dump_emit_existing(v->d, map->start, map->end) : 0;
 }
 
+/* Locked memory never waits for a page: its pages come before the start. */
+static bool is_lazy(const struct smaps *smaps, uint64_t flags)
+{
+	return smaps->has_pages && !vma_is_locked(flags);
+}
+
 static int dump_anonymous(struct vma_dump *v, const struct proc_map *map)
 {
 	static const char prefix[] = "[anon:";
@@ -148,8 +154,7 @@ static int dump_anonymous(struct vma_dump *v, const struct proc_map *map)
 	if (strncmp(map->name, prefix, sizeof(prefix) - 1) == 0 &&
 	    text_copy(v->msg.anon_name, sizeof(v->msg.anon_name), map->name + sizeof(prefix) - 1))
 		v->msg.anon_name[len - sizeof(prefix)] = '\0';
-	/* Locked memory never waits for a page: its pages come before the start. */
-	v->msg.lazy = v->smaps.has_pages && !vma_is_locked(v->msg.flags);
+	v->msg.lazy = is_lazy(&v->smaps, v->msg.flags);
 	err = dump_emit(v->d, v->kind, &v->msg);
 	return err || v->msg.lazy ? err : dump_own_pages(v, map);
 }
@@ -263,6 +268,30 @@ static int vma_dump(struct dump *d, const struct state_kind *kind)
 	if (!err && d->other_vdso)
 		err = dump_emit_pages(d, d->vdso.known.start,
 				      d->vdso.known.start + d->vdso.known.len);
+	return err;
+}
+
+int vma_each_lazy(int proc_fd, int (*fn)(void *data, uint64_t start, uint64_t end), void *data)
+{
+	size_t mark = arena_mark();
+	struct smaps *smaps = arena_alloc(ARENA_SCRATCH, sizeof(*smaps), 16);
+	baton_VmaBacking backing = 0;
+	const char *why;
+	int err = -ENOMEM;
+
+	if (smaps)
+		err = smaps_open(smaps, proc_fd);
+	while (!err && (err = smaps_next(smaps)) > 0) {
+		uint64_t flags = flags_of(smaps);
+
+		err = 0;
+		if (vma_classify(&smaps->map, flags, &backing, &why) == VMA_CARRY &&
+		    backing == baton_VmaBacking_VMA_ANONYMOUS && is_lazy(smaps, flags))
+			err = fn(data, smaps->map.start, smaps->map.end);
+	}
+	if (smaps)
+		smaps_close(smaps);
+	arena_reset(mark);
 	return err;
 }
 

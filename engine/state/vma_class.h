@@ -29,6 +29,12 @@ bool vma_is_locked(uint64_t flags);
 /* The very object behind a mapping, as a descriptor of ours; -1 with errno. */
 int vma_open_object(int proc_fd, uint64_t start, uint64_t len, int flags);
 
+/*
+ * Calls `fn` for each mapping whose pages are not in the description (Vma.lazy), in order of address, until it returns
+ * non-zero, which is passed on. The process stands still.
+ */
+int vma_each_lazy(int proc_fd, int (*fn)(void *data, uint64_t start, uint64_t end), void *data);
+
 struct restore;
 int vma_restore(struct restore *r, const void *data);
 int vma_finish(struct restore *r);
