@@ -74,9 +74,12 @@ PROTOS := $(wildcard transport/*.proto engine/*/*.proto)
 SOURCES := $(wildcard lib/*.c transport/*.c engine/*/*.c arch/$(ARCH_DIR)/*.c board/*.c)
 
 # A command is built when its switch is on; files of cmd/ that are no command always are.
-COMMANDS := check keygen trust receive send dump restore status resume abort version
+COMMANDS := check keygen trust receive send dump restore status resume abort console evacuate version
 upper = $(shell echo $(1) | tr a-z A-Z)
 command_off = $(if $(CONFIG_CMD_$(call upper,$(1))),,cmd/$(1).c)
+# Two commands of one switch.
+CONFIG_CMD_PROTECT = $(CONFIG_CMD_EVACUATE)
+COMMANDS += protect
 SOURCES += $(filter-out $(foreach c,$(COMMANDS),$(call command_off,$(c))),$(wildcard cmd/*.c))
 
 GENERATED := $(PROTOS:%.proto=$(B)/gen/%.pb.c)

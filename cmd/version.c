@@ -19,6 +19,7 @@ static const struct {
 	{"send", IS_ENABLED(CONFIG_CMD_SEND)},       {"dump", IS_ENABLED(CONFIG_CMD_DUMP)},
 	{"restore", IS_ENABLED(CONFIG_CMD_RESTORE)}, {"status", IS_ENABLED(CONFIG_CMD_STATUS)},
 	{"resume", IS_ENABLED(CONFIG_CMD_RESUME)},   {"abort", IS_ENABLED(CONFIG_CMD_ABORT)},
+	{"console", IS_ENABLED(CONFIG_CMD_CONSOLE)}, {"evacuate", IS_ENABLED(CONFIG_CMD_EVACUATE)},
 	{"version", IS_ENABLED(CONFIG_CMD_VERSION)},
 };
 
