@@ -63,8 +63,14 @@ def test_held(ctx):
             user.type(f"send --max-rate 4 {victim.pid} {pair.b.address}:{PORT}\r")
             user.expect(" begins\r\n")
             wait_for(lambda: "serving" in stages(pair.a), 20, "the process runs there")
-            twins = [str(p) for p in pair.a.batons(ctx.binary) if p != console]
-            pair.a.run(["kill", "-9"] + twins)
+
+            def killed():
+                """A twin that was left by the first kill has made another one meanwhile."""
+                twins = [str(p) for p in pair.a.batons(ctx.binary) if p != console]
+                if twins:
+                    pair.a.run(["kill", "-9"] + twins)
+                return not twins
+            wait_for(killed, 10, "all that work on the move are killed")
             user.expect("= 137 send\r\n")
             user.expect(" is held", 20)
             user.expect("\n")
