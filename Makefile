@@ -76,9 +76,12 @@ PROTOS := $(wildcard transport/*.proto engine/*/*.proto)
 SOURCES := $(wildcard lib/*.c transport/*.c engine/*/*.c arch/$(ARCH_DIR)/*.c board/*.c)
 
 # A command is built when its switch is on; files of cmd/ that are no command always are.
-COMMANDS := check keygen trust receive send dump restore status resume abort inspect core version
+COMMANDS := check keygen trust receive send dump restore status resume abort inspect core console evacuate version
 upper = $(shell echo $(1) | tr a-z A-Z)
 command_off = $(if $(CONFIG_CMD_$(call upper,$(1))),,cmd/$(1).c)
+# Two commands of one switch.
+CONFIG_CMD_PROTECT = $(CONFIG_CMD_EVACUATE)
+COMMANDS += protect
 SOURCES += $(filter-out $(foreach c,$(COMMANDS),$(call command_off,$(c))),$(wildcard cmd/*.c))
 GCRYPT_SOURCES := $(if $(CONFIG_CIPHER_LIBGCRYPT),$(wildcard transport/gcrypt/*.c))
 SOURCES += $(GCRYPT_SOURCES)

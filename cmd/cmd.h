@@ -37,6 +37,9 @@ int cmd_resume(int argc, char **argv);
 int cmd_abort(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);
 int cmd_core(int argc, char **argv);
+int cmd_console(int argc, char **argv);
+int cmd_protect(int argc, char **argv);
+int cmd_evacuate(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 
 /*
@@ -47,6 +50,9 @@ int cmd_usage(const char *argv0, const char *fmt, ...) __attribute__((format(pri
 
 /* Prints the help of a command on standard output and returns OUTCOME_DONE. */
 int cmd_help(const char *argv0);
+
+/* Whether the command has this option: its name as in the usage line, "--keys " when it has a value. */
+bool cmd_takes(const char *name, const char *option);
 
 /*
  * Prints the reason of the last failure (lib/log.h) as the error of a command, or `fallback` when

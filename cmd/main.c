@@ -13,8 +13,8 @@
 #include "lib/log.h"
 #include "version.h"
 
-/* The function of a command that is built in; a command that is not leaves no trace but its name. */
-#define BUILT_IN(symbol, function) (IS_ENABLED(symbol) ? function : NULL)
+/* The function of a command that is built in, or a text; a command that is not leaves no trace but its name. */
+#define BUILT_IN(symbol, thing) (IS_ENABLED(symbol) ? (thing) : NULL)
 
 /* Words of a usage that are there only with image files. */
 #if IS_ENABLED(CONFIG_IMAGE)
@@ -79,6 +79,24 @@ static const struct command commands[] = {
 	{"core", BUILT_IN(CONFIG_CMD_CORE, cmd_core), "FILE -o CORE",
 	 "make a core file for gdb out of an image file", NULL},
 #endif
+	{"console", BUILT_IN(CONFIG_CMD_CONSOLE, cmd_console),
+	 BUILT_IN(CONFIG_CMD_CONSOLE,
+		  "[--tty DEV] [--baud N] [--machine] [--keys DIR] [--state DIR]\n"
+		  "       baton console --set-password [--keys DIR]"),
+	 BUILT_IN(CONFIG_CMD_CONSOLE, "these commands on a serial line"), NULL},
+	{"protect", BUILT_IN(CONFIG_CMD_EVACUATE, cmd_protect),
+	 BUILT_IN(CONFIG_CMD_EVACUATE,
+		  "add NAME --pidfile FILE | --unit NAME | --command TEXT [--priority N]\n"
+		  "                     [--after NAME] [--keys DIR]\n"
+		  "       baton protect remove NAME | list [--keys DIR]"),
+	 BUILT_IN(CONFIG_CMD_EVACUATE, "the processes that matter, for evacuate"), NULL},
+	{"evacuate", BUILT_IN(CONFIG_CMD_EVACUATE, cmd_evacuate),
+	 BUILT_IN(CONFIG_CMD_EVACUATE,
+		  "[--deadline MS] [--keys DIR] [--state DIR] HOST[:PORT]\n"
+		  "       baton evacuate --back [--deadline MS] [--listen ADDR:PORT] [--keys DIR]\n"
+		  "                     [HOST[:PORT]]"),
+	 BUILT_IN(CONFIG_CMD_EVACUATE, "move all of them to another device, or fetch them back"),
+	 NULL},
 	{"version", BUILT_IN(CONFIG_CMD_VERSION, cmd_version), "[--json]",
 	 "version, architecture, memory budget, what is built in", NULL},
 };
@@ -90,6 +108,13 @@ static const struct command *command_find(const char *name)
 		if (!strcmp(commands[i].name, name))
 			return &commands[i];
 	return NULL;
+}
+
+bool cmd_takes(const char *name, const char *option)
+{
+	const struct command *command = command_find(name);
+
+	return command && command->run && strstr(command->usage, option);
 }
 
 int cmd_usage(const char *argv0, const char *fmt, ...)
@@ -111,7 +136,7 @@ int cmd_usage(const char *argv0, const char *fmt, ...)
 }
 
 /* Options whose names are in a command's usage line: the one place that lists them. */
-static unsigned int options_in(const char *usage)
+static uint64_t options_in(const char *usage)
 {
 	static const char *const names[OPTION_END] = {
 		[OPTION_KEYS] = "--keys ",
@@ -136,8 +161,19 @@ static unsigned int options_in(const char *usage)
 		[OPTION_COMPRESS] = "--compress ",
 		[OPTION_LEAVE_RUNNING] = "--leave-running",
 		[OPTION_ALLOW_UNSIGNED] = "--allow-unsigned",
+		[OPTION_PIDFILE] = "--pidfile ",
+		[OPTION_UNIT] = "--unit ",
+		[OPTION_COMMAND] = "--command ",
+		[OPTION_PRIORITY] = "--priority ",
+		[OPTION_AFTER] = "--after ",
+		[OPTION_DEADLINE] = "--deadline ",
+		[OPTION_BACK] = "--back",
+		[OPTION_TTY] = "--tty ",
+		[OPTION_BAUD] = "--baud ",
+		[OPTION_MACHINE] = "--machine",
+		[OPTION_SET_PASSWORD] = "--set-password",
 	};
-	unsigned int found = 0;
+	uint64_t found = 0;
 
 	for (int id = 1; id < OPTION_END; id++)
 		if (names[id] && strstr(usage, names[id]))
@@ -149,7 +185,7 @@ int cmd_help(const char *argv0)
 {
 	const struct command *command = command_find(argv0);
 
-	if (!command)
+	if (!command || !command->run)
 		return OUTCOME_USAGE;
 	printf("baton %s: %s\n\nusage: baton %s %s\n\n", command->name, command->summary,
 	       command->name, command->usage);
@@ -204,7 +240,7 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		return help_all(stderr);
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help") || !strcmp(argv[1], "-h"))
-		return help_all(stdout);
+		return argc > 2 && !cmd_help(argv[2]) ? OUTCOME_DONE : help_all(stdout);
 	command = command_find(!strcmp(argv[1], "--version") ? "version" : argv[1]);
 	if (!command) {
 		log_error("no such command: %s; see: baton --help", argv[1]);

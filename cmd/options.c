@@ -23,6 +23,9 @@ struct option_row {
 	const char *help;
 };
 
+/* Only of a command that is built in; the others have no use for it. */
+#define OF(symbol, text) (IS_ENABLED(symbol) ? (text) : NULL)
+
 static const struct option_row rows[OPTION_END] = {
 	[OPTION_HELP] = {"help", NULL, "show this"},
 	[OPTION_VERBOSE] = {"verbose", NULL, "say every detail on standard error"},
@@ -60,12 +63,38 @@ static const struct option_row rows[OPTION_END] = {
 		{"allow-unsigned", NULL,
 		 "no signature: whoever can write FILE can run anything here as root"},
 	[OPTION_OUTPUT] = {"output", "CORE", "where to (short: -o)"},
+	[OPTION_PIDFILE] = {OF(CONFIG_CMD_EVACUATE, "pidfile"), OF(CONFIG_CMD_EVACUATE, "FILE"),
+			    OF(CONFIG_CMD_EVACUATE, "a file with its pid")},
+	[OPTION_UNIT] = {OF(CONFIG_CMD_EVACUATE, "unit"), OF(CONFIG_CMD_EVACUATE, "NAME"),
+			 OF(CONFIG_CMD_EVACUATE, "the main process of a unit of systemd")},
+	[OPTION_COMMAND] = {OF(CONFIG_CMD_EVACUATE, "command"), OF(CONFIG_CMD_EVACUATE, "TEXT"),
+			    OF(CONFIG_CMD_EVACUATE, "what prints its pid, for sh -c")},
+	[OPTION_PRIORITY] = {OF(CONFIG_CMD_EVACUATE, "priority"), OF(CONFIG_CMD_EVACUATE, "N"),
+			     OF(CONFIG_CMD_EVACUATE, "higher goes first (default 0)")},
+	[OPTION_AFTER] = {OF(CONFIG_CMD_EVACUATE, "after"), OF(CONFIG_CMD_EVACUATE, "NAME"),
+			  OF(CONFIG_CMD_EVACUATE, "begins when that one runs over there")},
+	[OPTION_DEADLINE] = {OF(CONFIG_CMD_EVACUATE, "deadline"), OF(CONFIG_CMD_EVACUATE, "MS"),
+			     OF(CONFIG_CMD_EVACUATE, "what does not run there by then stays")},
+	[OPTION_BACK] = {OF(CONFIG_CMD_EVACUATE, "back"), OF(CONFIG_CMD_EVACUATE, NULL),
+			 OF(CONFIG_CMD_EVACUATE, "fetch back what is there from this device")},
+	[OPTION_TTY] = {OF(CONFIG_CMD_CONSOLE, "tty"), OF(CONFIG_CMD_CONSOLE, "DEV"),
+			OF(CONFIG_CMD_CONSOLE,
+			   "the line (default: the terminal it is started on)")},
+	[OPTION_BAUD] = {OF(CONFIG_CMD_CONSOLE, "baud"), OF(CONFIG_CMD_CONSOLE, "N"),
+			 OF(CONFIG_CMD_CONSOLE, "how fast it is (default: as it is set)")},
+	[OPTION_MACHINE] = {OF(CONFIG_CMD_CONSOLE, "machine"), OF(CONFIG_CMD_CONSOLE, NULL),
+			    OF(CONFIG_CMD_CONSOLE,
+			       "no prompt, no echo, each result a line: for scripts")},
+	[OPTION_SET_PASSWORD] = {OF(CONFIG_CMD_CONSOLE, "set-password"),
+				 OF(CONFIG_CMD_CONSOLE, NULL),
+				 OF(CONFIG_CMD_CONSOLE,
+				    "ask for a new password, and for it from then on")},
 	[OPTION_PEER] = {"peer", "HOST[:PORT]", "compare with the device that receives there"},
 };
 
 #define ALWAYS (OPTION_BIT(OPTION_HELP) | OPTION_BIT(OPTION_VERBOSE))
 
-void options_help(unsigned int allowed)
+void options_help(uint64_t allowed)
 {
 	allowed |= ALWAYS;
 	for (int id = OPTION_END - 1; id > 0; id--) {
@@ -166,6 +195,23 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 	case OPTION_ALLOW_UNSIGNED:
 		options->allow_unsigned = true;
 		return -1;
+	case OPTION_DEADLINE:
+		return set_number(&options->deadline_ms, argv0, id, value, 1, INT_MAX);
+	case OPTION_PRIORITY:
+		if (!text_parse_int(value, -1000, 1000, &options->priority))
+			return -1;
+		return cmd_usage(argv0, "--priority %s: a number from -1000 to 1000", value);
+	case OPTION_BACK:
+		options->back = true;
+		return -1;
+	case OPTION_BAUD:
+		return set_number(&options->baud, argv0, id, value, 1, 10000000);
+	case OPTION_MACHINE:
+		options->machine = true;
+		return -1;
+	case OPTION_SET_PASSWORD:
+		options->set_password = true;
+		return -1;
 	case OPTION_KILL:
 		options->kill = true;
 		return -1;
@@ -190,6 +236,16 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 		options->from = value;
 	else if (id == OPTION_PID)
 		options->pid = value;
+	else if (id == OPTION_PIDFILE)
+		options->pidfile = value;
+	else if (id == OPTION_UNIT)
+		options->unit = value;
+	else if (id == OPTION_COMMAND)
+		options->command = value;
+	else if (id == OPTION_AFTER)
+		options->after = value;
+	else if (id == OPTION_TTY)
+		options->tty = value;
 	else if (id == OPTION_PEER)
 		options->peer = value;
 	else if (id == OPTION_OUTPUT)
@@ -197,7 +253,7 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 	return -1;
 }
 
-int options_parse(int argc, char **argv, unsigned int allowed, struct options *options)
+int options_parse(int argc, char **argv, uint64_t allowed, struct options *options)
 {
 	struct option table[OPTION_END + 1] = {0};
 	int nr = 0, id, outcome;

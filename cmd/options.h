@@ -35,18 +35,31 @@ enum option_id {
 	OPTION_COMPRESS,
 	OPTION_ALLOW_UNSIGNED,
 	OPTION_OUTPUT,
+	OPTION_TTY,
+	OPTION_BAUD,
+	OPTION_MACHINE,
+	OPTION_SET_PASSWORD,
+	OPTION_PIDFILE,
+	OPTION_UNIT,
+	OPTION_COMMAND,
+	OPTION_PRIORITY,
+	OPTION_AFTER,
+	OPTION_DEADLINE,
+	OPTION_BACK,
 	OPTION_END,
 };
-#define OPTION_BIT(id) (1u << (id))
+#define OPTION_BIT(id) (1ull << (id))
 
 struct options {
 	const char *keys, *state;
-	bool json, once, pidns, leave_running, watch, peer_is_dead, kill, allow_clock_jump,
-		allow_unsigned;
-	const char *listen, *port_file, *stdio, *serve, *from, *pid, *peer, *output;
+	bool json, once, pidns, leave_running, watch, peer_is_dead, kill, allow_clock_jump;
+	bool allow_unsigned, machine, set_password, back;
+	const char *listen, *port_file, *stdio, *serve, *from, *pid, *peer, *output, *tty;
+	const char *pidfile, *unit, *command, *after;
+	int priority;
 	enum move_mode mode;
 	enum pack_rule compress;
-	unsigned int max_rate_mib_s, keepalive_s;
+	unsigned int max_rate_mib_s, keepalive_s, baud, deadline_ms;
 	unsigned int patience_s; /* 0: for ever */
 	char **args;             /* what is no option */
 	int nr_args;
@@ -56,7 +69,7 @@ struct options {
  * Reads the options of a command: those in `allowed`, and --help and --verbose. Returns -1 when the
  * command may go on, else the outcome to end with: the help was shown, or the usage is wrong.
  */
-int options_parse(int argc, char **argv, unsigned int allowed, struct options *options);
+int options_parse(int argc, char **argv, uint64_t allowed, struct options *options);
 
 /* Whether --keys was there. */
 bool options_keys_given(const struct options *options);
@@ -68,6 +81,6 @@ int options_pid(const char *text, pid_t *pid);
 int options_address(const char *text, bool listening);
 
 /* The help lines of the options in `allowed`, on standard output. */
-void options_help(unsigned int allowed);
+void options_help(uint64_t allowed);
 
 #endif

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* baton receive: take processes that other devices send, and look after moves that nobody works on. */
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cmd/session.h"
 #include "lib/clock.h"
+#include "lib/config.h"
 #include "lib/log.h"
 #include "lib/text.h"
 
@@ -73,6 +75,21 @@ static int pick_up(void *data, struct movestate *state)
 	return 0;
 }
 
+/* To where it came from, as a command of its own. */
+static void send_back(pid_t pid, const char *address)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", pid);
+	log_info("pid %d is fetched back by %s", pid, address);
+	if (fork() == 0) {
+		setsid();
+		execl("/proc/self/exe", "baton", "send", "--state", given->state, "--keys",
+		      given->keys, text, address, NULL);
+		_exit(OUTCOME_SYSTEM);
+	}
+}
+
 static void tend(void *data)
 {
 	(void)data;
@@ -97,6 +114,7 @@ int cmd_receive(int argc, char **argv)
 	if (outcome)
 		return outcome;
 	given = &options;
+	session.move.send_back = IS_ENABLED(CONFIG_CMD_EVACUATE) ? send_back : NULL;
 	session.tend = options.once ? NULL : tend;
 	return session_listen(&session, &options, options.listen ? options.listen : "",
 			      options.once, session_work);

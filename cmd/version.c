@@ -19,8 +19,9 @@ static const struct {
 	{"send", IS_ENABLED(CONFIG_CMD_SEND)},       {"dump", IS_ENABLED(CONFIG_CMD_DUMP)},
 	{"restore", IS_ENABLED(CONFIG_CMD_RESTORE)}, {"status", IS_ENABLED(CONFIG_CMD_STATUS)},
 	{"resume", IS_ENABLED(CONFIG_CMD_RESUME)},   {"abort", IS_ENABLED(CONFIG_CMD_ABORT)},
-	{"version", IS_ENABLED(CONFIG_CMD_VERSION)}, {"inspect", IS_ENABLED(CONFIG_CMD_INSPECT)},
-	{"core", IS_ENABLED(CONFIG_CMD_CORE)},
+	{"inspect", IS_ENABLED(CONFIG_CMD_INSPECT)}, {"core", IS_ENABLED(CONFIG_CMD_CORE)},
+	{"console", IS_ENABLED(CONFIG_CMD_CONSOLE)}, {"evacuate", IS_ENABLED(CONFIG_CMD_EVACUATE)},
+	{"version", IS_ENABLED(CONFIG_CMD_VERSION)},
 };
 
 static const struct {

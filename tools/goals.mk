@@ -66,6 +66,17 @@ image-points: $(MBEDTLS_READY) $(NANOPB_READY)
 	$(SUB) O=$(IMAGES_O) MBEDTLS_DIR='$(MBEDTLS)' NANOPB_DIR='$(NANOPB)' all >&2
 	@echo $(IMAGES_O)/$(ARCH)/baton
 
+# The same with every command, as a gateway has it: what the tests of those take that are off by default.
+FULL_O := $(B)/full
+.PHONY: full
+full: $(MBEDTLS_READY) $(NANOPB_READY) $(filter $(B)/musl/bin/musl-gcc,$(CC))
+	@mkdir -p $(FULL_O)/$(notdir $(B))
+	@printf 'CONFIG_CMD_%s=y\n' CONSOLE EVACUATE >$(FULL_O)/wanted.new
+	@cmp -s $(FULL_O)/wanted.new $(FULL_O)/wanted || \
+		{ mv $(FULL_O)/wanted.new $(FULL_O)/wanted; cp $(FULL_O)/wanted $(FULL_O)/$(notdir $(B))/.config; }
+	$(SUB) O=$(FULL_O) SRC=$(SRC) $(if $(filter-out $(HOST_ARCH),$(ARCH)),CROSS_CC='$(abspath $(CC))') all >&2
+	@echo $(FULL_O)/$(notdir $(B))/baton
+
 # ROUNDS=5 SIZES=16,256,... ONLY='words of a name' QUICK=1; CRIU=/path/to/criu measures it, too.
 .PHONY: bench
 bench:
@@ -94,6 +105,7 @@ size: $(B)/baton
 .PHONY: install
 install: $(B)/baton
 	install -D -m 755 $(B)/baton $(DESTDIR)$(PREFIX)/sbin/baton
+	$(if $(CONFIG_CMD_EVACUATE),install -D -t $(DESTDIR)$(PREFIX)/lib/baton board/failover/*)
 	$(if $(wildcard docs/baton.8),install -D -m 644 docs/baton.8 $(DESTDIR)$(PREFIX)/share/man/man8/baton.8)
 
 .PHONY: clean distclean

@@ -269,7 +269,7 @@ int compare_offer(struct link *link, const baton_MoveOffer *offer,
 	return tell.err;
 }
 
-int compare_answer(struct link *link, unsigned int nr_refused)
+int compare_answer(struct link *link, unsigned int nr_refused, bool recall)
 {
 	size_t mark = arena_mark();
 	baton_MoveAnswer *answer = make_answer();
@@ -281,6 +281,7 @@ int compare_answer(struct link *link, unsigned int nr_refused)
 	uname(&uts);
 	answer->accepted = !nr_refused;
 	answer->nr_refused = nr_refused;
+	answer->recall = recall;
 	answer->page_size = 1u << arch_page_shift();
 	text_copy(answer->arch, sizeof(answer->arch), arch_name());
 	text_copy(answer->kernel, sizeof(answer->kernel), uts.release);

@@ -48,6 +48,6 @@ int compare_offer(struct link *link, const baton_MoveOffer *offer,
 		  const struct offer_limits *limits, unsigned int *nr_refused);
 
 /* The last ANSWER: what this device is. */
-int compare_answer(struct link *link, unsigned int nr_refused);
+int compare_answer(struct link *link, unsigned int nr_refused, bool recall);
 
 #endif

@@ -41,6 +41,11 @@ struct move_options {
 	bool allow_clock_jump; /* a target without time namespaces may take the process */
 	void (*progress)(const struct move_progress *progress); /* NULL: nobody looks */
 	const char *listen;                                     /* dump --serve: where; NULL */
+	/*
+	 * Target: begins to send a process that came from the peer back to it, in a process of its own. NULL: not
+	 * built in.
+	 */
+	void (*send_back)(pid_t pid, const char *address);
 	/* At the end, once, in the process that ends the move: says what came of it. */
 	void (*finish)(const struct move_report *report, enum outcome outcome);
 };

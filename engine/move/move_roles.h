@@ -41,6 +41,7 @@ struct target_move {
 	bool starving;              /* it was said that there is no memory for the process here */
 	int64_t starving_tell_ms;   /* not to be said again before */
 	bool check_only;            /* the source only wants to know */
+	bool recall;                /* and that is what came from it */
 	bool other_vdso;            /* the source's kernel has another one */
 	unsigned int nr_refused;    /* of a check: reasons against the move */
 	struct rights rights;       /* with which files are looked at and opened */

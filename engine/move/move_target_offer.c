@@ -2,11 +2,13 @@
 /* The target before anything is built: whether this device can run what is offered, and may. */
 #include <errno.h>
 
+#include "engine/move/recall.h"
 #include "engine/move/compare.h"
 #include "engine/move/files.h"
 #include "engine/move/move_roles.h"
 #include "engine/move/offer.h"
 #include "lib/arena.h"
+#include "lib/config.h"
 #include "lib/fault.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -50,8 +52,15 @@ static int check_offer(struct target_move *m)
 			 offer->check_only ? "asks about" : "offers", offer->comm,
 			 offer->tids_count ? offer->tids[0] : 0);
 		m->check_only = offer->check_only;
-		err = m->check_only ? compare_offer(move->link, offer, &limits, &m->nr_refused)
-				    : offer_check(offer, &limits);
+		m->recall = IS_ENABLED(CONFIG_CMD_EVACUATE) && offer->recall && m->check_only &&
+			    move->options->send_back;
+		if (m->recall)
+			err = recall_answer(move->link, move->options, offer->recall_port,
+					    &m->nr_refused);
+		else
+			err = m->check_only
+				      ? compare_offer(move->link, offer, &limits, &m->nr_refused)
+				      : offer_check(offer, &limits);
 	}
 	arena_reset(mark);
 	return err;
@@ -124,7 +133,7 @@ int target_answer_check(struct target_move *m, int *refused)
 	if (err)
 		return err;
 	lane_receive_done(lane);
-	return m->check_only ? compare_answer(m->move.link, m->nr_refused)
+	return m->check_only ? compare_answer(m->move.link, m->nr_refused, m->recall)
 			     : send_answer(m, *refused);
 }
 

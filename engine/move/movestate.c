@@ -13,6 +13,7 @@
 
 #include "engine/move/movestate.h"
 #include "engine/process/proc.h"
+#include "lib/config.h"
 #include "lib/clock.h"
 #include "lib/io.h"
 #include "lib/kernel.h"
@@ -168,6 +169,17 @@ static void sweep_temporaries(void)
 	dir_reader_close(&reader);
 }
 
+/* Whoever has come may be asked back. */
+static int remember_came(const struct movestate *state, const char *name)
+{
+	char came[64];
+
+	if (!IS_ENABLED(CONFIG_CMD_EVACUATE) || state->source || state->stage != STAGE_COMPLETE)
+		return -ENOENT;
+	movestate_file_name(state, "came", came, sizeof(came));
+	return renameat(folder_fd, name, folder_fd, came) ? -errno : 0;
+}
+
 void movestate_remove(struct movestate *state)
 {
 	char name[64];
@@ -180,7 +192,7 @@ void movestate_remove(struct movestate *state)
 		movestate_file_name(state, "stat", name, sizeof(name));
 		unlinkat(folder_fd, name, 0);
 		movestate_file_name(state, "move", name, sizeof(name));
-		if (!unlinkat(folder_fd, name, 0))
+		if (!remember_came(state, name) || !unlinkat(folder_fd, name, 0))
 			fsync(folder_fd);
 		sweep_temporaries();
 	}
@@ -344,7 +356,8 @@ void movestate_count(const struct movestate *state, const struct movestate_count
 	replace_unsynced(name, text, (size_t)len);
 }
 
-int movestate_each(int folder, int (*fn)(void *data, struct movestate *state), void *data)
+static int each(int folder, const char *suffix, int (*fn)(void *data, struct movestate *state),
+		void *data)
 {
 	struct dir_reader reader;
 	struct movestate state;
@@ -357,12 +370,36 @@ int movestate_each(int folder, int (*fn)(void *data, struct movestate *state), v
 	while (!err && dir_reader_next(&reader, &name, NULL) > 0) {
 		size_t len = strlen(name);
 
-		if (len > 5 && !strcmp(name + len - 5, ".move") &&
+		if (len > 5 && !strcmp(name + len - 5, suffix) &&
 		    !movestate_read(folder, name, &state))
 			err = fn(data, &state);
 	}
 	dir_reader_close(&reader);
 	return err;
+}
+
+int movestate_each(int folder, int (*fn)(void *data, struct movestate *state), void *data)
+{
+	return each(folder, ".move", fn, data);
+}
+
+struct came {
+	int (*fn)(void *data, struct movestate *state);
+	void *data;
+};
+
+static int still_here(void *data, struct movestate *state)
+{
+	const struct came *came = data;
+
+	return movestate_process_lives(state) ? came->fn(came->data, state) : 0;
+}
+
+int movestate_each_came(int folder, int (*fn)(void *data, struct movestate *state), void *data)
+{
+	struct came came = {fn, data};
+
+	return each(folder, ".came", still_here, &came);
 }
 
 struct search {
@@ -456,8 +493,22 @@ static int sweep_one(void *data, struct movestate *state)
 	return 0;
 }
 
+static int sweep_came(void *data, struct movestate *state)
+{
+	char name[64];
+
+	(void)data;
+	if (movestate_process_lives(state))
+		return 0;
+	movestate_file_name(state, "came", name, sizeof(name));
+	unlinkat(folder_fd, name, 0);
+	return 0;
+}
+
 void movestate_sweep(void)
 {
+	if (IS_ENABLED(CONFIG_CMD_EVACUATE))
+		each(folder_fd, ".came", sweep_came, NULL);
 	movestate_each(folder_fd, sweep_one, NULL);
 	sweep_temporaries();
 	log_reason_clear();

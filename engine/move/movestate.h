@@ -115,6 +115,12 @@ int movestate_pidfd(const struct movestate *state);
 
 /* Calls `fn` for each move in the folder until it returns non-zero, which is passed on. */
 int movestate_each(int folder, int (*fn)(void *data, struct movestate *state), void *data);
+/*
+ * The same for the processes that came here and still run here: `fingerprint` and `peer` say from where.
+ * With CONFIG_CMD_EVACUATE what is complete leaves such a file, `<id>-target.came`, until the process has ended
+ * or has moved on.
+ */
+int movestate_each_came(int folder, int (*fn)(void *data, struct movestate *state), void *data);
 
 /*
  * A move of this very process, as its source, that was committed. 0 with *found; -ENOENT: none; -EBUSY,

@@ -18,7 +18,8 @@
 
 /* What the lines seen so far say of one subject. */
 struct verdict {
-	bool has_uid, has_gid, has_exe, has_peer;         /* there is a line of this sort */
+	bool has_uid, has_gid, has_exe, has_peer; /* there is a line of this sort */
+	bool recall;
 	bool uid[NR_UIDS], gid[NR_GIDS], root, exe, peer; /* one matched */
 };
 
@@ -53,6 +54,8 @@ static int verdict_add(struct verdict *v, const struct policy_subject *subject, 
 	} else if ((value = text_after(line, "allow-peer "))) {
 		v->has_peer = true;
 		v->peer |= !strcmp(value, subject->peer);
+	} else if ((value = text_after(line, "allow-recall "))) {
+		v->recall |= !strcmp(value, subject->peer);
 	} else if (line[0] && line[0] != '#') {
 		return -EINVAL;
 	}
@@ -74,6 +77,7 @@ static int verdict_check(const struct verdict *v, struct policy_subject *subject
 	int err = 0;
 
 	subject->limited = v->has_uid && !v->root;
+	subject->may_recall = v->recall;
 	if (v->has_peer && !v->peer)
 		return log_fail(EPERM, "policy: peer %s is not among allow-peer", subject->peer);
 	if (v->has_exe && !v->exe)
@@ -98,7 +102,7 @@ int policy_check(const char *keys_dir, struct policy_subject *subject)
 	unsigned int number = 0;
 	int got, err;
 
-	subject->limited = false;
+	subject->limited = subject->may_recall = false;
 	if (snprintf(path, sizeof(path), "%s/policy", keys_dir) >= (int)sizeof(path))
 		return log_fail(ENAMETOOLONG, "keys folder %s: the name is too long", keys_dir);
 	err = line_reader_open(&reader, AT_FDCWD, path, buf, sizeof(buf));
@@ -115,8 +119,8 @@ int policy_check(const char *keys_dir, struct policy_subject *subject)
 	line_reader_close(&reader);
 	if (got < 0)
 		return log_fail(-got,
-				"%s, line %u: neither allow-uid N, allow-gid N, allow-exe PATH nor "
-				"allow-peer NAME; "
+				"%s, line %u: neither allow-uid N, allow-gid N, allow-exe PATH, "
+				"allow-peer NAME nor allow-recall NAME; "
 				"nothing is accepted until it is mended",
 				path, number);
 	return verdict_check(&verdict, subject);

@@ -18,6 +18,10 @@
  *     allow-gid N       the same of groups, supplementary ones included
  *     allow-exe PATH    the program's file
  *     allow-peer NAME   the name in the sender's certificate
+ *
+ * And, without which nobody may:
+ *
+ *     allow-recall NAME that peer may fetch back what came from it
  */
 struct policy_subject {
 	const char *peer, *exe;
@@ -25,6 +29,7 @@ struct policy_subject {
 	size_t nr_uids, nr_gids;
 	bool privileged; /* holds capabilities */
 	bool limited;    /* answer: users are restricted, and root is not among them */
+	bool may_recall; /* answer: the peer may fetch back what came from it, whatever else */
 };
 
 /* 0; -EPERM when the policy does not allow it; -EINVAL when the file cannot be understood, which

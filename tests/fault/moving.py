@@ -306,7 +306,7 @@ class Moving:
         for s, device in self.devices.items():
             def left_in(d=device):
                 self.arena.tend()
-                return [n for n in os.listdir(d.state) if not n.endswith((".sock", ".lock"))]
+                return [n for n in os.listdir(d.state) if not n.endswith((".sock", ".lock", ".came"))]
             with contextlib.suppress(Failure):  # baton receive sweeps every second
                 wait_for(lambda: not left_in(), 3, "tidy")
             left = left_in()

@@ -135,6 +135,39 @@ static void test_groups(void **unused)
 	assert_int_equal(check_groups("allow-uid 0\nallow-uid 7\n", user, groups, 6, false), 0);
 }
 
+static bool may_recall(const char *text)
+{
+	struct policy_subject subject = {.peer = "gate-1", .exe = ""};
+	FILE *file = fopen(path, "w");
+
+	assert_non_null(file);
+	fputs(text, file);
+	fclose(file);
+	log_reason_clear();
+	(void)policy_check(folder, &subject);
+	return subject.may_recall;
+}
+
+/* A right of its own: what else the policy says of processes that come is not asked; no line is no right. */
+static void test_recall(void **unused)
+{
+	struct policy_subject subject = {.peer = "gate-1", .exe = "", .may_recall = true};
+
+	UNUSED(unused);
+	assert_true(may_recall("allow-recall gate-1\n"));
+	assert_true(
+		may_recall("allow-uid 7\nallow-peer other\nallow-recall x\nallow-recall gate-1\n"));
+	assert_false(may_recall(""));
+	assert_false(may_recall("allow-peer gate-1\n"));
+	assert_false(may_recall("allow-recall gate-10\n"));
+	assert_false(may_recall("allow-recall gate-1\nnonsense\n"));
+	unlink(path);
+	assert_int_equal(policy_check(folder, &subject), 0);
+	assert_false(subject.may_recall);
+	/* And none that keeps processes out. */
+	assert_int_equal(check("allow-recall gate-1\n", 0, 0, true), 0);
+}
+
 static void test_not_understood(void **unused)
 {
 	UNUSED(unused);
@@ -163,7 +196,7 @@ int main(void)
 		cmocka_unit_test(test_no_file), cmocka_unit_test(test_sorts),
 		cmocka_unit_test(test_set_uid), cmocka_unit_test(test_not_understood),
 		cmocka_unit_test(test_limited), cmocka_unit_test(test_groups),
-		cmocka_unit_test(test_process),
+		cmocka_unit_test(test_recall),  cmocka_unit_test(test_process),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -93,8 +93,9 @@ def read(path):
         return f.read()
 
 
-def initramfs(folder, kernel, baton, programs, path):
-    """Writes the file system of a guest: busybox, modules, our scripts, baton, the programs (paths)."""
+def initramfs(folder, kernel, baton, full, programs, path):
+    """Writes the file system of a guest: busybox, modules, our scripts, baton, the one with every
+    command, the programs (paths)."""
     box = package(folder, "busybox-static", kernel.arch, "bookworm", f"{folder}/busybox-{kernel.arch}",
                   "./bin/*")
     archive = Archive()
@@ -102,6 +103,7 @@ def initramfs(folder, kernel, baton, programs, path):
         archive.folder(name)
     archive.file("bin/busybox", read(f"{box}/bin/busybox"))
     archive.file("bin/baton", read(baton))
+    archive.file("bin/baton-full", read(full))
     here = os.path.dirname(os.path.abspath(__file__))
     archive.file("init", read(f"{here}/init"))
     for name in ("network", "agent", "lib.sh"):
