@@ -348,7 +348,6 @@ int link_say_hello(const struct link *link, struct lane *lane, int timeout_ms)
 			     .version_minor = WIRE_MINOR,
 			     .body_max = FRAME_BODY_MAX,
 			     .packing = packing_bits(link->compress)};
-	uint32_t packing = hello.packing;
 	int err;
 
 	hello.role = link->source ? baton_Role_ROLE_SOURCE : baton_Role_ROLE_TARGET;
@@ -370,7 +369,7 @@ static int hear_hello(const struct link *link, struct lane *lane, int timeout_ms
 	err = message_decode(lane, baton_Hello_fields, &hello);
 	lane_receive_done(lane);
 	offer_clean_text(hello.software);
-	agree_packing(lane, packing, hello.packing);
+	agree_packing(lane, packing_bits(link->compress), hello.packing);
 	return err ? log_fail(-err, "peer %s: its HELLO makes no sense", link->peer)
 		   : check_hello(link, &hello);
 }

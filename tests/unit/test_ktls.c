@@ -9,6 +9,7 @@
 #include "tests/unit/unit.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <mbedtls/memory_buffer_alloc.h>
 #include <netinet/in.h>
 #include <psa/crypto.h>
 #include <string.h>
@@ -28,7 +29,10 @@ psa_status_t mbedtls_psa_external_get_random(mbedtls_psa_external_random_context
 
 static int setup(void **state)
 {
+	static uint8_t memory[65536] __attribute__((aligned(16)));
+
 	UNUSED(state);
+	mbedtls_memory_buffer_alloc_init(memory, sizeof(memory));
 	return psa_crypto_init() == PSA_SUCCESS ? 0 : -1;
 }
 
