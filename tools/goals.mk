@@ -56,16 +56,6 @@ fault-points: $(MBEDTLS_READY) $(NANOPB_READY) $(if $(CONFIG_COMPRESS_LZ4),$(LZ4
 	$(SUB) O=$(FAULTS_O) SRC=$(SRC) all >&2
 	@echo $(FAULTS_B)/baton
 
-# The same with image files as well, for tests/image.
-IMAGES_O := $(B)/images
-.PHONY: image-points
-image-points: $(MBEDTLS_READY) $(NANOPB_READY)
-	@mkdir -p $(IMAGES_O)/$(ARCH)
-	@printf 'CONFIG_FAULT_POINTS=y\nCONFIG_IMAGE=y\n' | cmp -s - $(IMAGES_O)/wanted || \
-		{ printf 'CONFIG_FAULT_POINTS=y\nCONFIG_IMAGE=y\n' >$(IMAGES_O)/wanted; cp $(IMAGES_O)/wanted $(IMAGES_O)/$(ARCH)/.config; }
-	$(SUB) O=$(IMAGES_O) MBEDTLS_DIR='$(MBEDTLS)' NANOPB_DIR='$(NANOPB)' all >&2
-	@echo $(IMAGES_O)/$(ARCH)/baton
-
 # The same with every command, as a gateway has it: what the tests of those take that are off by default.
 FULL_O := $(B)/full
 .PHONY: full
