@@ -9,6 +9,7 @@
 #include "unit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
@@ -265,15 +266,38 @@ static pid_t child;
 static int child_status;
 static uint32_t *shared; /* word 0: a futex; word 1: what the child's call returned; 2: it has */
 
+static int spin_forever(void)
+{
+	for (volatile int go_on = 1; go_on;)
+		;
+	return 0;
+}
+
+static bool sleeps(void)
+{
+	char path[32], stat[256] = "";
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", child);
+	fd = open(path, O_RDONLY);
+	if (fd < 0 || read(fd, stat, sizeof(stat) - 1) <= 0)
+		fail_msg("%s cannot be read", path);
+	close(fd);
+	return strstr(stat, ") S");
+}
+
+/* Once it is in its call, or spins. */
 static bool stop_child(int (*run)(void))
 {
 	child = fork();
 	if (child == 0) {
+		shared[3] = 1;
 		shared[1] = (uint32_t)run();
 		shared[2] = 1;
 		_exit(0);
 	}
-	usleep(50000); /* it sleeps then; where it does not, no test fails */
+	while (!__atomic_load_n(&shared[3], __ATOMIC_ACQUIRE) || (run != spin_forever && !sleeps()))
+		usleep(1000);
 	if (ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) < 0)
 		return false;
 	arch_call_note(child);
@@ -393,7 +417,7 @@ static void rewound(void **state)
 
 static int sleep_sigtimedwait(void)
 {
-	struct timespec ts = {0, 300000000};
+	struct timespec ts = {1, 0};
 	sigset_t set;
 	long ret;
 
@@ -432,7 +456,7 @@ static void repeated(void **state)
 
 static int sleep_nano(void)
 {
-	struct timespec ts = {0, 300000000};
+	struct timespec ts = {1, 0};
 
 	return (int)syscall(SYS_nanosleep, &ts, &ts);
 }
@@ -469,13 +493,6 @@ static void through_block(void **state)
 	arch_restart_through_block(&regs);
 	assert_int_equal(arch_regs_set(child, &regs), 0);
 	expect_result(0);
-}
-
-static int spin_forever(void)
-{
-	for (volatile int go_on = 1; go_on;)
-		;
-	return 0;
 }
 
 /* Extended state: what is read can be set, again, and nothing else is taken. */
@@ -590,7 +607,7 @@ int main(void)
 		cmocka_unit_test(features),
 #ifdef __x86_64__
 		cmocka_unit_test(xsave_components),
-		cmocka_unit_test(narrower),
+		cmocka_unit_test_setup(narrower, setup_child),
 #endif
 		cmocka_unit_test(wire),
 		cmocka_unit_test(injected),

@@ -5,7 +5,7 @@
  *
  * needs: engine/image/format.c engine/image/tree.c engine/image/write.c engine/image/read.c
  * needs: transport/keys.c transport/keymake.c transport/tls.c transport/tls_session.c transport/sign.c
- * needs: transport/socket.c transport/address.c transport/lane.c transport/traffic.c transport/frame.c
+ * needs: transport/socket.c transport/address.c transport/lane.c transport/pack.c transport/ktls.c transport/traffic.c transport/frame.c
  * needs: transport/route.c
  * needs: lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c mbedtls
  */
