@@ -10,7 +10,8 @@
 	 OPTION_BIT(OPTION_SERVE) | OPTION_BIT(OPTION_PORT_FILE) | OPTION_BIT(OPTION_MAX_RATE) |   \
 	 OPTION_BIT(OPTION_LEAVE_RUNNING) | OPTION_BIT(OPTION_KEEPALIVE) |                         \
 	 OPTION_BIT(OPTION_ALLOW_CLOCK_JUMP) | OPTION_BIT(OPTION_PATIENCE) |                       \
-	 OPTION_BIT(OPTION_COMPRESS) | OPTION_BIT(OPTION_ALLOW_UNSIGNED))
+	 OPTION_BIT(OPTION_COMPRESS) | OPTION_BIT(OPTION_POLL_US) |                                \
+	 OPTION_BIT(OPTION_ALLOW_UNSIGNED))
 
 static int into_file(const char *argv0, const struct options *options, struct session *session)
 {

@@ -35,21 +35,22 @@ static const struct command commands[] = {
 	{"receive", BUILT_IN(CONFIG_CMD_RECEIVE, cmd_receive),
 	 "[--listen ADDR:PORT] [--once] [--pidns] [--stdio FILE] [--keys DIR]\n"
 	 "                     [--port-file FILE] [--state DIR] [--json] [--keepalive SECONDS]\n"
-	 "                     [--compress WHEN]",
+	 "                     [--compress WHEN] [--poll-us US]",
 	 "take processes that other devices send", NULL},
 	{"send", BUILT_IN(CONFIG_CMD_SEND, cmd_send),
 	 "[--keys DIR] [--state DIR] [--json] [--eager | --on-demand]\n"
 	 "                     [--max-rate MIB_S] [--keepalive SECONDS] [--patience SECONDS]\n"
-	 "                     [--compress WHEN] PID HOST[:PORT]",
+	 "                     [--compress WHEN] [--poll-us US] PID HOST[:PORT]",
 	 "hand a running process to another device", NULL},
 	{"dump", BUILT_IN(CONFIG_CMD_DUMP, cmd_dump),
-	 FOR_IMAGES("[--leave-running] [--allow-unsigned] [--keys DIR] [--state DIR] [--json]\n"
-		    "                     [--allow-clock-jump] PID FILE\n"
-		    "       baton dump ") "--serve ADDR:PORT [--keys DIR] [--state DIR] [--json] "
-					  "[--port-file FILE]\n"
-					  "                     [--max-rate MIB_S] [--keepalive "
-					  "SECONDS] [--patience SECONDS]\n"
-					  "                     [--compress WHEN] PID",
+	 FOR_IMAGES(
+		 "[--leave-running] [--allow-unsigned] [--keys DIR] [--state DIR] [--json]\n"
+		 "                     [--allow-clock-jump] PID FILE\n"
+		 "       baton dump ") "--serve ADDR:PORT [--keys DIR] [--state DIR] [--json] "
+				       "[--port-file FILE]\n"
+				       "                     [--max-rate MIB_S] [--keepalive "
+				       "SECONDS] [--patience SECONDS]\n"
+				       "                     [--compress WHEN] [--poll-us US] PID",
 	 FOR_IMAGES("write a process into a file, or ") "keep a process ready for another device "
 							"to fetch it",
 	 NULL},
@@ -61,7 +62,8 @@ static const struct command commands[] = {
 					     "[--pidns]\n"
 					     "                     [--stdio FILE] [--keys DIR] "
 					     "[--state DIR] [--json]\n"
-					     "                     [--keepalive SECONDS] [--compress WHEN]",
+					     "                     [--keepalive SECONDS] "
+					     "[--compress WHEN] [--poll-us US]",
 	 FOR_IMAGES(
 		 "start a process out of a file, or ") "fetch a process that another device serves",
 	 NULL},
@@ -172,6 +174,7 @@ static uint64_t options_in(const char *usage)
 		[OPTION_BAUD] = "--baud ",
 		[OPTION_MACHINE] = "--machine",
 		[OPTION_SET_PASSWORD] = "--set-password",
+		[OPTION_POLL_US] = "--poll-us ",
 	};
 	uint64_t found = 0;
 

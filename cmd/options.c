@@ -16,6 +16,11 @@ static const char keys_default[] = CMD_KEYS_DEFAULT;
 
 /* Ten days: what fits into an int of milliseconds. */
 #define PATIENCE_MOST_S 864000
+/* Longer than this is a processor given away. */
+#define POLL_MOST_US 10000
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+#define POLL_US_TEXT TEXT(CONFIG_FAULT_POLL_US)
 
 struct option_row {
 	const char *name;
@@ -50,6 +55,8 @@ static const struct option_row rows[OPTION_END] = {
 				     "its clocks may jump where there are no time namespaces"},
 	[OPTION_COMPRESS] = {"compress", "WHEN",
 			     "pack pages: auto (default, on a slow link), on, off"},
+	[OPTION_POLL_US] = {"poll-us", "US",
+			    "do not sleep for so long after a fault (default " POLL_US_TEXT ")"},
 	[OPTION_SERVE] = {"serve", "ADDR:PORT",
 			  "keep the pages here and serve them to restore --from"},
 	[OPTION_FROM] = {"from", "HOST:PORT", "take the process from dump --serve there"},
@@ -169,6 +176,8 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 		return set_number(&options->keepalive_s, argv0, id, value, 2, 3600);
 	case OPTION_PATIENCE:
 		return set_number(&options->patience_s, argv0, id, value, 0, PATIENCE_MOST_S);
+	case OPTION_POLL_US:
+		return set_number(&options->poll_us, argv0, id, value, 0, POLL_MOST_US);
 	case OPTION_COMPRESS:
 		return set_compress(&options->compress, argv0, value);
 	case OPTION_JSON:
@@ -261,6 +270,7 @@ int options_parse(int argc, char **argv, uint64_t allowed, struct options *optio
 	*options = (struct options){.keys = keys_default,
 				    .state = CMD_STATE_DEFAULT,
 				    .compress = PACK_AUTO,
+				    .poll_us = CONFIG_FAULT_POLL_US,
 				    .keepalive_s = CMD_KEEPALIVE_DEFAULT_S,
 				    .patience_s = CMD_PATIENCE_DEFAULT_S};
 	allowed |= ALWAYS;

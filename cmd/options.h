@@ -46,6 +46,7 @@ enum option_id {
 	OPTION_AFTER,
 	OPTION_DEADLINE,
 	OPTION_BACK,
+	OPTION_POLL_US,
 	OPTION_END,
 };
 #define OPTION_BIT(id) (1ull << (id))
@@ -59,7 +60,7 @@ struct options {
 	int priority;
 	enum move_mode mode;
 	enum pack_rule compress;
-	unsigned int max_rate_mib_s, keepalive_s, baud, deadline_ms;
+	unsigned int max_rate_mib_s, keepalive_s, poll_us, baud, deadline_ms;
 	unsigned int patience_s; /* 0: for ever */
 	char **args;             /* what is no option */
 	int nr_args;

@@ -103,7 +103,8 @@ static void print_json(const struct move_report *r, enum outcome outcome)
 	printf("{\"id\": \"%s\", \"pid\": %d, \"result\": \"%s\", \"downtime_us\": %llu, "
 	       "\"freeze_us\": %llu, \"total_us\": %llu, \"pages_total\": %llu, \"pages_sent\": "
 	       "%llu, "
-	       "\"pages_zero\": %llu, \"pages_predicted\": %llu, \"bytes_wire\": %llu, \"bytes_packed\": %llu, "
+	       "\"pages_zero\": %llu, \"pages_predicted\": %llu, \"bytes_wire\": %llu, "
+	       "\"bytes_packed\": %llu, "
 	       "\"bytes_packed_wire\": %llu, \"faults\": %llu, \"fault_p50_us\": "
 	       "%u, "
 	       "\"fault_p99_us\": %u, \"reconnects\": %u, \"peak_rss_kib\": %llu, ",
@@ -111,9 +112,9 @@ static void print_json(const struct move_report *r, enum outcome outcome)
 	       (unsigned long long)r->freeze_us, (unsigned long long)r->total_us,
 	       (unsigned long long)r->pages_total, (unsigned long long)r->pages_sent,
 	       (unsigned long long)r->pages_zero, (unsigned long long)r->pages_predicted,
-	       (unsigned long long)r->bytes_wire,
-	       (unsigned long long)r->bytes_packed, (unsigned long long)r->bytes_packed_wire,
-	       (unsigned long long)r->faults, r->fault_p50_us, r->fault_p99_us, r->reconnects,
+	       (unsigned long long)r->bytes_wire, (unsigned long long)r->bytes_packed,
+	       (unsigned long long)r->bytes_packed_wire, (unsigned long long)r->faults,
+	       r->fault_p50_us, r->fault_p99_us, r->reconnects,
 	       (unsigned long long)move_peak_rss_kib());
 	print_parts(r);
 	printf("}\n");

@@ -12,6 +12,7 @@
 #include "engine/move/supervise.h"
 #include "lib/arena.h"
 #include "lib/config.h"
+#include "lib/io.h"
 #include "lib/log.h"
 #include "lib/text.h"
 #include "transport/tls.h"
@@ -104,6 +105,7 @@ static int begin(struct session *session, const struct options *options, enum mo
 	if (take_memory(session))
 		return cmd_fail(OUTCOME_SYSTEM, "no memory");
 	session->link.compress = options->compress;
+	io_busy_us = options->poll_us;
 	if (!offline && take_descriptors())
 		return cmd_fail(OUTCOME_SYSTEM, "no descriptors");
 	/* What need not be signed needs no keys. */

@@ -40,7 +40,8 @@ static void print_json(const struct movestate *state, const struct movestate_cou
 	print_member("mode", state->mode);
 	print_member("reason", state->reason);
 	printf("\"pid\": %d, \"engine\": %d, \"alive\": %s, \"begun\": %lld, \"pages_done\": %llu, "
-	       "\"pages_left\": %llu, \"pages_zero\": %llu, \"pages_predicted\": %llu, \"rate_kib_s\": %llu, \"faults\": "
+	       "\"pages_left\": %llu, \"pages_zero\": %llu, \"pages_predicted\": %llu, "
+	       "\"rate_kib_s\": %llu, \"faults\": "
 	       "%llu, "
 	       "\"fault_p50_us\": %u, \"fault_p99_us\": %u, \"bytes_wire\": %llu, "
 	       "\"bytes_packed\": %llu, \"bytes_packed_wire\": %llu, "
@@ -48,11 +49,11 @@ static void print_json(const struct movestate *state, const struct movestate_cou
 	       state->pid, state->engine, is_alive(state) ? "true" : "false",
 	       (long long)state->begun_s, (unsigned long long)c->pages_done,
 	       (unsigned long long)c->pages_left, (unsigned long long)c->pages_zero,
-	       (unsigned long long)c->pages_predicted,
-	       (unsigned long long)c->rate_kib_s, (unsigned long long)c->faults, c->fault_p50_us,
-	       c->fault_p99_us, (unsigned long long)c->bytes_wire,
-	       (unsigned long long)c->bytes_packed, (unsigned long long)c->bytes_packed_wire,
-	       (unsigned long long)c->peak_rss_kib, c->starving_s);
+	       (unsigned long long)c->pages_predicted, (unsigned long long)c->rate_kib_s,
+	       (unsigned long long)c->faults, c->fault_p50_us, c->fault_p99_us,
+	       (unsigned long long)c->bytes_wire, (unsigned long long)c->bytes_packed,
+	       (unsigned long long)c->bytes_packed_wire, (unsigned long long)c->peak_rss_kib,
+	       c->starving_s);
 }
 
 /* What a move is to which nobody attends. */

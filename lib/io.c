@@ -188,6 +188,7 @@ int io_replace_file(int dir_fd, const char *name, mode_t mode, const void *buf, 
 
 sigset_t io_wait_mask;
 volatile sig_atomic_t io_quiet_signal;
+unsigned int io_busy_us = CONFIG_FAULT_POLL_US;
 
 /*
  * poll(2) refuses more entries than the limit of descriptors, used or not, and that may be lowered while we
@@ -227,6 +228,21 @@ int io_poll(struct pollfd *fds, unsigned int nr, int timeout_ms)
 			ready = poll_each(fds, nr, deadline);
 	} while (ready < 0 && errno == EINTR && io_quiet_signal);
 	return ready < 0 ? -errno : ready;
+}
+
+int io_poll_busy(struct pollfd *fds, unsigned int nr, int timeout_ms, int64_t since_ns)
+{
+	int64_t until_ns = since_ns + (int64_t)io_busy_us * 1000;
+
+	if (io_busy_us && since_ns && timeout_ms) {
+		while (clock_now_ns() < until_ns) {
+			int ready = io_poll(fds, nr, 0);
+
+			if (ready)
+				return ready;
+		}
+	}
+	return io_poll(fds, nr, timeout_ms);
 }
 
 void io_let_signals_in(void)

@@ -47,6 +47,15 @@ extern volatile sig_atomic_t io_quiet_signal;
  */
 int io_poll(struct pollfd *fds, unsigned int nr, int timeout_ms);
 
+/* So long after a fault both sides look for the next thing to do without sleeping, microseconds; 0: they sleep. */
+extern unsigned int io_busy_us;
+
+/*
+ * The same, but first without sleeping, up to io_busy_us after `since_ns` (clock_now_ns; 0: nothing has happened
+ * yet). A processor's time for that of a wake-up.
+ */
+int io_poll_busy(struct pollfd *fds, unsigned int nr, int timeout_ms, int64_t since_ns);
+
 /* For a loop that does not sleep: what waits for io_poll is let in. */
 void io_let_signals_in(void);
 

@@ -339,14 +339,14 @@ void movestate_count(const struct movestate *state, const struct movestate_count
 	last_ms = now_ms;
 	len = snprintf(
 		text, sizeof(text),
-		"pages-done %llu\npages-left %llu\npages-zero %llu\npages-predicted %llu\nfaults %llu\n"
+		"pages-done %llu\npages-left %llu\npages-zero %llu\npages-predicted %llu\nfaults "
+		"%llu\n"
 		"bytes-wire %llu\nbytes-packed %llu\nbytes-packed-wire %llu\n"
 		"fault-p50-us %u\nfault-p99-us %u\nrate-kib-s %llu\n"
 		"peak-rss-kib %llu\nstarving-s %u\n",
 		(unsigned long long)counters->pages_done, (unsigned long long)counters->pages_left,
 		(unsigned long long)counters->pages_zero,
-		(unsigned long long)counters->pages_predicted,
-		(unsigned long long)counters->faults,
+		(unsigned long long)counters->pages_predicted, (unsigned long long)counters->faults,
 		(unsigned long long)counters->bytes_wire,
 		(unsigned long long)counters->bytes_packed,
 		(unsigned long long)counters->bytes_packed_wire, counters->fault_p50_us,

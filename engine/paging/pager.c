@@ -269,7 +269,7 @@ static int wait_for_work(struct pager *p, struct pollfd *fds, int timeout_ms)
 		fds[PAGER_SPACES + 1].events |= POLLOUT;
 	if (lane_has_pending(p->faults) || lane_has_pending(p->bulk))
 		timeout_ms = 0;
-	err = io_poll(fds, PAGER_SPACES + 2, timeout_ms);
+	err = io_poll_busy(fds, PAGER_SPACES + 2, timeout_ms, p->fault_ns);
 	return err < 0 && err != -EINTR ? log_fail(-err, "cannot poll: %s", strerror(-err)) : 0;
 }
 

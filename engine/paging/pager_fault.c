@@ -24,8 +24,9 @@ void pager_fault_add(struct pager *p, unsigned int space, uint64_t addr)
 		p->faults_dropped = true;
 		return;
 	}
+	p->fault_ns = clock_now_ns();
 	p->fault[p->nr_faults++] = (struct pager_fault){
-		.addr = addr, .seen_ns = clock_now_ns(), .space = (uint16_t)space};
+		.addr = addr, .seen_ns = p->fault_ns, .space = (uint16_t)space};
 }
 
 static void fault_forget(struct pager *p, unsigned int index)
@@ -44,8 +45,10 @@ void pager_fault_clear(struct pager *p, unsigned int space, uint64_t start, uint
 			continue;
 		}
 		if (filled && fault->asked) {
-			int64_t us = (clock_now_ns() - fault->seen_ns) / 1000;
+			int64_t us;
 
+			p->fault_ns = clock_now_ns();
+			us = (p->fault_ns - fault->seen_ns) / 1000;
 			histogram_add(&p->latency, us < UINT32_MAX ? (uint32_t)us : UINT32_MAX);
 		}
 		fault_forget(p, i);

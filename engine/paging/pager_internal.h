@@ -134,6 +134,7 @@ struct pager {
 
 	struct pager_fault fault[PAGER_FAULTS];
 	unsigned int nr_faults;
+	int64_t fault_ns;    /* when the last one was asked for or answered */
 	bool faults_dropped; /* some were read and had no room: wake all */
 	unsigned int nr_idle_drains;
 

@@ -49,6 +49,7 @@ struct serve {
 	int pace_wait_ms;           /* until it may go on, when it is held */
 	struct lane_watch watch;
 	int64_t tick_ms, signals_ms;
+	int64_t fault_ns; /* when the last FETCH came */
 	uint64_t faults, bytes_before, bytes_base;
 	struct lane *lane_faults, *lane_bulk; /* while running */
 	bool fresh;                           /* the next link begins without requests */
@@ -77,6 +78,7 @@ int serve_attach(struct serve *s, pid_t pid)
 	serve_detach(s);
 	s->source.pages_sent = s->source.pages_zero = 0;
 	s->faults = s->bytes_before = 0;
+	s->fault_ns = 0;
 	err = source_open(&s->source, pid);
 	if (!err)
 		err = pagemap_open(&s->fetch_map, pid);
@@ -139,6 +141,7 @@ static int handle_fetch(struct serve *s, const struct lane *lane)
 	s->fetch_start = s->fetch_pos = lane->rx.addr;
 	s->fetch_end = lane->rx.addr + len;
 	s->faults++;
+	s->fault_ns = clock_now_ns();
 	return fault_point(FAULT_SOURCE_SERVING);
 }
 
@@ -369,7 +372,7 @@ static int wait_for_work(struct serve *s, struct lane *faults, struct lane *bulk
 	    (lane_has_room(bulk, PING_MAX) && lane_has_pending(bulk)) ||
 	    can_go_on(s, faults, bulk, max_rate_mib_s))
 		return 0;
-	err = io_poll(fds, 2, wait_ms(s, bulk, max_rate_mib_s));
+	err = io_poll_busy(fds, 2, wait_ms(s, bulk, max_rate_mib_s), s->fault_ns);
 	return err < 0 && err != -EINTR ? err : 0;
 }
 

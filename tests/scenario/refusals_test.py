@@ -408,6 +408,7 @@ def usage_cases():
             ("an unknown option", ["send", "--fast", "1", "10.0.0.1"]),
             ("eager and on-demand at once", ["send", "--eager", "--on-demand", "1", "10.0.0.1"]),
             ("a bad rate", ["send", "--max-rate", "-3", "1", "10.0.0.1"]),
+            ("a bad time to poll", ["send", "--poll-us", "20000", "1", "10.0.0.1"]),
             ("restore from nowhere", ["restore"]), ("receive with an argument", ["receive", "now"]))
 
 

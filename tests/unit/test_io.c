@@ -4,16 +4,20 @@
  *
  * needs: lib/io.c lib/readers.c lib/text.c
  */
+#include "lib/clock.h"
 #include "lib/io.h"
 #include "lib/text.h"
 
 #include "tests/unit/unit.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static char folder[] = "/tmp/baton-test-io-XXXXXX";
@@ -243,6 +247,46 @@ static void test_copy(void **state)
 	assert_false(text_copy(out, 0, ""));
 }
 
+static void on_alarm(int signal)
+{
+	UNUSED(signal);
+}
+
+/* For what it may look without sleep: a signal and what is ready still end it, and no wait is no wait. */
+static void test_poll_busy(void **state)
+{
+	const int64_t now = clock_now_ns();
+	struct pollfd fd = {.events = POLLIN};
+	sigset_t alarm;
+	int ends[2];
+
+	UNUSED(state);
+	assert_int_equal(pipe(ends), 0);
+	fd.fd = ends[0];
+	/* With any of these it would go on for an hour. */
+	io_busy_us = 3600000000U;
+	assert_int_equal(io_poll_busy(&fd, 1, 0, now), 0);
+	assert_int_equal(io_poll_busy(&fd, 1, 1, 0), 0);
+	assert_int_equal(io_poll_busy(&fd, 1, 1, now - 3600ll * 1000000000), 0);
+	/* As baton has it: it is let in while we look, and only there. */
+	sigemptyset(&alarm);
+	sigaddset(&alarm, SIGALRM);
+	sigprocmask(SIG_BLOCK, &alarm, NULL);
+	signal(SIGALRM, on_alarm);
+	setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = 2000}, NULL);
+	/* Asleep it would be over after a millisecond, with nothing. */
+	assert_int_equal(io_poll_busy(&fd, 1, 1, now), -EINTR);
+	io_busy_us = 0;
+	assert_int_equal(io_poll_busy(&fd, 1, 1, now), 0);
+	assert_int_equal(write(ends[1], "", 1), 1);
+	assert_int_equal(io_poll_busy(&fd, 1, -1, now), 1);
+	io_busy_us = 3600000000U;
+	assert_int_equal(io_poll_busy(&fd, 1, -1, now), 1);
+	io_busy_us = CONFIG_FAULT_POLL_US;
+	close(ends[0]);
+	close(ends[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -251,6 +295,7 @@ int main(void)
 		cmocka_unit_test(test_folder),     cmocka_unit_test(test_make_dirs),
 		cmocka_unit_test(test_numbers),    cmocka_unit_test(test_cursor),
 		cmocka_unit_test(test_hex),        cmocka_unit_test(test_copy),
+		cmocka_unit_test(test_poll_busy),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -229,6 +229,7 @@ static void test_counters(void **unused)
 	struct movestate state = example();
 	struct movestate_counters out = {.pages_done = 1,
 					 .pages_left = 1ull << 40,
+					 .pages_predicted = 2,
 					 .faults = 3,
 					 .fault_p50_us = 4,
 					 .fault_p99_us = 5,
@@ -242,6 +243,7 @@ static void test_counters(void **unused)
 	movestate_count(&state, &out);
 	movestate_read_counters(movestate_folder(), &state, &in);
 	assert_int_equal(in.pages_left, 1ull << 40);
+	assert_int_equal(in.pages_predicted, 2);
 	assert_int_equal(in.fault_p99_us, 5);
 	assert_int_equal(in.starving_s, 7);
 	/* The next one comes too soon. */
