@@ -27,7 +27,8 @@ struct pace {
 	uint64_t window;       /* bytes */
 	uint32_t rtt_own_us;   /* of the path without a queue; 0: not known */
 	unsigned int nr_least; /* measurements in a row with the least window */
-	uint64_t rate; /* bytes a second that the link carries, 0: not known, for it was never full */
+	uint64_t
+		rate; /* bytes a second that the link carries, 0: not known, for it was never full */
 	/* The measurement under way: */
 	int64_t since_us;
 	uint64_t acked;

@@ -447,7 +447,7 @@ ssize_t tls_write(struct lane *lane, const void *buf, size_t len)
 	else if (len > record_bytes(lane))
 		len = record_bytes(lane);
 	if (IS_ENABLED(CONFIG_KTLS) && session->kernel_sends) {
-		session->end_packet = 0; /* tls_sw_sendmsg of older kernels refuses it */
+		session->end_packet = 0;           /* tls_sw_sendmsg of older kernels refuses it */
 		put = bio_send(session, buf, len); /* one record */
 	} else {
 		/* Not joined with what follows (net/ipv4/tcp.c, tcp_skb_can_collapse_to). */

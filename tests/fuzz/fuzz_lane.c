@@ -85,7 +85,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while ((got = lane_receive(&lane)) >= 0) {
 		if (got == 0)
 			continue;
-		if (lane.rx.len > FRAME_BODY_MAX || lane.rx_got != FRAME_HEADER_BYTES + lane.rx_wire)
+		if (lane.rx.len > FRAME_BODY_MAX ||
+		    lane.rx_got != FRAME_HEADER_BYTES + lane.rx_wire)
 			abort();
 		for (uint32_t at = 0; at < lane.rx.len; at++)
 			sum = sum ^ lane.rx_body[at];
