@@ -85,6 +85,7 @@ finish() {
 	[ ! -e /d/result.twice ] || { echo "two copies ran"; return 1; }
 	grep -q "netns $(stat -L -c %i /proc/self/ns/net)" /d/result || { echo "ran to its end, but not here"; return 1; }
 	grep -q '^TracerPid:.0$' "/proc/$2/status" || { echo "still traced"; return 1; }
+	[ -n "$3" ] || wait_for 60 no_move || { echo "its memory does not all come"; return 1; }
 	[ -n "$3" ] || ! grep -q '^VmFlags:.* um' "/proc/$2/smaps" || { echo "memory still waits for pages"; return 1; }
 	! ls -l "/proc/$2/fd" | grep userfaultfd || return 1
 	touch /d/end
