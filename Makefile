@@ -176,7 +176,7 @@ $(OBJECTS): $(B)/obj/%.o: %.c $(B)/flags | $(PREPARED)
 	$(Q)$(CC) $(OUR_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The compiler knows these functions by name, and must not have them in hand when it puts calls to them.
-$(B)/obj/lib/printf.o: LTO := -fno-builtin
+$(B)/obj/lib/printf.o $(B)/obj/lib/format.o: LTO := -fno-builtin
 
 $(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/flags | $(PREPARED)
 	$(call say,CC,$<)

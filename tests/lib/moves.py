@@ -88,13 +88,13 @@ class Move:
         if self.mode == "pull":
             self.source = pair.baton(a, "dump", "--json", "--serve", f"{a.address}:{PORT}",
                                      *rate, *self.send_options, self.pid)
-            self.listening(self.source)
+            self.listening(self.source, a)
             self.target = pair.baton(b, "restore", "--json", *self.receive_options, "--from",
                                      f"{a.address}:{PORT}")
         else:
             self.target = pair.baton(b, "receive", "--json", "--once", "--listen",
                                      f"{b.address}:{PORT}", *self.receive_options)
-            self.listening(self.target)
+            self.listening(self.target, b)
             mode = [] if self.mode == "lazy" else ["--" + self.mode]
             self.source = pair.baton(a, "send", "--json", *mode, *rate, *self.send_options,
                                      self.pid, f"{b.address}:{PORT}")
@@ -102,8 +102,11 @@ class Move:
         return self
 
     @staticmethod
-    def listening(output):
-        wait_for(lambda: output.listens or output.code is not None, 10, "baton listens")
+    def listening(output, device):
+        began = time.monotonic()
+        # A build that logs little does not say it.
+        wait_for(lambda: output.listens or output.code is not None
+                 or time.monotonic() > began + 0.5 and device.listens(PORT), 10, "baton listens")
         if output.code is not None:
             raise Failure(f"{output.name} ended at once, exit {output.code}: {output.tail()}")
 

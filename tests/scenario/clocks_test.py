@@ -156,13 +156,13 @@ def allowed(ctx, ahead, mode, at_target=False):
         common = [v for k in ("keys", "state") for v in (f"--{k}", name[k])]
         if mode == "pull":
             source = pair.baton(pair.a, "dump", *([] if at_target else option), "--serve", listen, pid)
-            Move.listening(source)
+            Move.listening(source, pair.a)
             target = pair.b.start(WITHOUT_RIGHT + [pair.binary, "restore", *common, "--from", listen,
                                                    *(option if at_target else [])], name="restore")
         else:
             target = pair.b.start(WITHOUT_RIGHT + [pair.binary, "receive", *common, "--once"],
                                   name="receive")
-            Move.listening(target)
+            Move.listening(target, pair.b)
             source = pair.baton(pair.a, "send", *option, pid, pair.b.address)
         for side in (source, target):
             if side.wait(40):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The smallest baton (board/tiny_defconfig): it moves a real program, from and to its like and the plain
-one, and its memory stays within its budget."""
+"""The smallest baton (board/tiny_defconfig): it moves a real program, to its like and to the plain one,
+and its memory stays within its budget."""
 import os
 import subprocess
 
@@ -37,7 +37,8 @@ def memory(ctx, mode):
 
 
 def alone(ctx):
-    kinds = [("tiny to tiny", "ab"), ("tiny to plain", "a"), ("plain to tiny", "b")]
+    # The other way the plain one's frames are too long (CONFIG_RUN_KIB), which is refused.
+    kinds = [("tiny to tiny", "ab"), ("tiny to plain", "a")]
     return ([(f"redis-server, {name}", lambda d=devices: moves_redis(ctx, d)) for name, devices in kinds]
             + [(f"memory of the tiny baton, {mode}", lambda m=mode: memory(ctx, m))
                for mode in ("lazy", "eager")])
