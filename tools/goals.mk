@@ -56,12 +56,12 @@ fault-points: $(MBEDTLS_READY) $(NANOPB_READY) $(if $(CONFIG_COMPRESS_LZ4),$(LZ4
 	$(SUB) O=$(FAULTS_O) SRC=$(SRC) all >&2
 	@echo $(FAULTS_B)/baton
 
-# The same with every command, as a gateway has it: what the tests of those take that are off by default.
+# The same with every command and the kernel's TLS, as a gateway has it: for the tests of what is off by default.
 FULL_O := $(B)/full
 .PHONY: full
 full: $(MBEDTLS_READY) $(NANOPB_READY) $(filter $(B)/musl/bin/musl-gcc,$(CC))
 	@mkdir -p $(FULL_O)/$(notdir $(B))
-	@printf 'CONFIG_CMD_%s=y\n' CONSOLE EVACUATE >$(FULL_O)/wanted.new
+	@printf 'CONFIG_%s=y\n' CMD_CONSOLE CMD_EVACUATE KTLS >$(FULL_O)/wanted.new
 	@cmp -s $(FULL_O)/wanted.new $(FULL_O)/wanted || \
 		{ mv $(FULL_O)/wanted.new $(FULL_O)/wanted; cp $(FULL_O)/wanted $(FULL_O)/$(notdir $(B))/.config; }
 	$(SUB) O=$(FULL_O) SRC=$(SRC) $(if $(filter-out $(HOST_ARCH),$(ARCH)),CROSS_CC='$(abspath $(CC))') all >&2
