@@ -13,7 +13,7 @@
 #define LZ4_FAST_DEC_LOOP 0
 #define LZ4_STATIC_LINKING_ONLY
 #define LZ4_STATIC_LINKING_ONLY_DISABLE_MEMORY_ALLOCATION
-#include <lz4.c>
+#include <lz4.c> /* NOLINT(bugprone-suspicious-include): it becomes a part of this one */
 
 #define LENGTH_BYTES 4
 /* The table of places seen before has 16 KiB, in numbers of two bytes where these reach. */

@@ -61,7 +61,7 @@ static void consider(struct vma_skip *skip, const struct smaps *s, uint64_t kib[
 
 static int choose(struct vma_skip *skip, struct smaps *s, int proc_fd)
 {
-	uint64_t kib[VMA_SKIPS];
+	uint64_t kib[VMA_SKIPS] = {0};
 	int err = smaps_open(s, proc_fd);
 
 	while (!err && (err = smaps_next(s)) > 0) {
