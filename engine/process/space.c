@@ -178,7 +178,7 @@ static int map_scratch(struct restore *r, const baton_Process *msg)
 	err = remote_write(&r->leader, base, arch_syscall_insn, arch_syscall_insn_len);
 	if (!err)
 		err = remote_write(&r->leader, r->batch->code, arch_batch_code,
-				   (size_t)(arch_batch_code_end - arch_batch_code));
+				   (uintptr_t)arch_batch_code_end - (uintptr_t)arch_batch_code);
 	if (err)
 		return err;
 	r->scratch = base;
