@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,23 +27,34 @@ struct option_row {
 	const char *name;
 	const char *value; /* what stands for its value in the help; NULL: it has none */
 	const char *help;
+	enum { SET_OTHERWISE, SET_FLAG, SET_TEXT } how; /* otherwise: set_otherwise */
+	size_t at;                                      /* in struct options */
 };
+
+#define FLAG(member) SET_FLAG, offsetof(struct options, member)
+#define STRING(member) SET_TEXT, offsetof(struct options, member)
 
 /* Only of a command that is built in; the others have no use for it. */
 #define OF(symbol, text) (IS_ENABLED(symbol) ? (text) : NULL)
+#define ROW(symbol, name, value, help) OF(symbol, name), OF(symbol, value), OF(symbol, help)
 
 static const struct option_row rows[OPTION_END] = {
 	[OPTION_HELP] = {"help", NULL, "show this"},
 	[OPTION_VERBOSE] = {"verbose", NULL, "say every detail on standard error"},
-	[OPTION_KEYS] = {"keys", "DIR", "keys folder (default " CMD_KEYS_DEFAULT ")"},
-	[OPTION_STATE] = {"state", "DIR", "state folder (default " CMD_STATE_DEFAULT ")"},
-	[OPTION_JSON] = {"json", NULL, "print the result as a JSON object"},
+	[OPTION_KEYS] = {"keys", "DIR", "keys folder (default " CMD_KEYS_DEFAULT ")", STRING(keys)},
+	[OPTION_STATE] = {"state", "DIR", "state folder (default " CMD_STATE_DEFAULT ")",
+			  STRING(state)},
+	[OPTION_JSON] = {"json", NULL, "print the result as a JSON object", FLAG(json)},
 	[OPTION_LISTEN] = {"listen", "ADDR:PORT",
-			   "where to listen (default every address, port 7117; port 0: any)"},
-	[OPTION_ONCE] = {"once", NULL, "end after one move"},
-	[OPTION_PIDNS] = {"pidns", NULL, "give the process a pid namespace of its own"},
-	[OPTION_PORT_FILE] = {"port-file", "FILE", "write the port to FILE once it listens"},
-	[OPTION_STDIO] = {"stdio", "FILE", "standard streams that led outside go to FILE"},
+			   "where to listen (default every address, port 7117; port 0: any)",
+			   STRING(listen)},
+	[OPTION_ONCE] = {"once", NULL, "end after one move", FLAG(once)},
+	[OPTION_PIDNS] = {"pidns", NULL, "give the process a pid namespace of its own",
+			  FLAG(pidns)},
+	[OPTION_PORT_FILE] = {"port-file", "FILE", "write the port to FILE once it listens",
+			      STRING(port_file)},
+	[OPTION_STDIO] = {"stdio", "FILE", "standard streams that led outside go to FILE",
+			  STRING(stdio)},
 	[OPTION_EAGER] = {"eager", NULL, "bring all memory over before it starts"},
 	[OPTION_LAZY] = {"lazy", NULL, "start it first, memory follows (default)"},
 	[OPTION_ON_DEMAND] = {"on-demand", NULL, "bring over only the memory that is touched"},
@@ -52,51 +64,60 @@ static const struct option_row rows[OPTION_END] = {
 	[OPTION_PATIENCE] = {"patience", "SECONDS",
 			     "wait so long for a peer that is away (default 900; 0: for ever)"},
 	[OPTION_ALLOW_CLOCK_JUMP] = {"allow-clock-jump", NULL,
-				     "its clocks may jump where there are no time namespaces"},
+				     "its clocks may jump where there are no time namespaces",
+				     FLAG(allow_clock_jump)},
 	[OPTION_COMPRESS] = {"compress", "WHEN",
 			     "pack pages: auto (default, on a slow link), on, off"},
 	[OPTION_POLL_US] = {"poll-us", "US",
 			    "do not sleep for so long after a fault (default " POLL_US_TEXT ")"},
 	[OPTION_SERVE] = {"serve", "ADDR:PORT",
-			  "keep the pages here and serve them to restore --from"},
-	[OPTION_FROM] = {"from", "HOST:PORT", "take the process from dump --serve there"},
-	[OPTION_LEAVE_RUNNING] = {"leave-running", NULL, "the process goes on here"},
-	[OPTION_WATCH] = {"watch", NULL, "show it again every second"},
-	[OPTION_PID] = {"pid", "PID", "look at this process, too"},
+			  "keep the pages here and serve them to restore --from", STRING(serve)},
+	[OPTION_FROM] = {"from", "HOST:PORT", "take the process from dump --serve there",
+			 STRING(from)},
+	[OPTION_LEAVE_RUNNING] = {"leave-running", NULL, "the process goes on here",
+				  FLAG(leave_running)},
+	[OPTION_WATCH] = {"watch", NULL, "show it again every second", FLAG(watch)},
+	[OPTION_PID] = {"pid", "PID", "look at this process, too", STRING(pid)},
 	[OPTION_PEER_IS_DEAD] = {"peer-is-dead", NULL,
-				 "the other device will never run it again: run it here"},
-	[OPTION_KILL] = {"kill", NULL, "end the process that is here"},
+				 "the other device will never run it again: run it here",
+				 FLAG(peer_is_dead)},
+	[OPTION_KILL] = {"kill", NULL, "end the process that is here", FLAG(kill)},
 	[OPTION_ALLOW_UNSIGNED] =
 		{"allow-unsigned", NULL,
-		 "no signature: whoever can write FILE can run anything here as root"},
-	[OPTION_OUTPUT] = {"output", "CORE", "where to (short: -o)"},
-	[OPTION_PIDFILE] = {OF(CONFIG_CMD_EVACUATE, "pidfile"), OF(CONFIG_CMD_EVACUATE, "FILE"),
-			    OF(CONFIG_CMD_EVACUATE, "a file with its pid")},
-	[OPTION_UNIT] = {OF(CONFIG_CMD_EVACUATE, "unit"), OF(CONFIG_CMD_EVACUATE, "NAME"),
-			 OF(CONFIG_CMD_EVACUATE, "the main process of a unit of systemd")},
-	[OPTION_COMMAND] = {OF(CONFIG_CMD_EVACUATE, "command"), OF(CONFIG_CMD_EVACUATE, "TEXT"),
-			    OF(CONFIG_CMD_EVACUATE, "what prints its pid, for sh -c")},
-	[OPTION_PRIORITY] = {OF(CONFIG_CMD_EVACUATE, "priority"), OF(CONFIG_CMD_EVACUATE, "N"),
-			     OF(CONFIG_CMD_EVACUATE, "higher goes first (default 0)")},
-	[OPTION_AFTER] = {OF(CONFIG_CMD_EVACUATE, "after"), OF(CONFIG_CMD_EVACUATE, "NAME"),
-			  OF(CONFIG_CMD_EVACUATE, "begins when that one runs over there")},
-	[OPTION_DEADLINE] = {OF(CONFIG_CMD_EVACUATE, "deadline"), OF(CONFIG_CMD_EVACUATE, "MS"),
-			     OF(CONFIG_CMD_EVACUATE, "what does not run there by then stays")},
-	[OPTION_BACK] = {OF(CONFIG_CMD_EVACUATE, "back"), OF(CONFIG_CMD_EVACUATE, NULL),
-			 OF(CONFIG_CMD_EVACUATE, "fetch back what is there from this device")},
-	[OPTION_TTY] = {OF(CONFIG_CMD_CONSOLE, "tty"), OF(CONFIG_CMD_CONSOLE, "DEV"),
-			OF(CONFIG_CMD_CONSOLE,
-			   "the line (default: the terminal it is started on)")},
-	[OPTION_BAUD] = {OF(CONFIG_CMD_CONSOLE, "baud"), OF(CONFIG_CMD_CONSOLE, "N"),
-			 OF(CONFIG_CMD_CONSOLE, "how fast it is (default: as it is set)")},
-	[OPTION_MACHINE] = {OF(CONFIG_CMD_CONSOLE, "machine"), OF(CONFIG_CMD_CONSOLE, NULL),
-			    OF(CONFIG_CMD_CONSOLE,
-			       "no prompt, no echo, each result a line: for scripts")},
-	[OPTION_SET_PASSWORD] = {OF(CONFIG_CMD_CONSOLE, "set-password"),
-				 OF(CONFIG_CMD_CONSOLE, NULL),
-				 OF(CONFIG_CMD_CONSOLE,
-				    "ask for a new password, and for it from then on")},
-	[OPTION_PEER] = {"peer", "HOST[:PORT]", "compare with the device that receives there"},
+		 "no signature: whoever can write FILE can run anything here as root",
+		 FLAG(allow_unsigned)},
+	[OPTION_OUTPUT] = {"output", "CORE", "where to (short: -o)", STRING(output)},
+	[OPTION_PIDFILE] = {ROW(CONFIG_CMD_EVACUATE, "pidfile", "FILE", "a file with its pid"),
+			    STRING(pidfile)},
+	[OPTION_UNIT] = {ROW(CONFIG_CMD_EVACUATE, "unit", "NAME",
+			     "the main process of a unit of systemd"),
+			 STRING(unit)},
+	[OPTION_COMMAND] = {ROW(CONFIG_CMD_EVACUATE, "command", "TEXT",
+				"what prints its pid, for sh -c"),
+			    STRING(command)},
+	[OPTION_PRIORITY] = {ROW(CONFIG_CMD_EVACUATE, "priority", "N",
+				 "higher goes first (default 0)")},
+	[OPTION_AFTER] = {ROW(CONFIG_CMD_EVACUATE, "after", "NAME",
+			      "begins when that one runs over there"),
+			  STRING(after)},
+	[OPTION_DEADLINE] = {ROW(CONFIG_CMD_EVACUATE, "deadline", "MS",
+				 "what does not run there by then stays")},
+	[OPTION_BACK] = {ROW(CONFIG_CMD_EVACUATE, "back", NULL,
+			     "fetch back what is there from this device"),
+			 FLAG(back)},
+	[OPTION_TTY] = {ROW(CONFIG_CMD_CONSOLE, "tty", "DEV",
+			    "the line (default: the terminal it is started on)"),
+			STRING(tty)},
+	[OPTION_BAUD] = {ROW(CONFIG_CMD_CONSOLE, "baud", "N",
+			     "how fast it is (default: as it is set)")},
+	[OPTION_MACHINE] = {ROW(CONFIG_CMD_CONSOLE, "machine", NULL,
+				"no prompt, no echo, each result a line: for scripts"),
+			    FLAG(machine)},
+	[OPTION_SET_PASSWORD] = {ROW(CONFIG_CMD_CONSOLE, "set-password", NULL,
+				     "ask for a new password, and for it from then on"),
+				 FLAG(set_password)},
+	[OPTION_PEER] = {"peer", "HOST[:PORT]", "compare with the device that receives there",
+			 STRING(peer)},
 };
 
 #define ALWAYS (OPTION_BIT(OPTION_HELP) | OPTION_BIT(OPTION_VERBOSE))
@@ -155,8 +176,8 @@ static int set_compress(enum pack_rule *rule, const char *argv0, const char *tex
 	return cmd_usage(argv0, "--compress %s: auto, on or off is wanted", text);
 }
 
-/* One option with its value. -1, or the outcome to end with. */
-static int set_option(struct options *options, const char *argv0, int id, const char *value)
+/* What is neither a flag nor a text. -1, or the outcome to end with. */
+static int set_otherwise(struct options *options, const char *argv0, int id, const char *value)
 {
 	switch (id) {
 	case OPTION_HELP:
@@ -178,87 +199,36 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 		return set_number(&options->patience_s, argv0, id, value, 0, PATIENCE_MOST_S);
 	case OPTION_POLL_US:
 		return set_number(&options->poll_us, argv0, id, value, 0, POLL_MOST_US);
-	case OPTION_COMPRESS:
-		return set_compress(&options->compress, argv0, value);
-	case OPTION_JSON:
-		options->json = true;
-		return -1;
-	case OPTION_ONCE:
-		options->once = true;
-		return -1;
-	case OPTION_PIDNS:
-		options->pidns = true;
-		return -1;
-	case OPTION_LEAVE_RUNNING:
-		options->leave_running = true;
-		return -1;
-	case OPTION_WATCH:
-		options->watch = true;
-		return -1;
-	case OPTION_PEER_IS_DEAD:
-		options->peer_is_dead = true;
-		return -1;
-	case OPTION_ALLOW_CLOCK_JUMP:
-		options->allow_clock_jump = true;
-		return -1;
-	case OPTION_ALLOW_UNSIGNED:
-		options->allow_unsigned = true;
-		return -1;
 	case OPTION_DEADLINE:
 		return set_number(&options->deadline_ms, argv0, id, value, 1, INT_MAX);
+	case OPTION_BAUD:
+		return set_number(&options->baud, argv0, id, value, 1, 10000000);
+	case OPTION_COMPRESS:
+		return set_compress(&options->compress, argv0, value);
 	case OPTION_PRIORITY:
 		if (!text_parse_int(value, -1000, 1000, &options->priority))
 			return -1;
 		return cmd_usage(argv0, "--priority %s: a number from -1000 to 1000", value);
-	case OPTION_BACK:
-		options->back = true;
-		return -1;
-	case OPTION_BAUD:
-		return set_number(&options->baud, argv0, id, value, 1, 10000000);
-	case OPTION_MACHINE:
-		options->machine = true;
-		return -1;
-	case OPTION_SET_PASSWORD:
-		options->set_password = true;
-		return -1;
-	case OPTION_KILL:
-		options->kill = true;
-		return -1;
 	default:
-		break;
+		return -1;
+	}
+}
+
+/* One option with its value. -1, or the outcome to end with. */
+static int set_option(struct options *options, const char *argv0, int id, const char *value)
+{
+	const struct option_row *row = &rows[id];
+	void *member = (char *)options + row->at;
+
+	if (row->how == SET_OTHERWISE)
+		return set_otherwise(options, argv0, id, value);
+	if (row->how == SET_FLAG) {
+		*(bool *)member = true;
+		return -1;
 	}
 	if (!value[0])
-		return cmd_usage(argv0, "--%s needs a value", rows[id].name);
-	if (id == OPTION_KEYS)
-		options->keys = value;
-	else if (id == OPTION_STATE)
-		options->state = value;
-	else if (id == OPTION_LISTEN)
-		options->listen = value;
-	else if (id == OPTION_PORT_FILE)
-		options->port_file = value;
-	else if (id == OPTION_STDIO)
-		options->stdio = value;
-	else if (id == OPTION_SERVE)
-		options->serve = value;
-	else if (id == OPTION_FROM)
-		options->from = value;
-	else if (id == OPTION_PID)
-		options->pid = value;
-	else if (id == OPTION_PIDFILE)
-		options->pidfile = value;
-	else if (id == OPTION_UNIT)
-		options->unit = value;
-	else if (id == OPTION_COMMAND)
-		options->command = value;
-	else if (id == OPTION_AFTER)
-		options->after = value;
-	else if (id == OPTION_TTY)
-		options->tty = value;
-	else if (id == OPTION_PEER)
-		options->peer = value;
-	else if (id == OPTION_OUTPUT)
-		options->output = value;
+		return cmd_usage(argv0, "--%s needs a value", row->name);
+	*(const char **)member = value;
 	return -1;
 }
 
