@@ -388,9 +388,10 @@ static void take_event(enum line_event event)
 {
 	/* What is said from here on is not said in the middle of it. */
 	c.line.len = 0;
-	if (event == LINE_END) {
+	/* Who has guessed wrong may not begin anew by leaving. */
+	if (event == LINE_END && (c.inside || !c.failures)) {
 		c.over = true;
-	} else if (event == LINE_INTERRUPT) {
+	} else if (event == LINE_INTERRUPT || event == LINE_END) {
 		line_clear(&c.line);
 		say_prompt();
 		return;
@@ -535,6 +536,9 @@ static int run(void)
 		kill(-c.child, SIGINT);
 	line_clear(&c.line);
 	tty_close(&c.tty);
+	/* Nor by a hang-up: whoever starts the console again waits, too. */
+	if (c.deaf_ms && !ended)
+		io_sleep_ms(clock_left_ms(c.deaf_ms));
 	return OUTCOME_DONE;
 }
 

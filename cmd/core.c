@@ -18,8 +18,8 @@ static int outcome_of(int err)
 
 static int make(struct image *image, const char *path)
 {
-	/* It has what the process had in its memory. */
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	/* It has what the process had in its memory; and it takes nobody's place, not the image's either. */
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	int err;
 
 	if (fd < 0)

@@ -337,7 +337,7 @@ static int fetch_back(struct link *link)
 		if (err && round == 0)
 			return cmd_fail(OUTCOME_PEER, "it cannot be asked");
 		/* As long as there is progress it may take its time. */
-		if (result.nr_here < least || result.nr_moving)
+		if (!err && (result.nr_here < least || result.nr_moving))
 			pushes = 0;
 		if (!err && result.nr_here < least)
 			least = result.nr_here;

@@ -150,9 +150,10 @@ static int claim(struct session *session, pid_t pid, struct movestate *begun)
 	if (err)
 		return cmd_fail(OUTCOME_SYSTEM, "the state folder cannot be used");
 	err = move_probe(pid);
-	if (err)
-		return cmd_fail(move_probe_outcome(err), "the process cannot be moved");
-	return OUTCOME_DONE;
+	if (!err)
+		return OUTCOME_DONE;
+	movestate_unlock_pid();
+	return cmd_fail(move_probe_outcome(err), "the process cannot be moved");
 }
 
 static enum outcome resume_work(struct link *link, void *data)

@@ -37,13 +37,17 @@ static int is_trusted(struct tls_identity *own, mbedtls_x509_crt *cert, char *na
 		      const uint8_t *fingerprint)
 {
 	uint32_t flags = 0;
+	int found;
 
 	if (cert->raw.len == own->cert.raw.len &&
 	    !memcmp(cert->raw.p, own->cert.raw.p, cert->raw.len))
 		return 1;
-	if (own->has_ca && !mbedtls_x509_crt_verify(cert, &own->ca, NULL, NULL, &flags, NULL, NULL))
-		return 1;
-	return keys_find_peer(own->keys_fd, fingerprint, name);
+	/* As in a handshake: the name under which it was trusted goes before that of a CA. */
+	found = keys_find_peer(own->keys_fd, fingerprint, name);
+	if (found)
+		return found;
+	return own->has_ca &&
+	       !mbedtls_x509_crt_verify(cert, &own->ca, NULL, NULL, &flags, NULL, NULL);
 }
 
 int sign_check(const char *what, const uint8_t digest[static 32], const uint8_t *der,

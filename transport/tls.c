@@ -274,5 +274,7 @@ struct tls_session *tls_session_make(bool accepting, int fd, const char *peer)
 void tls_session_free(struct tls_session *session)
 {
 	mbedtls_ssl_free(&session->ssl);
+	mbedtls_platform_zeroize(
+		session, sizeof(*session)); /* a handshake that was refused leaves secrets */
 	mbedtls_free(session);
 }

@@ -42,7 +42,7 @@ _Static_assert(sizeof(struct psinfo) == 136, "as the kernel has it");
 struct notes {
 	struct image *image;
 	int fd;
-	uint64_t page, begin, at;
+	uint64_t page, at;
 	bool leader; /* this round is for the leader, gdb's first thread; else for all others */
 	struct status_head status;
 	struct psinfo psinfo;
@@ -242,8 +242,7 @@ static int put_files(struct notes *n)
 
 int image_notes(struct image *image, int fd, uint64_t page, uint64_t at, uint64_t *len)
 {
-	struct notes n = {
-		.image = image, .fd = fd, .page = page, .begin = at, .at = at, .leader = true};
+	struct notes n = {.image = image, .fd = fd, .page = page, .at = at, .leader = true};
 	int err = image_each_head(image, take_state, &n);
 
 	if (!err)

@@ -323,7 +323,8 @@ static int open_lanes(struct link *link, bool again)
 			     .begun_us = begun_us,
 			     .started_us = peer.started_us,
 			     .head_given = again,
-			     .go = again};
+			     .go = again,
+			     .low = peer.low};
 	err = lane_open_local(&link->fast, &ends, &peer.gifts[0], image->path);
 	if (!err)
 		err = lane_open_local(&link->bulk, &ends, &peer.gifts[1], image->path);

@@ -30,7 +30,6 @@ static int read_bytes(struct image *image, void *out, size_t len, uint64_t at)
 {
 	int err = io_pread_full(image->fd, out, len, at);
 
-	image->bytes_read += len;
 	if (err == -ENODATA)
 		return damaged(image, at, "it ends");
 	return err ? log_fail(-err, "%s cannot be read at byte %llu: %s", image->path,

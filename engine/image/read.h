@@ -23,7 +23,6 @@ struct image {
 	struct image_cached *nodes; /* one a level */
 	uint8_t *frame;             /* the last one that was read, header and body */
 	struct image_entry held;    /* which; len 0: none */
-	uint64_t bytes_read;
 };
 
 /*

@@ -32,8 +32,6 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define KILL_TIMEOUT_MS 10000
-
 static struct saving {
 	struct move move;
 	const struct image_save *save;
@@ -118,6 +116,18 @@ static int write_memory(void *data, uint64_t pos, uint64_t end)
 	return 0;
 }
 
+/* What was sent after its description would end with it. */
+static int check_signals(struct saving *s)
+{
+	if (s->save->leave_running || !signal_came(&s->dump))
+		return 0;
+	return log_fail(
+		EAGAIN,
+		"pid %d was sent a signal while it was being written, and gets it here; try "
+		"again",
+		s->move.state.pid);
+}
+
 static int write_process(struct saving *s)
 {
 	struct frame check = {.type = FRAME_CHECK}, described = {.type = FRAME_DESCRIBED};
@@ -141,14 +151,7 @@ static int write_process(struct saving *s)
 		err = vma_each_lazy(s->dump.proc_fd, write_memory, s);
 	if (!err)
 		err = lane_flush_wait(lane, -1);
-	/* What was sent after its description would end with it. */
-	if (!err && !s->save->leave_running && signal_came(&s->dump))
-		err = log_fail(EAGAIN,
-			       "pid %d was sent a signal while it was being written, and gets it "
-			       "here; try "
-			       "again",
-			       s->move.state.pid);
-	return err;
+	return err ? err : check_signals(s);
 }
 
 /* ---- after ---- */
@@ -184,20 +187,10 @@ static void let_run(struct saving *s)
 
 static void end_process(struct saving *s)
 {
-	struct pollfd gone = {s->dump.pidfd, POLLIN, 0};
-	int64_t deadline = clock_deadline_ms(KILL_TIMEOUT_MS);
-
 	stop_reading(s);
-	if (syscall(SYS_pidfd_send_signal, s->dump.pidfd, SIGKILL, NULL, 0) && errno != ESRCH)
-		log_warn("pid %d: could not be ended: %s", s->move.state.pid, strerror(errno));
+	dump_kill(&s->dump);
 	(void)fault_point(FAULT_IMAGE_KILLED);
-	/* Its parent is told when we, who trace it, have heard of it. */
-	while (clock_left_ms(deadline) && io_poll(&gone, 1, 1) == 0)
-		while (waitpid(-1, NULL, __WALL | WNOHANG) > 0)
-			;
-	while (waitpid(-1, NULL, __WALL | WNOHANG) > 0)
-		;
-	dump_close(&s->dump);
+	dump_reap(&s->dump);
 }
 
 /* From the freeze to the end. The one place that lets it run again. */
@@ -223,6 +216,9 @@ static int freeze_and_write(struct saving *s)
 	if (err)
 		return err;
 	err = image_write_end(&s->writer, s->save->sign);
+	/* That takes its time; then the file is there, and it runs on beside it. */
+	if (!err)
+		err = check_signals(s);
 	if (!stay)
 		(err ? let_run : end_process)(s);
 	return err;

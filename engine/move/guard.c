@@ -33,18 +33,11 @@
 #define END_TIMEOUT_MS 1000
 #define AGAIN_MS 1000
 
-static int end_child(void *data, pid_t child)
-{
-	(void)data;
-	kill(child, SIGKILL);
-	return 0;
-}
-
 /* The kernel has ended the process; children that it forked while it was filled are as lost. */
 static void end_all(pid_t pid, int proc_fd)
 {
 	if (proc_fd >= 0)
-		(void)proc_each_child(proc_fd, end_child, NULL);
+		(void)proc_each_child(proc_fd, proc_kill_tree, NULL);
 	log_error("pid %d was ended: all processes that filled its memory were killed at once, so "
 		  "that "
 		  "it would have read zeros; what it came from, a device or a file, has all of it; "

@@ -36,7 +36,6 @@
 #include "lib/text.h"
 #include "transport/message.h"
 
-#define KILL_TIMEOUT_MS 10000
 /* How long the target may take to say that it has forgotten the move; and to be found for that. */
 #define DONE_TIMEOUT_MS 5000
 #define DONE_PATIENCE_MS 15000
@@ -361,29 +360,20 @@ static void report_pages(struct source_move *m)
  */
 static void kill_copy(struct source_move *m)
 {
-	struct pollfd gone = {engine->dump.pidfd, POLLIN, 0};
-	int64_t deadline = clock_deadline_ms(KILL_TIMEOUT_MS);
-
 	serve_detach(engine->serve);
 	/* Whatever else was wrong with it, see find_copy. */
-	if (gone.fd < 0)
-		gone.fd = engine->dump.pidfd = movestate_pidfd(&m->move.state);
-	if (gone.fd < 0) {
+	if (engine->dump.pidfd < 0)
+		engine->dump.pidfd = movestate_pidfd(&m->move.state);
+	if (engine->dump.pidfd < 0) {
 		freezer_leave(m->move.state.freezer, 0);
 		return;
 	}
-	if (syscall(SYS_pidfd_send_signal, engine->dump.pidfd, SIGKILL, NULL, 0) && errno != ESRCH)
-		log_warn("pid %d: could not be killed: %s", m->move.state.pid, strerror(errno));
+	dump_kill(&engine->dump);
 	/* What is frozen dies when it thaws, before anything else. */
 	if (m->move.state.freezer[0])
 		freezer_thaw(m->move.state.freezer);
-	while (clock_left_ms(deadline) && io_poll(&gone, 1, 1) == 0)
-		while (waitpid(-1, NULL, __WALL | WNOHANG) > 0)
-			;
-	while (waitpid(-1, NULL, __WALL | WNOHANG) > 0)
-		;
+	dump_reap(&engine->dump);
 	freezer_leave(m->move.state.freezer, 0);
-	dump_close(&engine->dump);
 }
 
 /* True when the target has heard that all is done, and has forgotten the move. */

@@ -336,20 +336,6 @@ static bool is_damage(int err)
 	return err == -EBADMSG || err == -EIO || err == -EPROTO;
 }
 
-static int kill_child(void *data, pid_t pid)
-{
-	int fd = proc_open(pid);
-
-	(void)data;
-	/* What it has made goes first: later nobody would know whose it was. */
-	if (fd >= 0) {
-		(void)proc_each_child(fd, kill_child, NULL);
-		close(fd);
-	}
-	kill(pid, SIGKILL);
-	return 0;
-}
-
 /*
  * An image has a page that is damaged: nobody has it any more. As long as anybody waits for it we stay, since our end would
  * make zeros of it.
@@ -361,8 +347,8 @@ static enum outcome end_damaged(struct target_move *m)
 
 	log_error("pid %d is ended here: %s", pid, log_reason());
 	if (movestate_process_lives(&m->move.state))
-		kill_child(NULL, pid);
-	while (pager_is_needed(engine->pager)) {
+		proc_kill_tree(NULL, pid);
+	while (pager_is_needed(engine->pager) && !give_up) {
 		if (clock_now_ms() >= told_ms + TELL_AGAIN_MS / 10) {
 			log_error("a process that pid %d had forked waits for memory that is "
 				  "damaged; "

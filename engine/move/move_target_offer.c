@@ -146,7 +146,10 @@ enum outcome target_take_offer(struct target_move *m)
 
 	move_stage(move, "offer");
 	text_copy(move->state.peer, sizeof(move->state.peer), link->peer);
-	text_put_hex(move->state.fingerprint, link->fingerprint, sizeof(link->fingerprint), '\0');
+	/* A file is no device: nobody asks it, and it asks nothing back. */
+	if (!link->open_local)
+		text_put_hex(move->state.fingerprint, link->fingerprint, sizeof(link->fingerprint),
+			     '\0');
 	err = link_receive(link, OFFER_TIMEOUT_MS, true);
 	if (!err && link->fast.rx.type == FRAME_GO)
 		return target_answer_for_dead(m);

@@ -174,7 +174,8 @@ static int remember_came(const struct movestate *state, const char *name)
 {
 	char came[64];
 
-	if (!IS_ENABLED(CONFIG_CMD_EVACUATE) || state->source || state->stage != STAGE_COMPLETE)
+	if (!IS_ENABLED(CONFIG_CMD_EVACUATE) || state->source || state->stage != STAGE_COMPLETE ||
+	    !state->fingerprint[0])
 		return -ENOENT;
 	movestate_file_name(state, "came", came, sizeof(came));
 	return renameat(folder_fd, name, folder_fd, came) ? -errno : 0;

@@ -122,6 +122,7 @@ static int run(struct remote *r, unsigned int nr, unsigned int *failed, int64_t 
 	if (err)
 		return err;
 	arch_batch_load(&regs, b->code, b->at, end);
+	r->cloned = 0;
 	/* Another SIGSTOP, from anybody, stops it on the way. */
 	do
 		err = remote_go(r, &regs, SIGSTOP);

@@ -6,6 +6,7 @@
 #include "engine/process/proc.h"
 #include "engine/process/restart.h"
 #include "lib/arena.h"
+#include "lib/clock.h"
 #include "lib/fault.h"
 #include "lib/kernel.h"
 #include "lib/io.h"
@@ -14,12 +15,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -29,6 +33,7 @@
 #define ARGUMENT_BYTES 8192ULL
 #define WAY_BYTES 16384ULL
 #define STACK_MARGIN_BYTES 4096ULL /* not a page */
+#define KILL_TIMEOUT_MS 10000
 #define STACK_ROOM_BYTES (ARGUMENT_BYTES + 2 * WAY_BYTES + STACK_MARGIN_BYTES)
 _Static_assert(ARCH_SIGRETURN_MAX <= WAY_BYTES, "a way back has room");
 
@@ -301,12 +306,13 @@ int dump_open(struct dump *d, pid_t pid, bool other_vdso)
 {
 	int err;
 
+	if (!d->vdso.own.len)
+		return log_fail(ENOENT, "pid %d: its vdso is not found", pid);
 	d->other_vdso = other_vdso;
 	d->nr_state = d->nr_eager = d->nr_sent = 0;
+	d->leader_open = false; /* a dead engine's went with it */
 	landlock_begin(pid);
 	err = freeze_process(d->freeze, pid);
-	if (!err && !d->vdso.own.len)
-		err = log_fail(ENOENT, "pid %d: its vdso is not found", pid);
 	if (!err)
 		err = leave_vdso(d);
 	if (!err)
@@ -330,6 +336,26 @@ void dump_close(struct dump *d)
 	io_close(&d->pidfd);
 	pagemap_close(&d->pagemap);
 	vma_skip_close(&d->skip);
+}
+
+void dump_kill(struct dump *d)
+{
+	if (syscall(SYS_pidfd_send_signal, d->pidfd, SIGKILL, NULL, 0) && errno != ESRCH)
+		log_warn("pid %d: could not be killed: %s", d->pid, strerror(errno));
+}
+
+void dump_reap(struct dump *d)
+{
+	struct pollfd gone = {d->pidfd, POLLIN, 0};
+	int64_t deadline = clock_deadline_ms(KILL_TIMEOUT_MS);
+
+	/* Its parent is told when we, who trace it, have heard of it. */
+	while (clock_left_ms(deadline) && io_poll(&gone, 1, 1) == 0)
+		while (waitpid(-1, NULL, __WALL | WNOHANG) > 0)
+			;
+	while (waitpid(-1, NULL, __WALL | WNOHANG) > 0)
+		;
+	dump_close(d);
 }
 
 void dump_mend(struct dump *d)

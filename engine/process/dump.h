@@ -35,6 +35,10 @@ void dump_release(struct dump *d);
 /* In place of an engine that died before it held the process: takes out what finds no way back by itself. */
 void dump_mend(struct dump *d);
 
+/* Ends a process that stands still, and waits until its parent has heard of it. What is frozen has to be thawed in between. */
+void dump_kill(struct dump *d);
+void dump_reap(struct dump *d);
+
 /* A process that stands still, for reading its memory and for its end. -ESRCH, -errno with log_fail. */
 int dump_find(struct dump *d, pid_t pid);
 

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -271,6 +272,21 @@ int proc_each_child(int proc_fd, int (*fn)(void *data, pid_t child), void *data)
 	struct child_walk walk = {proc_fd, fn, data};
 
 	return proc_each_thread(proc_fd, children_of_thread, &walk);
+}
+
+int proc_kill_tree(void *unused, pid_t pid)
+{
+	int fd = proc_open(pid);
+
+	(void)unused;
+	kill(pid, SIGSTOP);
+	/* What it has made goes first: later nobody would know whose it was. */
+	if (fd >= 0) {
+		(void)proc_each_child(fd, proc_kill_tree, NULL);
+		close(fd);
+	}
+	kill(pid, SIGKILL);
+	return 0;
 }
 
 int proc_stat_fields(int dir_fd, unsigned int first, unsigned int nr, uint64_t *values)

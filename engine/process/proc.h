@@ -57,6 +57,12 @@ int proc_each_thread(int proc_fd, int (*fn)(void *data, pid_t tid), void *data);
  * Needs CONFIG_PROC_CHILDREN. */
 int proc_each_child(int proc_fd, int (*fn)(void *data, pid_t child), void *data);
 
+/*
+ * Kills a process and all that descends from it, stopped first, so that none is made meanwhile. What has lost its
+ * parent before is not found. For proc_each_child, too.
+ */
+int proc_kill_tree(void *unused, pid_t pid);
+
 /* Field `index` (from 1, as proc(5) counts; 3 and up) of "stat" below dir_fd. */
 int proc_stat_field(int dir_fd, unsigned int index, int64_t *value);
 /* Fields first..first+nr-1 at once. */

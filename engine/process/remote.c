@@ -287,7 +287,6 @@ static int next_syscall_stop(struct remote *r)
 
 int remote_go(struct remote *r, struct arch_regs *regs, int signal)
 {
-	r->cloned = 0;
 	if (arch_regs_set(r->tid, regs) || next_stop(r, PTRACE_CONT, signal) ||
 	    arch_regs_get(r->tid, regs))
 		return (int)lost(r);

@@ -207,6 +207,9 @@ int fd_place_finish(struct restore *r)
 			batch_try(&r->leader, SYS_close, (uint64_t)r->stdio_fd[i]);
 		r->stdio_fd[i] = -1;
 	}
+	/* Numbers above the limit are used in what is queued. */
+	if (!err)
+		err = batch_flush(&r->leader);
 	limit.rlim_cur = r->fds.soft;
 	limit.rlim_max = r->fds.hard;
 	if (!err && prlimit(r->pid, RLIMIT_NOFILE, &limit, NULL) < 0)

@@ -41,8 +41,10 @@ static int check(const struct restore *r, const baton_Vma *msg)
 /* Of a file that a queue opens: the path of the last one before the call. */
 static const char *mapped_file(const struct batch *b, const struct arch_batch_call *call)
 {
-	while (call->flags & ARCH_BATCH_FIFTH && call-- > b->calls)
-		if (call->nr == SYS_openat)
+	if (!(call->flags & ARCH_BATCH_FIFTH))
+		return "";
+	while (call > b->calls)
+		if ((--call)->nr == SYS_openat)
 			return batch_text(b, call->args[1]);
 	return "";
 }

@@ -35,12 +35,22 @@ static void forget(struct vma_skip *skip, unsigned int i)
 	skip->nr--;
 }
 
+/*
+ * Memory, whose parts become one again. Files can be otherwise: the kernel never joins mappings of which a file
+ * system is told when they go, and does not undo MADV_DONTDUMP on some (mm/madvise.c, VM_SPECIAL).
+ */
+static bool is_memory(const struct proc_map *map)
+{
+	return !map->inode || !strncmp(map->name, "/memfd:", sizeof("/memfd:") - 1) ||
+	       !strcmp(map->name, "/dev/zero (deleted)");
+}
+
 /* Keeps the largest, in the order of their addresses. */
 static void consider(struct vma_skip *skip, const struct smaps *s, uint64_t kib[VMA_SKIPS])
 {
 	unsigned int least = 0, i;
 
-	if (s->kib < LARGE_KIB)
+	if (s->kib < LARGE_KIB || !is_memory(&s->map))
 		return;
 	for (i = 1; i < skip->nr; i++)
 		if (kib[i] < kib[least])
@@ -59,7 +69,7 @@ static void consider(struct vma_skip *skip, const struct smaps *s, uint64_t kib[
 					.not_dumped = vma_has(vma_flags_parse(s->flags), "dd")};
 }
 
-static int choose(struct vma_skip *skip, struct smaps *s, int proc_fd)
+static void choose(struct vma_skip *skip, struct smaps *s, int proc_fd)
 {
 	uint64_t kib[VMA_SKIPS] = {0};
 	int err = smaps_open(s, proc_fd);
@@ -69,7 +79,6 @@ static int choose(struct vma_skip *skip, struct smaps *s, int proc_fd)
 		err = 0;
 	}
 	smaps_close(s);
-	return err;
 }
 
 /* Reads into its text, and no further. */
@@ -117,7 +126,7 @@ void vma_skip_close(struct vma_skip *skip)
 
 static bool is_in(const struct vma_skip_point *p, const struct proc_map *map)
 {
-	return map->start <= p->start && map->end >= p->end;
+	return map->start <= p->start && map->end >= p->end && is_memory(map);
 }
 
 /* Looks where the mappings lie now. One that grew is the same; one that shrank is none any more. */
@@ -233,9 +242,15 @@ static int look(struct dump *d, struct smaps *s, struct vma_skip_point *p)
 	part(d, p);
 	failed = fault_point(FAULT_DUMP_PART);
 	err = smaps_load(s, nr);
-	join(d, smaps_has(s, p->start, d->skip.part_start));
+	if (err)
+		vma_skip_mend(d); /* what was read does not say how far it came */
+	else
+		join(d, smaps_has(s, p->start, d->skip.part_start));
 	p->looked = true;
-	return failed ? failed : err;
+	if (failed)
+		return failed;
+	/* Names too long for all of it: it is read as it is. */
+	return err == -EFBIG ? 0 : err;
 }
 
 static int take_large(struct dump *d, struct smaps *s, struct vma_skip_point *p)

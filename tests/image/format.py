@@ -51,6 +51,7 @@ class Image:
         assert hashlib.sha256(data[:PREAMBLE] + front).digest() == data[at:at + 32], "seal's checksum"
         (length,) = struct.unpack_from("<H", data, at + 32)
         self.signature = data[at + 34:at + 34 + length]
+        self.index_bytes = 0
         self.entries = list(self.walk(self.root, header(data, self.root.at)[2]))
 
     def walk(self, entry, level):
@@ -59,6 +60,7 @@ class Image:
         kind, flags, space, length, addr = header(raw, 0)
         assert (kind, flags, space, addr) == (INDEX, 0, level, entry.key) and length % ENTRY == 0
         assert 0 < length // ENTRY <= NODE_ENTRIES
+        self.index_bytes += len(raw)
         for at in range(HEADER, HEADER + length, ENTRY):
             child = Entry.read(raw, at)
             if level:
@@ -86,8 +88,8 @@ class Image:
         assert kinds[0] == HELLO and kinds[1] == OFFER and kinds[-1] == DESCRIBED
         assert sum(e.span for e in self.entries) == self.memory_bytes
         # Nothing lies in the file that the index does not name.
-        total = sum(e.length for e in self.entries)
-        return total
+        total = PREAMBLE + sum(e.length for e in self.entries) + self.index_bytes
+        assert total == self.seal_at, f"{self.seal_at - total} bytes that nobody names"
 
 
 def build(head, memory, preamble, major=1):
