@@ -11,6 +11,7 @@
  * open, so that it can be started again as often as wanted.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,17 +25,28 @@ static const char *dir;
 static uint64_t *memory;
 static size_t words, page_words;
 
+/*
+ * An image can be made between the steps, and a copy has another name and finds what the first one left or took away:
+ * it begins again.
+ */
 static void say(const char *name, const char *text)
 {
 	char path[512], temp[520];
-	struct stat ns = {0};
 
-	stat("/proc/self/ns/pid", &ns);
-	snprintf(path, sizeof(path), "%s/%s.%lu", dir, name, (unsigned long)ns.st_ino);
-	snprintf(temp, sizeof(temp), "%s.new", path);
-	unlink(temp);
-	if (symlink(text, temp) || rename(temp, path))
-		_exit(3);
+	for (int left = 3; left; left--) {
+		struct stat ns = {0};
+
+		stat("/proc/self/ns/pid", &ns);
+		snprintf(path, sizeof(path), "%s/%s.%lu", dir, name, (unsigned long)ns.st_ino);
+		snprintf(temp, sizeof(temp), "%s.new", path);
+		unlink(temp);
+		if (!symlink(text, temp) && !rename(temp, path))
+			return;
+	}
+	snprintf(path, sizeof(path), "%s/wrong.%d", dir, (int)getpid());
+	snprintf(temp, sizeof(temp), "cannot say %s: error %d", name, errno);
+	symlink(temp, path);
+	_exit(3);
 }
 
 static uint64_t wanted(size_t i)
