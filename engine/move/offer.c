@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "arch/arch.h"
@@ -19,12 +20,15 @@
 #include "engine/process/system_trial.h"
 #include "engine/process/vdso.h"
 #include "lib/arena.h"
+#include "lib/clock.h"
 #include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
 #include "lib/text.h"
 
 #define NS_PER_SEC 1e9
+/* A parent that waits for its children has done so by then. */
+#define REAP_MS 3000
 
 void offer_clean_text(char *text)
 {
@@ -288,22 +292,48 @@ static int check_vdso(const baton_MoveOffer *offer, const struct offer_limits *l
 			offer->kernel, uts.release);
 }
 
-static int check_pids(const baton_MoveOffer *offer)
+/*
+ * Nobody has this number. Who has ended a moment ago, its image just made, keeps it until its parent has looked, which is
+ * waited for until then.
+ */
+static int check_pid_free(pid_t tid, const char *what, int64_t until_ms)
 {
-	if (!offer->tids_count)
-		return log_fail(EPROTO, "the offer names no thread");
-	for (pb_size_t i = 0; i < offer->tids_count; i++) {
-		if (!offer->tids[i] || offer->tids[i] > INT_MAX)
-			return log_fail(EPROTO, "the offer names thread %u", offer->tids[i]);
-		/* Any thread of ours with this number answers, EPERM included. */
-		if (kill((pid_t)offer->tids[i], 0) && errno == ESRCH)
-			continue;
-		return log_fail(
-			EEXIST,
-			"%s %u is taken on this device; run receive or restore with --pidns",
-			i ? "thread id" : "pid", offer->tids[i]);
+	const struct timespec pause = {.tv_nsec = 5000000};
+	struct proc_status status;
+
+	/* Any thread of ours with this number answers, EPERM included. */
+	while (!kill(tid, 0) || errno != ESRCH) {
+		if (proc_status_of(tid, &status))
+			status = (struct proc_status){.state = '?'};
+		if (status.state != 'Z' && status.state != 'X')
+			return log_fail(EEXIST,
+					"%s %d is taken on this device; run receive or restore "
+					"with --pidns",
+					what, tid);
+		if (!clock_left_ms(until_ms))
+			return log_fail(EEXIST,
+					"%s %d is taken on this device by what is left of %s, "
+					"which has ended: its parent, process %d, does not wait "
+					"for it",
+					what, tid, status.name, status.ppid);
+		nanosleep(&pause, NULL);
 	}
 	return 0;
+}
+
+static int check_pids(const baton_MoveOffer *offer)
+{
+	int64_t until_ms = clock_deadline_ms(REAP_MS);
+	int err = 0;
+
+	if (!offer->tids_count)
+		return log_fail(EPROTO, "the offer names no thread");
+	for (pb_size_t i = 0; i < offer->tids_count && !err; i++) {
+		if (!offer->tids[i] || offer->tids[i] > INT_MAX)
+			return log_fail(EPROTO, "the offer names thread %u", offer->tids[i]);
+		err = check_pid_free((pid_t)offer->tids[i], i ? "thread id" : "pid", until_ms);
+	}
+	return err;
 }
 
 static int check_policy(const baton_MoveOffer *offer, const struct offer_limits *limits)

@@ -122,6 +122,38 @@ def on_demand(ctx):
         out.wait(30)
 
 
+PARENT = """import os, subprocess, sys, time
+child = subprocess.Popen(sys.argv[2:])
+while not os.path.exists(sys.argv[1] + "/wait"):
+    time.sleep(0.01)
+child.wait()
+time.sleep(3600)
+"""
+
+
+def zombie(ctx):
+    """The parent of what was dumped does not wait for it; it is told, and waited for while it is about to."""
+    with ctx.pair() as pair:
+        a, folder, path = pair.a, f"{pair.folder}/counter", f"{pair.folder}/image"
+        os.makedirs(folder)
+        a.start(["/usr/bin/python3", "-c", PARENT, folder, ctx.counter, folder, 256, 1])
+        pid = int(wait_for(lambda: [os.readlink(f"{folder}/{n}") for n in os.listdir(folder)
+                                    if n.startswith("ready.") and not n.endswith(".new")], 20, "it counts")[0])
+        baton(pair, a, "dump", pid, path)
+        expect_refused(restore(pair, a, path, fails=3), 3, f"pid {pid} is taken", "counter, which has ended",
+                       "does not wait for it")
+        out = pair.baton(a, "restore", path)
+        touch(f"{folder}/wait")
+        out.wait(60)
+        if out.code or read_status(a, pid) not in "SRDt":
+            raise Failure(f"exit {out.code}: {out.tail()}")
+        idle(pair)
+
+
+def read_status(device, pid):
+    return (read(device.proc(pid, "stat")) or ") ?").rsplit(") ", 1)[1][0]
+
+
 def refused(ctx):
     """What cannot be carried is refused before anything is written or stopped."""
     with ctx.pair() as pair:
@@ -225,5 +257,5 @@ def tests(ctx):
     return found + [(name, lambda f=function: f(ctx)) for name, function in (
         ("it goes on with --leave-running", leave_running), ("one file, started three times", often),
         ("one file, started twice at once", at_once), ("only a trusted device's file is started", other_device),
-        ("without a signature", unsigned), ("on demand", on_demand), ("refused before anything", refused),
+        ("without a signature", unsigned), ("on demand", on_demand), ("its parent does not wait", zombie), ("refused before anything", refused),
         ("an index of three levels", many_pieces))]
