@@ -39,6 +39,29 @@ static bool is_real_time(int clock)
 	return clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_ALARM;
 }
 
+/*
+ * What is left, and the ticks that were there at that moment: the timer goes on, and a tick between the two questions
+ * would be in both. To ask for the time counts what has expired (fs/timerfd.c). One that ticks faster than we ask is
+ * believed at last.
+ */
+static int look(const struct fd_table *table, int fd, int copy, struct itimerspec *left,
+		uint64_t *ticks)
+{
+	for (int tries = 16;; tries--) {
+		uint64_t before;
+		int err = timerfd_gettime(copy, left) < 0 ? -errno : 0;
+
+		if (!err)
+			err = fd_info_u64(table, fd, "ticks:", 10, &before);
+		if (!err && timerfd_gettime(copy, left) < 0)
+			err = -errno;
+		if (!err)
+			err = fd_info_u64(table, fd, "ticks:", 10, ticks);
+		if (err || *ticks == before || !tries)
+			return err;
+	}
+}
+
 static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,
 		    int copy)
 {
@@ -46,14 +69,10 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 	struct itimerspec left;
 	struct timespec now;
 	uint64_t clock, flags = 0;
-	int err;
+	int err = look(table, entry->fd, copy, &left, &msg.ticks);
 
-	/* First the time, then the ticks: asking for the time counts what has expired. */
-	err = timerfd_gettime(copy, &left) < 0 ? -errno : 0;
 	if (!err)
 		err = fd_info_u64(table, entry->fd, "clockid:", 10, &clock);
-	if (!err)
-		err = fd_info_u64(table, entry->fd, "ticks:", 10, &msg.ticks);
 	if (!err)
 		err = fd_info_u64(table, entry->fd, "settime flags:", 8, &flags);
 	if (err)
@@ -81,6 +100,17 @@ static int timerfd_dump(struct dump *d, const struct state_kind *kind)
 	return fd_dump_type(d, FD_TIMERFD, dump_one);
 }
 
+/* Kernels without CONFIG_CHECKPOINT_RESTORE cannot set ticks: there a short time makes one. */
+static int set(int fd, int flags, struct itimerspec *spec, uint64_t ticks)
+{
+	if (timerfd_settime(fd, flags, spec, NULL) < 0)
+		return -errno;
+	if (!ticks || ioctl(fd, _IOW('T', 0, uint64_t), &ticks) == 0)
+		return 0;
+	spec->it_value = from_ns(1);
+	return timerfd_settime(fd, 0, spec, NULL) < 0 ? -errno : 0;
+}
+
 /* Beats that are over already: counted here, for to set the ticks forgets those that the kernel counts. */
 static uint64_t take_missed(uint64_t *value, uint64_t interval_ns, int index)
 {
@@ -95,28 +125,34 @@ static uint64_t take_missed(uint64_t *value, uint64_t interval_ns, int index)
 	return missed;
 }
 
-/* Kernels without CONFIG_CHECKPOINT_RESTORE cannot set ticks: there a short time makes one. */
+/* A point in time of ours, who set it: one that repeats keeps its beat. It is set anew when it beats meanwhile. */
+static int arm_at(int fd, uint64_t value, uint64_t interval_ns, uint64_t ticks, int index)
+{
+	uint64_t missed = take_missed(&value, interval_ns, index);
+
+	for (int tries = 16;; tries--) {
+		struct itimerspec spec = {from_ns(interval_ns), from_ns(value)};
+		int err = set(fd, TFD_TIMER_ABSTIME, &spec, ticks += missed);
+
+		missed = take_missed(&value, interval_ns, index);
+		if (err || !missed || !tries)
+			return err;
+	}
+}
+
 static int arm(const struct restore *r, const baton_Timerfd *msg, int fd)
 {
-	uint64_t ticks = msg->ticks, value = msg->value_ns;
-	int flags = (int)msg->flags, index = clocks_index(msg->clock);
 	struct itimerspec spec = {.it_interval = from_ns(msg->interval_ns)};
+	uint64_t value = msg->value_ns;
+	int index = clocks_index(msg->clock);
 
-	/* A point in time of ours, who set it: one that repeats keeps its beat. */
-	if (index >= 0 && value) {
-		value += (uint64_t)r->clocks.ns[index];
-		flags = TFD_TIMER_ABSTIME;
-		ticks += take_missed(&value, msg->interval_ns, index);
-	} else if (!flags) {
+	if (index >= 0 && value)
+		return arm_at(fd, value + (uint64_t)r->clocks.ns[index], msg->interval_ns,
+			      msg->ticks, index);
+	if (!msg->flags)
 		value = clocks_left_now(&r->clocks, msg->clock, value);
-	}
 	spec.it_value = from_ns(value);
-	if (timerfd_settime(fd, flags, &spec, NULL) < 0)
-		return -errno;
-	if (!ticks || ioctl(fd, _IOW('T', 0, uint64_t), &ticks) == 0)
-		return 0;
-	spec.it_value = from_ns(1);
-	return timerfd_settime(fd, 0, &spec, NULL) < 0 ? -errno : 0;
+	return set(fd, (int)msg->flags, &spec, msg->ticks);
 }
 
 static int timerfd_restore(struct restore *r, const void *data)

@@ -330,18 +330,24 @@ static void check_wait(const struct wait *w)
 
 /* ---- timers that repeat, and that nobody reads meanwhile ---- */
 
-static int beats[2];
-static int64_t first_beat[2];
-static const clockid_t beat_clock[2] = {CLOCK_MONOTONIC, CLOCK_BOOTTIME};
+#define NR_BEATS 3
+
+static int beats[NR_BEATS];
+static int64_t first_beat[NR_BEATS];
+/* The last one beats while it is looked at. */
+static const struct {
+	clockid_t clock;
+	int64_t every;
+} beat[NR_BEATS] = {{CLOCK_MONOTONIC, BEAT}, {CLOCK_BOOTTIME, BEAT}, {CLOCK_MONOTONIC, BEAT / 500}};
 
 static void begin_beats(void)
 {
-	for (int i = 0; i < 2; i++) {
-		struct itimerspec its = {.it_interval = to_timespec(BEAT)};
+	for (int i = 0; i < NR_BEATS; i++) {
+		struct itimerspec its = {.it_interval = to_timespec(beat[i].every)};
 
-		first_beat[i] = read_clock(beat_clock[i]) + BEAT;
+		first_beat[i] = read_clock(beat[i].clock) + beat[i].every;
 		its.it_value = to_timespec(first_beat[i]);
-		beats[i] = timerfd_create(beat_clock[i], TFD_CLOEXEC | TFD_NONBLOCK);
+		beats[i] = timerfd_create(beat[i].clock, TFD_CLOEXEC | TFD_NONBLOCK);
 		CHECK(beats[i] >= 0 && !timerfd_settime(beats[i], TFD_TIMER_ABSTIME, &its, NULL));
 	}
 }
@@ -349,12 +355,12 @@ static void begin_beats(void)
 /* As many as there was time for, none lost and none twice. */
 static void check_beats(void)
 {
-	for (int i = 0; i < 2; i++) {
-		int64_t least = (read_clock(beat_clock[i]) - first_beat[i]) / BEAT, most;
+	for (int i = 0; i < NR_BEATS; i++) {
+		int64_t least = (read_clock(beat[i].clock) - first_beat[i]) / beat[i].every, most;
 		uint64_t ticks = 0;
 
 		CHECK(read(beats[i], &ticks, sizeof(ticks)) == sizeof(ticks));
-		most = (read_clock(beat_clock[i]) - first_beat[i]) / BEAT + 1;
+		most = (read_clock(beat[i].clock) - first_beat[i]) / beat[i].every + 1;
 		CHECK((int64_t)ticks >= least && (int64_t)ticks <= most,
 		      "%lld beats of a timerfd, not %lld to %lld", (long long)ticks,
 		      (long long)least, (long long)most);
