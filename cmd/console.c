@@ -55,6 +55,7 @@ static struct console {
 	int64_t taken_ms; /* when it last took something */
 	bool begun;       /* the cursor stands behind something: a line of output has no end yet */
 	bool inside;      /* the password was given, or none is wanted */
+	bool known;       /* it was given */
 	unsigned int failures;
 	int64_t deaf_ms; /* until then nothing counts that is typed */
 	pid_t child;     /* 0: none */
@@ -218,6 +219,10 @@ static void __attribute__((noreturn)) be_command(char **words, int out)
 	argv[nr] = NULL;
 	/* A session of its own: a hang-up of the line is ours to tell. */
 	setsid();
+	/* Our handlers would swallow what has come for it already. */
+	signal(SIGINT, SIG_DFL);
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
 	/* It may have to go on when nobody hears it any more. */
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&none);
@@ -229,6 +234,7 @@ static void __attribute__((noreturn)) be_command(char **words, int out)
 
 static void begin_command(char **words)
 {
+	sigset_t asks, before;
 	int ends[2];
 
 	snprintf(c.child_name, sizeof(c.child_name), "%s", words[0]);
@@ -236,9 +242,13 @@ static void begin_command(char **words)
 		say_wrong(strerror(errno));
 		return;
 	}
+	sigemptyset(&asks);
+	sigaddset(&asks, SIGINT);
+	sigprocmask(SIG_BLOCK, &asks, &before);
 	c.child = fork();
 	if (c.child == 0)
 		be_command(words, ends[1]);
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	close(ends[1]);
 	if (c.child > 0)
 		c.child_pidfd = (int)syscall(SYS_pidfd_open, c.child, 0);
@@ -254,6 +264,21 @@ static void begin_command(char **words)
 	c.child_asked = false;
 }
 
+/* Whether a password is wanted, also of one that is open already: it may have been set since. */
+static void look_for_password(void)
+{
+	int wanted;
+
+	if (c.known)
+		return;
+	wanted = password_wanted(c.options.keys);
+	if (wanted < 0 && c.inside)
+		log_warn("console: nobody is let in: %s", log_reason());
+	log_reason_clear();
+	c.inside = !wanted;
+	c.line.secret = wanted;
+}
+
 /* Back to the prompt, whether the command has ended or not. */
 static void leave_command(void)
 {
@@ -262,6 +287,8 @@ static void leave_command(void)
 	c.child = 0;
 	c.child_ended = false;
 	line_clear(&c.line);
+	if (c.inside)
+		look_for_password();
 	say_prompt();
 }
 
@@ -318,12 +345,19 @@ static void reap(void)
 	}
 }
 
+/* It and what it has made, or itself when it has no group of its own yet. */
+static void ask_to_end(void)
+{
+	if (kill(-c.child, SIGINT))
+		kill(c.child, SIGINT);
+}
+
 static void interrupt(void)
 {
 	if (!c.child_asked) {
 		/* As a shell would: a move that is not committed is undone, any other goes on. */
 		c.child_asked = true;
-		kill(-c.child, SIGINT);
+		ask_to_end();
 		say_news("it is asked to end; after another Ctrl-C it goes on without the console");
 		return;
 	}
@@ -367,7 +401,7 @@ static void take_password(void)
 	unsigned int doubled = c.failures < DELAY_DOUBLED_MOST ? c.failures : DELAY_DOUBLED_MOST;
 
 	if (!err) {
-		c.inside = true;
+		c.inside = c.known = true;
 		c.line.secret = false;
 		c.failures = 0;
 		line_clear(&c.line);
@@ -384,8 +418,24 @@ static void take_password(void)
 	c.deaf_ms = clock_now_ms() + ((int64_t)DELAY_MS << doubled);
 }
 
+/* What was typed, and how the line was left, is of whoever was here before. */
+static void ask_password(void)
+{
+	line_clear(&c.line);
+	if (c.begun)
+		say("\n");
+	say_prompt();
+}
+
 static void take_event(enum line_event event)
 {
+	if (c.inside) {
+		look_for_password();
+		if (!c.inside) {
+			ask_password();
+			return;
+		}
+	}
 	/* What is said from here on is not said in the middle of it. */
 	c.line.len = 0;
 	/* Who has guessed wrong may not begin anew by leaving. */
@@ -445,6 +495,11 @@ static void hear_line(void)
 
 static void look_at_moves(void)
 {
+	if (c.inside) {
+		look_for_password();
+		if (!c.inside)
+			ask_password();
+	}
 	if (c.events < 0) {
 		c.events = notice_open(c.options.state);
 		if (c.events < 0)
@@ -515,13 +570,8 @@ static void catch_signals(void)
 
 static int run(void)
 {
-	int wanted = password_wanted(c.options.keys);
-
-	if (wanted < 0)
-		log_warn("console: nobody is let in: %s", log_reason());
-	log_reason_clear();
-	c.inside = !wanted;
-	c.line.secret = wanted;
+	c.inside = true;
+	look_for_password();
 	look_at_moves();
 	if (c.inside)
 		say(c.options.machine
@@ -533,7 +583,7 @@ static int run(void)
 		wait_and_serve();
 	/* As by Ctrl-C: what was not committed is undone, the rest goes on. */
 	if (c.child && !c.child_ended)
-		kill(-c.child, SIGINT);
+		ask_to_end();
 	line_clear(&c.line);
 	tty_close(&c.tty);
 	/* Nor by a hang-up: whoever starts the console again waits, too. */

@@ -188,9 +188,26 @@ def test_nobody_reads(ctx):
         user.expect(mark)
 
 
+def test_at_once(ctx):
+    """Ctrl-C that is there before the command has begun."""
+    with ctx.pair() as pair, Terminal(ctx, pair.a, "--machine") as user:
+        for _ in range(20):
+            user.type("status --watch\r\x03")
+            user.expect("= ")
+            user.expect(" status\r\n")
+
+
+def test_deaf_parent(ctx):
+    """Started by somebody who ignores SIGCHLD, as some respawners do."""
+    with ctx.pair() as pair, Terminal(ctx, pair.a, "--machine", prefix=("env", "--ignore-signal=CHLD")) as user:
+        if user.run("status")[0]:
+            raise Failure("status does not end well")
+
+
 def tests(ctx):
     return [(f"line: {name}", lambda f=function: f(ctx)) for name, function in (
         ("editing", test_editing), ("help", test_help), ("codes of --machine", test_codes),
         ("garbage and long lines", test_garbage), ("rates", test_rates), ("a slow line", test_slow_line),
         ("hang-up", test_hang_up), ("a command that is killed", test_killed_command),
-        ("memory", test_memory), ("nobody reads", test_nobody_reads))]
+        ("memory", test_memory), ("nobody reads", test_nobody_reads),
+        ("Ctrl-C at once", test_at_once), ("SIGCHLD ignored", test_deaf_parent))]

@@ -55,6 +55,30 @@ def test_login(ctx):
                 raise Failure("a script is not let in")
 
 
+def test_set_later(ctx):
+    """A console that is open asks for a password that is set now, before anything else is done on it."""
+    with ctx.pair() as pair:
+        with Terminal(ctx, pair.a) as user, Terminal(ctx, pair.a, "--machine") as script:
+            script.type("status --watch\r")
+            script.expect("no move is under way\r\n")
+            if set_password(ctx, pair.a, SECRET + "\n").returncode:
+                raise Failure("the password cannot be set")
+            user.type("version\r")
+            user.expect(ASK)
+            if "architecture" in user.seen:
+                raise Failure("a command is done without the password")
+            user.type(SECRET + "\r")
+            user.expect("\r\n" + PROMPT)
+            user.type("version\r")
+            user.expect("architecture")
+            # A command that runs is not disturbed; it can be ended, and nothing more.
+            script.type("\x03")
+            script.expect("= ")
+            script.expect("? password\r\n")
+            script.type("version\r")
+            script.expect("= 5 password\r\n")
+
+
 def test_bad_file(ctx):
     with ctx.pair() as pair:
         with open(f"{pair.a.keys}/console", "w") as f:
@@ -105,5 +129,5 @@ def test_set(ctx):
 
 def tests(ctx):
     return [(f"login: {name}", lambda f=function: f(ctx)) for name, function in (
-        ("password", test_login), ("a file that makes no sense", test_bad_file),
+        ("password", test_login), ("set later", test_set_later), ("a file that makes no sense", test_bad_file),
         ("setting it", test_set))]

@@ -15,9 +15,9 @@ PROMPT = "baton> "
 
 
 class Terminal:
-    """A pseudo terminal with a console on it. `device`: where it runs."""
+    """A pseudo terminal with a console on it. `device`: where it runs; `prefix`: what starts it."""
 
-    def __init__(self, ctx, device, *options, prompt=True, before=None):
+    def __init__(self, ctx, device, *options, prompt=True, before=None, prefix=()):
         self.ctx, self.device, self.machine = ctx, device, "--machine" in options
         self.master, self.slave = pty.openpty()
         fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
@@ -27,7 +27,7 @@ class Terminal:
         self.attributes = termios.tcgetattr(self.slave)
         self.seen, self.reading, self.lock = "", True, threading.Lock()
         self.step, self.pause = 4096, 0
-        self.output = device.start([ctx.binary, "console", "--tty", self.line, "--keys", device.keys,
+        self.output = device.start([*prefix, ctx.binary, "console", "--tty", self.line, "--keys", device.keys,
                                     "--state", device.state] + list(options), name="console")
         self.over = False
         self.reader = threading.Thread(target=self.read, daemon=True)
