@@ -43,6 +43,7 @@ static bool must_wait(const struct plan *plan, const struct plan_item *item)
 struct plan_item *plan_next(struct plan *plan, int64_t now_ms)
 {
 	struct plan_item *best = NULL, *first = NULL;
+	bool may = false; /* one of them could, now or when it is tried again */
 
 	if (plan_count(plan, PLAN_SENDING))
 		return NULL;
@@ -53,10 +54,13 @@ struct plan_item *plan_next(struct plan *plan, int64_t now_ms)
 			continue;
 		if (!first || item->priority > first->priority)
 			first = item;
-		if (!must_wait(plan, item) && (!best || item->priority > best->priority))
+		if (must_wait(plan, item))
+			continue;
+		may = true;
+		if (now_ms >= item->again_ms && (!best || item->priority > best->priority))
 			best = item;
 	}
-	if (!best)
+	if (!may)
 		best = first;
 	return best && now_ms >= best->again_ms ? best : NULL;
 }

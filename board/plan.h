@@ -18,11 +18,13 @@ enum plan_state {
 	PLAN_HELD,    /* handed over, and nobody knows the rest (exit code 4) */
 	PLAN_STAYS,   /* runs here */
 	PLAN_ABSENT,  /* does not run here */
+	PLAN_UNKNOWN, /* whether it runs here is not known */
 };
 
 struct plan_item {
 	char name[PLAN_NAME_BYTES], after[PLAN_NAME_BYTES];
 	int priority;
+	bool listed; /* by that name in the list of what matters; else a guest */
 	pid_t pid, child; /* child: the send that is ours; 0: somebody else's, or none */
 	enum plan_state state;
 	int outcome; /* of the last send */
@@ -41,8 +43,8 @@ struct plan_item *plan_add(struct plan *plan, const char *name, pid_t pid);
 
 /*
  * The one that is to be sent next: one at a time until it runs over there, the highest priority first (then the one
- * that was added first), after what it is to come after, which has then run over there or will not. NULL: none
- * now. Where each waits for another one, priority decides alone.
+ * that was added first), after what it is to come after, which has then run over there or will not. One that is
+ * tried again later keeps only those waiting. NULL: none now. Where each waits for another one, priority decides alone.
  */
 struct plan_item *plan_next(struct plan *plan, int64_t now_ms);
 

@@ -22,6 +22,7 @@
 #define FOLDER "protect"
 #define FILE_BYTES 1400
 #define ASK_MS 5000
+#define LOOK_MS 5
 
 static const struct {
 	const char *key;
@@ -48,7 +49,6 @@ bool protect_name_is_good(const char *name)
 static int open_folder(const char *keys_dir, bool make)
 {
 	int keys = keys_open(keys_dir), fd, err = 0;
-	struct stat st;
 
 	if (keys < 0)
 		return keys;
@@ -58,14 +58,12 @@ static int open_folder(const char *keys_dir, bool make)
 	if (fd == -1)
 		fd = -errno;
 	io_close(&keys);
-	if (fd >= 0 && (fstat(fd, &st) || st.st_mode & 022)) {
+	if (fd < 0)
+		return fd;
+	err = keys_check_owner(fd, keys_dir, "/" FOLDER);
+	if (err)
 		io_close(&fd);
-		return log_fail(EACCES,
-				"%s/" FOLDER
-				" can be written by others; run: chmod go-w %s/" FOLDER,
-				keys_dir, keys_dir);
-	}
-	return fd;
+	return err ? err : fd;
 }
 
 int protect_add(const char *keys_dir, const struct protect *protect)
@@ -116,7 +114,7 @@ static int take_line(struct protect *protect, const char *line)
 	return line[0] && line[0] != '#' ? -EINVAL : 0;
 }
 
-static int read_one(int folder, const char *name, struct protect *protect)
+static int read_one(int folder, const char *keys_dir, const char *name, struct protect *protect)
 {
 	char buf[FILE_BYTES], *line;
 	struct line_reader reader;
@@ -126,10 +124,23 @@ static int read_one(int folder, const char *name, struct protect *protect)
 	if (!text_copy(protect->name, sizeof(protect->name), name))
 		return -EINVAL;
 	err = line_reader_open(&reader, folder, name, buf, sizeof(buf));
+	if (err)
+		return err;
+	err = keys_check_owner(reader.fd, keys_dir, "/" FOLDER);
 	while (!err && (got = line_reader_next(&reader, &line)) > 0)
 		err = take_line(protect, line);
 	line_reader_close(&reader);
 	return err ? err : got;
+}
+
+int protect_read(const char *keys_dir, const char *name, struct protect *protect)
+{
+	int folder = open_folder(keys_dir, false);
+	int err = folder < 0 ? folder : read_one(folder, keys_dir, name, protect);
+
+	io_close(&folder);
+	log_reason_clear();
+	return err;
 }
 
 int protect_each(const char *keys_dir, int (*fn)(void *data, const struct protect *protect),
@@ -149,10 +160,13 @@ int protect_each(const char *keys_dir, int (*fn)(void *data, const struct protec
 		/* Leftovers of one that was being written. */
 		if (!protect_name_is_good(name))
 			continue;
-		if (read_one(folder, name, &protect))
-			log_warn("%s/" FOLDER "/%s makes no sense; it is left out", keys_dir, name);
-		else
+		if (!read_one(folder, keys_dir, name, &protect)) {
 			err = fn(data, &protect);
+			continue;
+		}
+		log_warn("%s/" FOLDER "/%s makes no sense%s%s; it is left out", keys_dir, name,
+			 log_reason()[0] ? ": " : "", log_reason());
+		log_reason_clear();
 	}
 	dir_reader_close(&reader);
 	io_close(&folder);
@@ -167,14 +181,14 @@ bool protect_exe(pid_t pid, char out[static PROTECT_HOW_BYTES])
 	return io_read_link(AT_FDCWD, path, out, PROTECT_HOW_BYTES) > 0;
 }
 
-/* What a program says first, in time. */
-static ssize_t ask(char *const argv[], char *answer, size_t cap)
+/* What a program says first, in time. 0; when it says nothing its exit code, or -errno. */
+static int ask(char *const argv[], char *answer, size_t cap)
 {
 	int64_t deadline = clock_deadline_ms(ASK_MS);
 	struct pollfd out = {.events = POLLIN};
+	int ends[2], status = -1;
 	ssize_t got = -1;
-	int ends[2];
-	pid_t pid;
+	pid_t pid, ended = 0;
 
 	if (pipe2(ends, O_CLOEXEC))
 		return -errno;
@@ -190,39 +204,96 @@ static ssize_t ask(char *const argv[], char *answer, size_t cap)
 	if (pid > 0 && io_poll(&out, 1, clock_left_ms(deadline)) > 0)
 		got = read(ends[0], answer, cap - 1);
 	close(ends[0]);
-	if (pid > 0) {
+	answer[got > 0 ? got : 0] = '\0';
+	if (pid < 0)
+		return -EAGAIN;
+	/* Who says no word says it by how it ends. */
+	while (got == 0 && !(ended = waitpid(pid, &status, WNOHANG)) && clock_left_ms(deadline))
+		io_sleep_ms(LOOK_MS);
+	if (ended != pid) {
 		kill(-pid, SIGKILL);
 		waitpid(pid, NULL, 0);
 	}
-	answer[got > 0 ? got : 0] = '\0';
-	return got > 0 ? got : -ENODATA;
+	return got > 0 ? 0 : ended == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -ETIMEDOUT;
 }
 
-pid_t protect_find(const struct protect *protect)
+/* ---- where its pid is told: 0 and the text that begins with it, else as protect_find ---- */
+
+static int ask_pidfile(const char *path, char *text, size_t cap)
 {
-	char *shell[] = {"sh", "-c", (char *)protect->command, NULL};
-	char *systemctl[] = {"systemctl",           "show", "-p", "MainPID", "--value",
-			     (char *)protect->unit, NULL};
+	ssize_t got = io_read_file(AT_FDCWD, path, text, cap);
+
+	return got < 0 ? log_fail((int)-got, "%s: %s", path, strerror((int)-got)) : 0;
+}
+
+static int ask_command(const char *command, char *text, size_t cap)
+{
+	char *argv[] = {"sh", "-c", (char *)command, NULL};
+	int said = ask(argv, text, cap);
+
+	/* As pgrep says that there is none. */
+	if (said == 1)
+		return log_fail(ESRCH, "its command says nothing");
+	if (said < 0)
+		return log_fail(-said, "its command does not answer: %s", strerror(-said));
+	return said ? log_fail(EIO, "its command fails with %d", said) : 0;
+}
+
+static int ask_unit(const char *unit, char *text, size_t cap)
+{
+	char answer[128], *argv[] = {"systemctl", "show", "-p",         "LoadState", "-p",
+				     "MainPID",   "--",   (char *)unit, NULL};
+	int said = ask(argv, answer, sizeof(answer));
+	const char *pid = strstr(answer, "MainPID=");
+
+	if (said || !pid)
+		return log_fail(EIO, "systemctl does not tell of %s", unit);
+	if (!strstr(answer, "LoadState=loaded"))
+		return log_fail(EIO, "systemd knows no unit %s", unit);
+	snprintf(text, cap, "%s", pid + strlen("MainPID="));
+	return text[0] == '0' ? log_fail(ESRCH, "the unit %s does not run", unit) : 0;
+}
+
+int protect_find(const struct protect *protect, pid_t *found)
+{
 	char text[32] = "", exe[PROTECT_HOW_BYTES];
 	const char *at = text;
 	struct proc_status status;
-	ssize_t got = protect->pidfile[0]
-			      ? io_read_file(AT_FDCWD, protect->pidfile, text, sizeof(text))
-		      : protect->unit[0] ? ask(systemctl, text, sizeof(text))
-					 : ask(shell, text, sizeof(text));
-	uint64_t pid;
+	uint64_t number;
+	pid_t pid;
+	int err = protect->pidfile[0] ? ask_pidfile(protect->pidfile, text, sizeof(text))
+		  : protect->unit[0]  ? ask_unit(protect->unit, text, sizeof(text))
+				      : ask_command(protect->command, text, sizeof(text));
 
-	if (got < 0 || !text_take_u64(&at, 10, &pid) || !pid || pid > INT_MAX) {
-		log_fail(ESRCH, "nothing tells its pid");
-		return 0;
-	}
-	if (proc_status_of((pid_t)pid, &status) || status.state == 'Z') {
-		log_fail(ESRCH, "there is no pid %d", (pid_t)pid);
-		return 0;
-	}
-	if (protect->exe[0] && (!protect_exe((pid_t)pid, exe) || strcmp(exe, protect->exe) != 0)) {
-		log_fail(ESRCH, "pid %d is another program now", (pid_t)pid);
-		return 0;
-	}
-	return (pid_t)pid;
+	if (err)
+		return err;
+	if (!text_take_u64(&at, 10, &number) || !number || number > INT_MAX)
+		return log_fail(ENODATA, "nothing tells its pid");
+	pid = (pid_t)number;
+	err = proc_status_of(pid, &status);
+	if (err && err != -ESRCH)
+		return log_fail(-err, "/proc/%d: %s", pid, strerror(-err));
+	if (err || status.state == 'Z')
+		return log_fail(ESRCH, "there is no pid %d", pid);
+	if (protect->exe[0] && (!protect_exe(pid, exe) || strcmp(exe, protect->exe) != 0))
+		return log_fail(ESRCH, "pid %d is another program now", pid);
+	*found = pid;
+	return 0;
+}
+
+bool protect_has_others(const char *exe, bool (*is_known)(pid_t pid))
+{
+	char its[PROTECT_HOW_BYTES];
+	struct dir_reader reader;
+	bool found = false;
+	const char *name;
+	int pid;
+
+	if (dir_reader_open(&reader, AT_FDCWD, "/proc"))
+		return true;
+	while (!found && dir_reader_next(&reader, &name, NULL) > 0)
+		found = !text_parse_int(name, 1, INT_MAX, &pid) && protect_exe(pid, its) &&
+			!strcmp(its, exe) && !is_known(pid);
+	dir_reader_close(&reader);
+	return found;
 }

@@ -35,6 +35,9 @@ int protect_add(const char *keys_dir, const struct protect *protect);
 /* -ENOENT and others, with their reason. */
 int protect_remove(const char *keys_dir, const char *name);
 
+/* The one of that name. -ENOENT and others, without a reason. */
+int protect_read(const char *keys_dir, const char *name, struct protect *protect);
+
 /*
  * Calls `fn` for each, until it returns non-zero, which is passed on. One that cannot be understood is told as a
  * warning and left out. 0 also when there is no folder; -errno with its reason.
@@ -43,10 +46,14 @@ int protect_each(const char *keys_dir, int (*fn)(void *data, const struct protec
 		 void *data);
 
 /*
- * The process, as seen from here: its pid; 0: it does not run here, with the reason why it is taken for that.
- * `command` is run with sh -c and `unit` asked of systemctl, each for five seconds at most.
+ * The process, as seen from here. `command` is run with sh -c and `unit` asked of systemctl, each for five seconds at
+ * most. 0: *pid is it. -ESRCH: it does not run here. Else nobody can tell whether it does: -ENOENT (there is no such
+ * pid file: protect_has_others may know), -EIO, -ENODATA, -EACCES, ... Each but 0 with its reason.
  */
-pid_t protect_find(const struct protect *protect);
+int protect_find(const struct protect *protect, pid_t *pid);
+
+/* Whether a process of that program runs here that `is_known` does not know. */
+bool protect_has_others(const char *exe, bool (*is_known)(pid_t pid));
 
 /* The program of a process. False: it cannot be read. */
 bool protect_exe(pid_t pid, char out[static PROTECT_HOW_BYTES]);

@@ -39,10 +39,13 @@
 #define LOOK_MS 20
 #define TRIES 3
 #define AGAIN_MS 1000
+/* Held by whoever evacuates this device, or fetches back: two at once would take each other's work for the process'. */
+#define DOOR "evacuate"
 /* How often the other device is asked, how often to send what does not come, and how often for nothing. */
 #define ASK_MS 500
 #define PUSH_EACH 10
 #define PUSHES 2
+#define ANSWER_TIMEOUT_MS 20000
 
 static struct evacuation {
 	struct options options;
@@ -50,6 +53,7 @@ static struct evacuation {
 	struct plan plan;
 	int64_t deadline_ms;
 	bool late;            /* nothing new is begun, and what can be undone is */
+	bool remembered;      /* for --back, where it went */
 	bool seen[PLAN_MOST]; /* a process works on its move */
 } e;
 
@@ -57,18 +61,48 @@ static struct evacuation {
 
 static int add_protected(void *data, const struct protect *protect)
 {
-	pid_t pid = protect_find(protect);
+	pid_t pid = 0;
+	int err = protect_find(protect, &pid);
 	struct plan_item *item = plan_add(&e.plan, protect->name, pid);
 
 	(void)data;
-	if (!pid)
+	if (err == -ESRCH)
 		log_debug("%s: %s", protect->name, log_reason());
+	else if (err)
+		log_warn("%s: %s", protect->name, log_reason());
 	log_reason_clear();
 	if (!item)
 		return 0;
+	item->listed = true;
 	item->priority = protect->priority;
 	text_copy(item->after, sizeof(item->after), protect->after);
+	if (err && err != -ESRCH)
+		item->state = PLAN_UNKNOWN;
 	return 0;
+}
+
+static bool is_planned(pid_t pid)
+{
+	for (unsigned int i = 0; i < e.plan.nr; i++)
+		if (e.plan.items[i].pid == pid)
+			return true;
+	return false;
+}
+
+/* A pid file that is not there, as on a device where it never ran, or came from elsewhere: its program tells. */
+static void settle_unknown(void)
+{
+	struct protect protect;
+
+	for (unsigned int i = 0; i < e.plan.nr; i++) {
+		struct plan_item *item = &e.plan.items[i];
+
+		if (item->state == PLAN_UNKNOWN &&
+		    !protect_read(e.options.keys, item->name, &protect) && protect.pidfile[0] &&
+		    access(protect.pidfile, F_OK) && errno == ENOENT && protect.exe[0] &&
+		    !protect_has_others(protect.exe, is_planned))
+			item->state = PLAN_ABSENT;
+	}
 }
 
 /* Guests matter, too: nobody else knows that they are here. */
@@ -77,6 +111,23 @@ static int add_guest(void *data, struct movestate *came)
 	(void)data;
 	plan_add(&e.plan, came->comm, came->pid);
 	return 0;
+}
+
+/* So do those whose memory is not all here yet. They can be sent when it is. */
+static int add_coming(void *data, struct movestate *state)
+{
+	(void)data;
+	if (!state->source && state->stage >= STAGE_STARTED && movestate_process_lives(state))
+		plan_add(&e.plan, state->comm, state->pid);
+	return 0;
+}
+
+static int is_coming(void *data, struct movestate *state)
+{
+	const pid_t *pid = data;
+
+	return !state->source && state->pid == *pid && state->stage >= STAGE_STARTED &&
+	       movestate_is_held(movestate_folder(), state) && movestate_process_lives(state);
 }
 
 /* ---- what becomes of it ---- */
@@ -111,6 +162,33 @@ static bool runs_here(pid_t pid)
 	return !proc_status_of(pid, &status) && status.state != 'Z' && status.state != 'X';
 }
 
+/* A service that was started again has another pid. */
+static bool find_again(struct plan_item *item)
+{
+	struct protect protect;
+	pid_t pid = 0;
+	bool found = item->listed && !protect_read(e.options.keys, item->name, &protect) &&
+		     !protect_find(&protect, &pid) && !is_planned(pid);
+
+	log_reason_clear();
+	if (found)
+		item->pid = pid;
+	return found;
+}
+
+/* What is not here any more has ended by itself; or it is just being started again. */
+static void judge_gone(struct plan_item *item)
+{
+	bool found = find_again(item);
+
+	if (e.late || ++item->tries >= TRIES) {
+		item->state = found ? PLAN_STAYS : PLAN_ABSENT;
+		return;
+	}
+	item->state = item->listed ? PLAN_WAITING : PLAN_ABSENT;
+	item->again_ms = found ? 0 : clock_now_ms() + AGAIN_MS;
+}
+
 /* A send has ended, and says so by its exit code. */
 static void judge(struct plan_item *item, int outcome)
 {
@@ -121,7 +199,7 @@ static void judge(struct plan_item *item, int outcome)
 	else if (outcome == OUTCOME_HELD)
 		item->state = PLAN_HELD;
 	else if (!runs_here(item->pid))
-		item->state = PLAN_ABSENT; /* it has ended by itself */
+		judge_gone(item);
 	else if (e.late || outcome == OUTCOME_REFUSED || outcome == OUTCOME_SYSTEM ||
 		 ++item->tries == TRIES)
 		item->state = PLAN_STAYS;
@@ -197,8 +275,35 @@ static void stop(void)
 		if (item->state == PLAN_SENDING && item->child)
 			kill(item->child, SIGINT);
 		if (item->state == PLAN_WAITING)
-			item->state = PLAN_STAYS;
+			item->state = runs_here(item->pid) ? PLAN_STAYS : PLAN_ABSENT;
 	}
+}
+
+/* The next one: it may have ended since it was looked for, or be on its way to here. */
+static void take(struct plan_item *item)
+{
+	if (!runs_here(item->pid))
+		judge_gone(item);
+	else if (movestate_each(movestate_folder(), is_coming, &item->pid))
+		item->again_ms = clock_now_ms() + AGAIN_MS;
+	else
+		begin(item);
+}
+
+/* For --back, once there is something to be fetched; where it cannot be written, the host has to be given. */
+static void remember_host(void)
+{
+	int keys;
+
+	if (e.remembered || !(plan_count(&e.plan, PLAN_THERE) + plan_count(&e.plan, PLAN_DONE) +
+			      plan_count(&e.plan, PLAN_HELD)))
+		return;
+	e.remembered = true;
+	keys = keys_open(e.options.keys);
+	if (keys < 0 || io_replace_file(keys, HOST_FILE, 0600, e.host, strlen(e.host)))
+		log_debug("%s/" HOST_FILE " cannot be written", e.options.keys);
+	io_close(&keys);
+	log_reason_clear();
 }
 
 static void work(void)
@@ -208,6 +313,7 @@ static void work(void)
 	for (;;) {
 		look();
 		reap();
+		remember_host();
 		if (!e.late && (link_stopping() || !clock_left_ms(e.deadline_ms)))
 			stop();
 		if (!plan_count(&e.plan, PLAN_WAITING) && !plan_count(&e.plan, PLAN_SENDING) &&
@@ -216,7 +322,7 @@ static void work(void)
 		next = e.late ? NULL : plan_next(&e.plan, clock_now_ms());
 		look();
 		if (next && next->state == PLAN_WAITING)
-			begin(next);
+			take(next);
 		io_sleep_ms(LOOK_MS);
 	}
 }
@@ -230,6 +336,7 @@ static int report(void)
 		[PLAN_HELD] = "is held: see baton status",
 		[PLAN_STAYS] = "stays and runs here",
 		[PLAN_ABSENT] = "does not run here",
+		[PLAN_UNKNOWN] = "cannot be found",
 	};
 	int outcome = OUTCOME_DONE;
 
@@ -240,41 +347,30 @@ static int report(void)
 		if (item->pid)
 			printf(" (pid %d)", item->pid);
 		printf(": %s", texts[item->state]);
-		if (item->state == PLAN_STAYS)
+		if (item->state == PLAN_STAYS || item->state == PLAN_UNKNOWN)
 			printf(" (code %d)", item->outcome ? item->outcome : OUTCOME_FAILED);
 		printf("\n");
 		if (item->state == PLAN_HELD || item->state == PLAN_THERE)
 			outcome = OUTCOME_HELD;
-		else if (item->state == PLAN_STAYS && outcome == OUTCOME_DONE)
+		else if ((item->state == PLAN_STAYS || item->state == PLAN_UNKNOWN) &&
+			 outcome == OUTCOME_DONE)
 			outcome = item->outcome ? item->outcome : OUTCOME_FAILED;
 	}
 	if (!e.plan.nr)
 		printf("nothing is to be moved; see: baton protect\n");
 	fflush(stdout);
-	return outcome;
-}
-
-/* For --back; where it cannot be written, the host has to be given. */
-static void remember_host(void)
-{
-	int keys = keys_open(e.options.keys);
-
-	if (keys < 0 || io_replace_file(keys, HOST_FILE, 0600, e.host, strlen(e.host)))
-		log_debug("%s/" HOST_FILE " cannot be written", e.options.keys);
-	io_close(&keys);
-	log_reason_clear();
+	return e.plan.full && outcome == OUTCOME_DONE ? OUTCOME_FAILED : outcome;
 }
 
 static int evacuate(void)
 {
-	if (movestate_folder_open(e.options.state))
-		return cmd_fail(OUTCOME_SYSTEM, "the state folder cannot be used");
 	if (protect_each(e.options.keys, add_protected, NULL))
 		return cmd_fail(OUTCOME_FAILED, "the list of what matters cannot be read");
 	movestate_each_came(movestate_folder(), add_guest, NULL);
+	movestate_each(movestate_folder(), add_coming, NULL);
+	settle_unknown();
 	if (e.plan.full)
 		log_warn("more than %d are to be moved; the rest stays", PLAN_MOST);
-	remember_host();
 	work();
 	return report();
 }
@@ -296,6 +392,14 @@ static int take_memory(struct link *link)
 	return err ? err : link_init(link);
 }
 
+/* As much of it as the deadline leaves. */
+static int at_most(int timeout_ms)
+{
+	int left = clock_left_ms(e.deadline_ms);
+
+	return left >= 0 && left < timeout_ms ? left : timeout_ms;
+}
+
 static int ask(struct link *link, uint16_t port, struct recall_result *result)
 {
 	int err = link_dial(link, e.host);
@@ -304,9 +408,9 @@ static int ask(struct link *link, uint16_t port, struct recall_result *result)
 	/* A later answer may come from whoever has the address now. */
 	link->known = link->was_open = false;
 	if (!err)
-		err = link_open(link, LINK_DIAL_TIMEOUT_MS);
+		err = link_open(link, at_most(LINK_DIAL_TIMEOUT_MS));
 	if (!err)
-		err = recall_ask(link, port, tell, result);
+		err = recall_ask(link, port, at_most(ANSWER_TIMEOUT_MS), tell, result);
 	link_close(link);
 	return err;
 }
@@ -334,6 +438,8 @@ static int fetch_back(struct link *link)
 		err = ask(link, push ? own_port() : 0, &result);
 		if (!err && !result.nr_here)
 			return OUTCOME_DONE;
+		if (err == -EPERM || err == -EOPNOTSUPP)
+			return cmd_fail(OUTCOME_REFUSED, "it gives nothing back");
 		if (err && round == 0)
 			return cmd_fail(OUTCOME_PEER, "it cannot be asked");
 		/* As long as there is progress it may take its time. */
@@ -373,6 +479,27 @@ static int back(void)
 	return fetch_back(&link);
 }
 
+/* Once at a time on a device. */
+static int alone(int (*work_of)(void))
+{
+	int err, outcome;
+
+	if (movestate_folder_open(e.options.state))
+		return cmd_fail(OUTCOME_SYSTEM, "the state folder cannot be used");
+	err = movestate_lock_door(DOOR);
+	if (err == -EBUSY)
+		log_fail(EBUSY,
+			 "pid %d evacuates this device, or fetches back, already; wait for it, or "
+			 "end it: kill %d",
+			 movestate_door_holder(DOOR), movestate_door_holder(DOOR));
+	if (err)
+		return cmd_fail(err == -EBUSY ? OUTCOME_REFUSED : OUTCOME_SYSTEM,
+				"the state folder cannot be used");
+	outcome = work_of();
+	movestate_unlock_door();
+	return outcome;
+}
+
 int cmd_evacuate(int argc, char **argv)
 {
 	int outcome = options_parse(argc, argv, ALLOWED, &e.options);
@@ -386,5 +513,5 @@ int cmd_evacuate(int argc, char **argv)
 		return cmd_usage(argv[0], "%s", log_reason());
 	e.deadline_ms = clock_deadline_ms(e.options.deadline_ms ? (int)e.options.deadline_ms : -1);
 	link_catch_signals();
-	return e.options.back ? back() : evacuate();
+	return alone(e.options.back ? back : evacuate);
 }

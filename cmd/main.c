@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* baton: hands a running process from one device to another. The table of its commands. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -96,7 +97,7 @@ static const struct command commands[] = {
 	 BUILT_IN(CONFIG_CMD_EVACUATE,
 		  "[--deadline MS] [--keys DIR] [--state DIR] HOST[:PORT]\n"
 		  "       baton evacuate --back [--deadline MS] [--listen ADDR:PORT] [--keys DIR]\n"
-		  "                     [HOST[:PORT]]"),
+		  "                     [--state DIR] [HOST[:PORT]]"),
 	 BUILT_IN(CONFIG_CMD_EVACUATE, "move all of them to another device, or fetch them back"),
 	 NULL},
 	{"version", BUILT_IN(CONFIG_CMD_VERSION, cmd_version), "[--json]",
@@ -238,6 +239,8 @@ int main(int argc, char **argv)
 	const struct command *command;
 
 	open_standard_streams();
+	/* Who started us may not have wanted to know what becomes of its children; we do. */
+	signal(SIGCHLD, SIG_DFL);
 	if (fault_init(NULL))
 		return cmd_fail(OUTCOME_USAGE, "BATON_FAULT makes no sense");
 	if (argc < 2)

@@ -14,15 +14,17 @@
 
 static int show(void *data, const struct protect *p)
 {
-	pid_t pid = protect_find(p);
+	pid_t pid;
+	int err = protect_find(p, &pid);
 
 	(void)data;
 	printf("%-16s priority %d%s%s, ", p->name, p->priority, p->after[0] ? ", after " : "",
 	       p->after);
-	if (pid)
+	if (!err)
 		printf("pid %d\n", pid);
 	else
-		printf("does not run here: %s\n", log_reason());
+		printf("%s: %s\n", err == -ESRCH ? "does not run here" : "cannot be found",
+		       log_reason());
 	log_reason_clear();
 	return 0;
 }
@@ -44,9 +46,8 @@ static int add(const char *argv0, const struct options *o, const char *name)
 		return cmd_usage(argv0, "what was given is too long, or no name");
 	text_copy(p.name, sizeof(p.name), name);
 	text_copy(p.after, sizeof(p.after), o->after ? o->after : "");
-	pid = protect_find(&p);
-	if (!pid || !protect_exe(pid, p.exe)) {
-		log_warn("%s does not run here (%s): add it again when it does, and no other "
+	if (protect_find(&p, &pid) || !protect_exe(pid, p.exe)) {
+		log_warn("%s is not found here (%s): add it again when it does, and no other "
 			 "program will ever be taken for it",
 			 name, log_reason());
 		p.exe[0] = '\0';

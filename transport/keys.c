@@ -22,8 +22,7 @@
 static const char pem_begin[] = "-----BEGIN CERTIFICATE-----";
 static const char pem_end[] = "-----END CERTIFICATE-----";
 
-/* Who may write into the folder may choose whom this device obeys. */
-static int check_folder(int fd, const char *dir, const char *sub)
+int keys_check_owner(int fd, const char *dir, const char *sub)
 {
 	struct stat st;
 
@@ -46,7 +45,7 @@ int keys_open(const char *dir)
 	if (fd < 0)
 		return log_fail(errno, "keys folder %s: %s; run: baton keygen --keys %s", dir,
 				strerror(errno), dir);
-	err = check_folder(fd, dir, "");
+	err = keys_check_owner(fd, dir, "");
 	if (err) {
 		close(fd);
 		return err;
@@ -244,7 +243,7 @@ int keys_find_peer(int dir_fd, const uint8_t fingerprint[static KEYS_FINGERPRINT
 	if (err)
 		return log_fail(-err, "the folder of trusted peers cannot be read: %s",
 				strerror(-err));
-	err = check_folder(dir.fd, "the folder of trusted peers, ", "peers");
+	err = keys_check_owner(dir.fd, "the folder of trusted peers, ", "peers");
 	while (!err && !found) {
 		size_t len;
 

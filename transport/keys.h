@@ -20,6 +20,12 @@
 int keys_open(const char *dir);
 
 /*
+ * Who may write into a folder, or a file of it, may choose whom this device obeys, and what is run: -EACCES, with its
+ * reason, unless that is root and ourselves alone. Said as `dir` and `sub` together.
+ */
+int keys_check_owner(int fd, const char *dir, const char *sub);
+
+/*
  * Key, certificate and CA into initialised mbedtls structures. The key must belong to the
  * certificate, be on P-256, be ours and unreadable to others. `ca` stays empty without ca.pem.
  */

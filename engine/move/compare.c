@@ -281,6 +281,9 @@ int compare_answer(struct link *link, unsigned int nr_refused, bool recall)
 	uname(&uts);
 	answer->accepted = !nr_refused;
 	answer->nr_refused = nr_refused;
+	/* Why a question is refused as a whole; what was told already has left none. */
+	if (recall)
+		text_copy(answer->reason, sizeof(answer->reason), log_reason());
 	answer->recall = recall;
 	answer->page_size = 1u << arch_page_shift();
 	text_copy(answer->arch, sizeof(answer->arch), arch_name());

@@ -248,14 +248,11 @@ int movestate_lock(struct movestate *state)
 	return 0;
 }
 
-bool movestate_is_held(int folder, const struct movestate *state)
+static bool is_locked(int folder, const char *name)
 {
-	char name[64];
+	int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	bool held;
-	int fd;
 
-	movestate_file_name(state, "lock", name, sizeof(name));
-	fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return false;
 	held = flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
@@ -263,12 +260,20 @@ bool movestate_is_held(int folder, const struct movestate *state)
 	return held;
 }
 
+bool movestate_is_held(int folder, const struct movestate *state)
+{
+	char name[64];
+
+	movestate_file_name(state, "lock", name, sizeof(name));
+	return is_locked(folder, name);
+}
+
 bool movestate_is_of_another_boot(const struct movestate *state)
 {
 	char boot[MOVESTATE_BOOT_TEXT];
 
 	read_boot(boot);
-	return strcmp(boot, state->boot) != 0;
+	return boot[0] && strcmp(boot, state->boot) != 0;
 }
 
 void movestate_name_process(struct movestate *state, pid_t pid)
@@ -285,20 +290,29 @@ void movestate_name_process(struct movestate *state, pid_t pid)
 	close(fd);
 }
 
-bool movestate_process_lives(const struct movestate *state)
+/* 0: the very process that it names is there. -ESRCH: it is not. Else nobody knows: -EMFILE, ... */
+static int look_for_process(const struct movestate *state)
 {
-	int fd = movestate_is_of_another_boot(state) ? -1 : proc_open(state->pid);
+	int fd = movestate_is_of_another_boot(state) ? -ESRCH : proc_open(state->pid), err;
 	struct proc_status status;
 	int64_t start = -1;
-	bool lives;
 
 	if (fd < 0)
-		return false;
-	lives = !proc_status(fd, &status) && status.state != 'Z' && status.state != 'X' &&
-		!proc_stat_field(fd, PROC_STAT_STARTTIME, &start) &&
-		(!state->pid_start || (uint64_t)start == state->pid_start);
+		return fd;
+	err = proc_status(fd, &status);
+	if (!err && (status.state == 'Z' || status.state == 'X'))
+		err = -ESRCH;
+	if (!err)
+		err = proc_stat_field(fd, PROC_STAT_STARTTIME, &start);
+	if (!err && state->pid_start && (uint64_t)start != state->pid_start)
+		err = -ESRCH;
 	close(fd);
-	return lives;
+	return err;
+}
+
+bool movestate_process_lives(const struct movestate *state)
+{
+	return !look_for_process(state);
 }
 
 int movestate_pidfd(const struct movestate *state)
@@ -499,7 +513,8 @@ static int sweep_came(void *data, struct movestate *state)
 	char name[64];
 
 	(void)data;
-	if (movestate_process_lives(state))
+	/* What cannot be looked for now may be there. */
+	if (look_for_process(state) != -ESRCH)
 		return 0;
 	movestate_file_name(state, "came", name, sizeof(name));
 	unlinkat(folder_fd, name, 0);
@@ -518,11 +533,24 @@ void movestate_sweep(void)
 /* The lock of this process: a descriptor that is never closed, and its name. */
 static char lock_name[32];
 
+static void name_pid_lock(pid_t pid, char out[static sizeof(lock_name)])
+{
+	snprintf(out, sizeof(lock_name), "pid-%d.lock", pid);
+}
+
+bool movestate_pid_is_locked(pid_t pid)
+{
+	char name[sizeof(lock_name)];
+
+	name_pid_lock(pid, name);
+	return is_locked(folder_fd, name);
+}
+
 int movestate_lock_pid(pid_t pid)
 {
 	int fd;
 
-	snprintf(lock_name, sizeof(lock_name), "pid-%d.lock", pid);
+	name_pid_lock(pid, lock_name);
 	fd = lock_file(lock_name);
 	if (fd == -EBUSY)
 		return log_fail(EBUSY, "pid %d is already being moved; see: baton status", pid);
@@ -543,9 +571,30 @@ static struct {
 
 int movestate_lock_door(const char *name)
 {
+	char pid[16];
+	int len;
+
 	snprintf(door.name, sizeof(door.name), "%s.lock", name);
 	door.fd = lock_file(door.name);
-	return door.fd < 0 ? door.fd : 0;
+	if (door.fd < 0)
+		return door.fd;
+	/* For whoever finds it locked; nothing depends on it. */
+	(void)!ftruncate(door.fd, 0);
+	len = snprintf(pid, sizeof(pid), "%d\n", getpid());
+	(void)!write(door.fd, pid, (size_t)len);
+	return 0;
+}
+
+pid_t movestate_door_holder(const char *name)
+{
+	char path[sizeof(door.name)], text[16];
+	int pid;
+
+	snprintf(path, sizeof(path), "%s.lock", name);
+	if (io_read_file(folder_fd, path, text, sizeof(text)) <= 0)
+		return 0;
+	text[strcspn(text, "\n")] = '\0';
+	return text_parse_int(text, 1, INT_MAX, &pid) ? 0 : pid;
 }
 
 void movestate_close_door_lock(void)

@@ -103,7 +103,8 @@ void movestate_read_counters(int folder, const struct movestate *state,
 int movestate_lock(struct movestate *state);
 /* True when a living process works on it. */
 bool movestate_is_held(int folder, const struct movestate *state);
-/* True when the system was booted since it was written: no process that it names is there any more. */
+/* True when the system was booted since it was written: no process that it names is there any more. False also when
+ * this one cannot be asked. */
 bool movestate_is_of_another_boot(const struct movestate *state);
 /* Names a process that is there: its number, and what tells it from a later one with that number. */
 void movestate_name_process(struct movestate *state, pid_t pid);
@@ -141,9 +142,14 @@ void movestate_sweep(void);
 /* Locks a pid against a second move while this process lives. -EBUSY: it is being moved. */
 int movestate_lock_pid(pid_t pid);
 void movestate_unlock_pid(void);
+/* True while a process has it, from before its offer to the end of the move. */
+bool movestate_pid_is_locked(pid_t pid);
 
-/* Locks the name of a socket in the folder while this process lives. -EBUSY: another one has it. */
+/* Locks a name in the folder (of a socket, of a work that is done once at a time) while this process lives. -EBUSY:
+ * another one has it. */
 int movestate_lock_door(const char *door);
+/* Who has it; 0: it has not said so yet. */
+pid_t movestate_door_holder(const char *door);
 void movestate_unlock_door(void);
 /* In a child: the lock is its parent's alone. */
 void movestate_close_door_lock(void);

@@ -8,11 +8,11 @@
 #include "engine/move/policy.h"
 #include "engine/move/recall.h"
 #include "lib/arena.h"
+#include "lib/clock.h"
 #include "lib/log.h"
 #include "lib/text.h"
 #include "transport/message.h"
 
-#define ANSWER_TIMEOUT_MS 20000
 #define PORT_MOST 65535
 
 /* ---- who is asked ---- */
@@ -53,12 +53,26 @@ static int give_back(void *data, struct movestate *came)
 
 	if (strcmp(came->fingerprint, a->fingerprint) != 0)
 		return 0;
-	moving = movestate_find_pid(came->pid, &begun) == -EBUSY;
+	/* From before its offer on. */
+	moving = movestate_pid_is_locked(came->pid) ||
+		 movestate_find_pid(came->pid, &begun) == -EBUSY;
 	log_reason_clear();
 	if (!moving && a->port)
 		a->options->send_back(came->pid, a->address);
 	log_fail(EBUSY, "%s (pid %d)", came->comm, came->pid);
 	return tell(a, moving);
+}
+
+/* One that is still coming: it can be sent when all of it is here. */
+static int tell_coming(void *data, struct movestate *state)
+{
+	struct asked *a = data;
+
+	if (state->source || state->stage < STAGE_STARTED ||
+	    strcmp(state->fingerprint, a->fingerprint) != 0 || !movestate_process_lives(state))
+		return 0;
+	log_fail(EBUSY, "%s (pid %d), whose memory is not all here yet,", state->comm, state->pid);
+	return tell(a, movestate_is_held(movestate_folder(), state));
 }
 
 /* The port stands behind the last colon; an IPv6 address has brackets then. */
@@ -75,23 +89,26 @@ int recall_answer(struct link *link, const struct move_options *options, uint32_
 {
 	struct asked asked = {.link = link, .options = options, .port = port, .nr_here = nr_here};
 	struct policy_subject subject = {.peer = link->name, .exe = ""};
+	int err;
 
 	/* What else the policy says is about processes that come. */
 	(void)policy_check(options->keys_dir, &subject);
 	log_reason_clear();
+	/* The reason goes with the end of the answer. */
 	if (!subject.may_recall) {
 		log_fail(EPERM,
 			 "%s may not fetch anything back there; it takes a line \"allow-recall "
 			 "%s\" in "
 			 "the policy of that device",
 			 link->name, link->name);
-		return tell(&asked, false);
+		return 0;
 	}
 	if (port > PORT_MOST)
 		return log_fail(EPROTO, "peer %s: there is no port %u", link->peer, port);
 	text_put_hex(asked.fingerprint, link->fingerprint, sizeof(link->fingerprint), '\0');
 	make_address(&asked);
-	return movestate_each_came(movestate_folder(), give_back, &asked);
+	err = movestate_each(movestate_folder(), tell_coming, &asked);
+	return err ? err : movestate_each_came(movestate_folder(), give_back, &asked);
 }
 
 /* ---- who asks ---- */
@@ -113,9 +130,10 @@ static int send_question(struct link *link, uint16_t port)
 	return err;
 }
 
-int recall_ask(struct link *link, uint16_t port, void (*tell_user)(const char *what, bool moving),
-	       struct recall_result *result)
+int recall_ask(struct link *link, uint16_t port, int timeout_ms,
+	       void (*tell_user)(const char *what, bool moving), struct recall_result *result)
 {
+	int64_t deadline = clock_deadline_ms(timeout_ms);
 	size_t mark = arena_mark();
 	baton_MoveAnswer *answer = arena_alloc(ARENA_SCRATCH, sizeof(*answer), 16);
 	int err;
@@ -125,7 +143,7 @@ int recall_ask(struct link *link, uint16_t port, void (*tell_user)(const char *w
 		return log_fail(ENOMEM, "the memory budget has no room for an answer");
 	err = send_question(link, port);
 	while (!err) {
-		err = link_expect(link, FRAME_ANSWER, ANSWER_TIMEOUT_MS, true);
+		err = link_expect(link, FRAME_ANSWER, clock_left_ms(deadline), true);
 		if (err)
 			break;
 		err = message_decode(&link->fast, baton_MoveAnswer_fields, answer);
@@ -134,15 +152,17 @@ int recall_ask(struct link *link, uint16_t port, void (*tell_user)(const char *w
 			log_fail(-err, "peer %s: its answer makes no sense", link->peer);
 			break;
 		}
+		offer_clean_text(answer->reason);
 		if (!answer->more) {
-			if (!answer->recall)
+			if (answer->reason[0])
+				err = log_fail(EPERM, "%s", answer->reason);
+			else if (!answer->recall)
 				err = log_fail(EOPNOTSUPP,
 					       "baton on %s cannot give processes back "
 					       "(CONFIG_CMD_EVACUATE)",
 					       link->peer);
 			break;
 		}
-		offer_clean_text(answer->reason);
 		result->nr_here++;
 		result->nr_moving += answer->accepted;
 		tell_user(answer->reason, answer->accepted);

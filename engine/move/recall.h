@@ -17,15 +17,16 @@ struct recall_result {
 
 /*
  * Asks over an open link. `port`: where this device receives, and what is not on its way yet is sent there; 0: only
- * asks. Each process that is still there goes to `tell`, in words. -EOPNOTSUPP: the peer does not know of
- * this; else 0 or -errno of the link.
+ * asks. Each process that is still there goes to `tell`, in words; `moving`: it is on its way, or not all there yet.
+ * The whole answer has to come in `timeout_ms`. -EPERM: the peer refuses; -EOPNOTSUPP: it does not know of
+ * this; else 0 or -errno of the link, each with its reason.
  */
-int recall_ask(struct link *link, uint16_t port, void (*tell)(const char *what, bool moving),
-	       struct recall_result *result);
+int recall_ask(struct link *link, uint16_t port, int timeout_ms,
+	       void (*tell)(const char *what, bool moving), struct recall_result *result);
 
 /*
  * The other side: begins to send (with options->send_back) and tells what there is, each as one ANSWER. 0 or
- * -errno of the link.
+ * -errno of the link. Where it is refused nothing is told, and the reason is left for the end of the answer.
  */
 int recall_answer(struct link *link, const struct move_options *options, uint32_t port,
 		  unsigned int *nr_here);

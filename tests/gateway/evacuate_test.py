@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Evacuations: all, in order, in time; back; against each other; over a link that flaps; into a full peer."""
 import os
+import resource
 import signal
 import subprocess
 
 from devices import PORT, Failure, read, wait_for
-from fleet import allow_recall, evacuate, expect_on, fleet, moves, protect, run, stages
+from fleet import allow_recall, evacuate, expect_on, fleet, host_pid, moves, protect, run, stages
 from victim import Receiver, Victim
 
 
@@ -18,9 +19,9 @@ def test_there_and_back(ctx):
         again = evacuate(pair)
         if again.stdout.count("does not run here") != 3:
             raise Failure(f"a second time it says {again.stdout}")
-        run(pair, pair.a, "evacuate", "--back", state=False)
+        run(pair, pair.a, "evacuate", "--back")
         expect_on(pair.a, pair.b, *victims)
-        run(pair, pair.a, "evacuate", "--back", f"{pair.b.address}:{PORT}", state=False)
+        run(pair, pair.a, "evacuate", "--back", f"{pair.b.address}:{PORT}")
         # And once more: what came back is sent like anything else.
         evacuate(pair)
         expect_on(pair.b, pair.a, *victims)
@@ -84,14 +85,14 @@ def test_rights(ctx):
     """Only with a right, and only what came from the device that asks."""
     with fleet(ctx, kinds=("nothing",), recall=False) as (pair, victims):
         evacuate(pair)
-        out = run(pair, pair.a, "evacuate", "--back", code=1, state=False, timeout=90)
+        out = run(pair, pair.a, "evacuate", "--back", code=3)
         if "allow-recall device-a" not in out.stderr:
             raise Failure(f"what is missing is not said: {out.stderr}")
         expect_on(pair.b, pair.a, *victims)
         own = protect(ctx, pair, "own", device=pair.b)
         came_from_elsewhere(pair.b, own)
         allow_recall(pair.b, "device-a")
-        run(pair, pair.a, "evacuate", "--back", state=False)
+        run(pair, pair.a, "evacuate", "--back")
         expect_on(pair.a, pair.b, *victims)
         expect_on(pair.b, pair.a, own)
         own.check_unharmed(60000)
@@ -180,12 +181,158 @@ def test_nobody_there(ctx):
         if "stays and runs here (code 5)" not in out.stdout:
             raise Failure(f"evacuate says {out.stdout}")
         victim.check_unharmed(60000)
-        out = run(pair, pair.a, "evacuate", "--back", code=5, state=False)
+        # Nothing has gone there, so that is not where anything is.
+        run(pair, pair.a, "evacuate", "--back", code=2)
+        run(pair, pair.a, "evacuate", "--back", f"{pair.b.address}:{PORT}", code=5)
         with ctx.pair() as other:
-            run(other, other.a, "evacuate", "--back", code=2, state=False)
             out = run(other, other.a, "evacuate", f"{other.b.address}:{PORT}")
             if "nothing is to be moved" not in out.stdout:
                 raise Failure(f"evacuate says {out.stdout}")
+
+
+def slow(device, rate):
+    """What the device sends takes its time."""
+    subprocess.run(["nsenter", "-t", str(device.init), "-n", "tc", "qdisc", "replace", "dev", "veth0", "root",
+                    "tbf", "rate", rate, "burst", "20kb", "latency", "100ms"], check=True)
+
+
+def fast(device):
+    subprocess.run(["nsenter", "-t", str(device.init), "-n", "tc", "qdisc", "del", "dev", "veth0", "root"],
+                   check=True)
+
+
+def test_still_coming(ctx):
+    """What is asked back, or evacuated, before all its memory has come is waited for."""
+    with fleet(ctx, kinds=("memory 8",)) as (pair, victims):
+        slow(pair.a, "16mbit")
+        out = evacuate(pair, "--deadline", "1", code=None)
+        # One way or the other: a deadline of a millisecond may be met by a move that was just committed.
+        if out.code == 1:
+            out = pair.baton(pair.a, "send", victims[0].pid, f"{pair.b.address}:{PORT}")
+        wait_for(lambda: "started" in stages(pair.b), 20, "it runs there, and its memory is coming")
+        run(pair, pair.a, "evacuate", "--back", f"{pair.b.address}:{PORT}")
+        expect_on(pair.a, pair.b, *victims)
+        out = pair.baton(pair.a, "send", victims[0].pid, f"{pair.b.address}:{PORT}")
+        wait_for(lambda: "started" in stages(pair.b), 20, "it runs there, and its memory is coming")
+        there = evacuate(pair, device=pair.b)
+        if there.stdout.count("runs there\n") != 1:
+            raise Failure(f"evacuate says {there.stdout}")
+        expect_on(pair.a, pair.b, *victims)
+
+
+def test_back_deadline(ctx):
+    """A device that does not answer is waited for until the deadline, not for as long as one may dial."""
+    with ctx.pair() as pair:
+        receiver = Receiver(pair)
+        os.kill(host_pid(receiver.output), signal.SIGSTOP)
+        try:
+            patient = pair.baton(pair.a, "evacuate", "--back", f"{pair.b.address}:{PORT}", state=False,
+                                 *("--state", f"{pair.folder}/other"))
+            run(pair, pair.a, "evacuate", "--back", "--deadline", "300", f"{pair.b.address}:{PORT}", code=5)
+            if patient.code is not None:
+                raise Failure("the one without a deadline was not slower")
+        finally:
+            os.kill(host_pid(receiver.output), signal.SIGCONT)
+        patient.wait(60)
+
+
+def test_two_at_once(ctx):
+    """The second says who works on it, and takes nothing for its own."""
+    with fleet(ctx, kinds=("memory 16", "nothing")) as (pair, victims):
+        slow(pair.a, "32mbit")
+        first = pair.baton(pair.a, "evacuate", f"{pair.b.address}:{PORT}")
+        wait_for(lambda: stages(pair.a), 20, "it has begun")
+        for options in ((), ("--back",)):
+            second = run(pair, pair.a, "evacuate", *options, f"{pair.b.address}:{PORT}", code=3)
+            if f"pid {pair.a.pid_of(first)} evacuates" not in second.stderr or second.stdout:
+                raise Failure(f"the second says {second.stdout} {second.stderr}")
+        first.wait(60)
+        if first.code or first.stdout.count("runs there\n") != 2:
+            raise Failure(f"the first says {first.stdout} {first.tail()}")
+        expect_on(pair.b, pair.a, *victims)
+
+
+def test_restarted(ctx):
+    """A service that is started again while others are on their way is found by its new number."""
+    with ctx.pair() as pair:
+        for device in (pair.a, pair.b):
+            Receiver(pair, device=device)
+        first = protect(ctx, pair, "first", "shared 4096", "--priority", "5")
+        old = protect(ctx, pair, "second")
+        slow(pair.a, "8mbit")
+        out = pair.baton(pair.a, "evacuate", f"{pair.b.address}:{PORT}")
+        wait_for(lambda: stages(pair.a), 20, "the first one is on its way")
+        new = Victim(ctx, pair)
+        with open(old.pidfile, "w") as f:
+            f.write(f"{new.pid}\n")
+        pair.a.run(["kill", "-9", str(old.pid)])
+        out.wait(60)
+        if out.code or f"second (pid {new.pid}): runs there" not in out.stdout:
+            raise Failure(f"exit {out.code}: {out.stdout} {out.tail()}")
+        new.name = "second"
+        expect_on(pair.b, pair.a, first, new)
+
+
+def test_not_found(ctx):
+    """What nobody can tell of is not taken for what does not run."""
+    with fleet(ctx, kinds=("nothing", "nothing")) as (pair, victims):
+        run(pair, pair.a, "protect", "add", "unit", "--unit", "nosuch.service", state=False)
+        run(pair, pair.a, "protect", "add", "fails", "--command", "exit 4", state=False)
+        run(pair, pair.a, "protect", "add", "none", "--command", "pgrep -x nosuch", state=False)
+        os.unlink(victims[0].pidfile)
+        out = evacuate(pair, code=1)
+        for line in ("v0: cannot be found (code 1)", "unit: cannot be found (code 1)",
+                     "fails: cannot be found (code 1)", "none: does not run here\n",
+                     f"v1 (pid {victims[1].pid}): runs there"):
+            if line not in out.stdout:
+                raise Failure(f"evacuate says {out.stdout}")
+        for words in (f"{victims[0].pidfile}: No such file", "systemctl does not tell of nosuch.service",
+                      "fails with 4"):
+            if words not in out.stderr:
+                raise Failure(f"evacuate says {out.stderr}")
+        expect_on(pair.a, pair.b, victims[0])
+        for name in ("unit", "fails"):
+            run(pair, pair.a, "protect", "remove", name, state=False)
+        # As at the other device, where it never ran: no pid file, and no process of its program.
+        pair.a.run(["kill", "-9", str(victims[0].pid)])
+        wait_for(lambda: not pair.a.alive(victims[0].pid), 10, "it has ended")
+        out = evacuate(pair)
+        if out.stdout.count("does not run here\n") != 3:
+            raise Failure(f"evacuate says {out.stdout}")
+
+
+def test_scarce(ctx):
+    """A receiver that has no descriptor to look for a process does not forget where it came from."""
+    with fleet(ctx, kinds=("nothing",)) as (pair, victims):
+        evacuate(pair)
+        wait_for(lambda: not moves(pair.b), 10, "the move has ended")
+        record = next(n for n in os.listdir(pair.b.state) if n.endswith(".came"))
+        host = host_pid(pair.receivers[1].output)
+        used = {int(n) for n in os.listdir(f"/proc/{host}/fd")}
+        # Two that are free: enough to read the folder and a record in it, too few to look into /proc/PID.
+        free = [n for n in range(len(used) + 3) if n not in used]
+        before = resource.prlimit(host, resource.RLIMIT_NOFILE)
+        resource.prlimit(host, resource.RLIMIT_NOFILE, (free[2], before[1]))
+        text = read(f"{pair.b.state}/{record}")
+        boot = next(line for line in text.splitlines() if line.startswith("boot "))
+        # It has swept when this one, which is of another boot, is gone.
+        dead = f"{pair.b.state}/00000000000000aa-target.came"
+        with open(dead, "w") as f:
+            f.write(text.replace(record[:16], "0" * 14 + "aa").replace(boot, "boot of another time"))
+        wait_for(lambda: not os.path.exists(dead), 20, "what is of another boot is swept")
+        resource.prlimit(host, resource.RLIMIT_NOFILE, before)
+        run(pair, pair.a, "evacuate", "--back")
+        expect_on(pair.a, pair.b, *victims)
+
+
+def test_deaf_parent(ctx):
+    """Started by somebody who ignores SIGCHLD: how the moves end is heard nevertheless."""
+    with fleet(ctx) as (pair, victims):
+        out = pair.a.run(["env", "--ignore-signal=CHLD", ctx.binary, "evacuate", "--keys", pair.a.keys,
+                          "--state", pair.a.state, f"{pair.b.address}:{PORT}"], timeout=60)
+        if out.code or out.stdout.count("runs there\n") != 3:
+            raise Failure(f"exit {out.code}: {out.stdout} {out.tail()}")
+        expect_on(pair.b, pair.a, *victims)
 
 
 def tests(ctx):
@@ -193,4 +340,8 @@ def tests(ctx):
         ("there and back", test_there_and_back), ("order", test_order), ("deadline", test_deadline),
         ("rights", test_rights), ("against each other", test_against_each_other),
         ("killed half-way", test_interrupted), ("a link that flaps", test_flapping),
-        ("a peer that is full", test_full), ("nobody there", test_nobody_there))]
+        ("a peer that is full", test_full), ("nobody there", test_nobody_there),
+        ("memory that is still coming", test_still_coming), ("back, with a deadline", test_back_deadline),
+        ("two at once on one device", test_two_at_once), ("started again meanwhile", test_restarted),
+        ("what cannot be found", test_not_found), ("SIGCHLD ignored", test_deaf_parent),
+        ("no descriptor is left", test_scarce))]

@@ -57,6 +57,12 @@ def expect_on(device, other, *victims):
         wait_for(lambda v=v: v.beat()[0] > before, 10, f"the heart of {v.name} beats")
 
 
+def host_pid(output):
+    """Of what was started in a device, as seen from outside."""
+    enter = output.popen.pid
+    return int(wait_for(lambda: read(f"/proc/{enter}/task/{enter}/children").split(), 5, "it starts")[0])
+
+
 def moves(device):
     return [n for n in os.listdir(device.state) if n.endswith(".move")]
 

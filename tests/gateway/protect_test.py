@@ -30,7 +30,8 @@ def test_list(ctx):
             f.write("1\n")
         if "another program" not in listed(pair):
             raise Failure(f"list says {listed(pair)}")
-        for text, words in (("", "nothing tells"), ("x\n", "nothing tells"), ("4000000\n", "no pid 4000000")):
+        for text, words in (("", "cannot be found: nothing tells"), ("x\n", "cannot be found: nothing tells"),
+                            ("4000000\n", "does not run here: there is no pid 4000000")):
             with open(one.pidfile, "w") as f:
                 f.write(text)
             if words not in listed(pair):
@@ -55,6 +56,16 @@ def test_bad(ctx):
         if "chmod go-w" not in out.stderr:
             raise Failure(f"a folder that others may write in: {out.stderr}")
         os.chmod(f"{pair.a.keys}/protect", 0o700)
+        os.chown(f"{pair.a.keys}/protect", 1000, 0)
+        out = run(pair, pair.a, "protect", "list", code=1, state=False)
+        if "owner 1000" not in out.stderr:
+            raise Failure(f"a folder of somebody else: {out.stderr}")
+        os.chown(f"{pair.a.keys}/protect", 0, 0)
+        os.chmod(f"{pair.a.keys}/protect/x", 0o666)
+        out = run(pair, pair.a, "protect", "list", state=False)
+        if "protect/x" not in out.stderr or "can be written by others" not in out.stderr or "x " in out.stdout:
+            raise Failure(f"a file that others may write: {out.stdout} {out.stderr}")
+        os.chmod(f"{pair.a.keys}/protect/x", 0o600)
         with open(f"{pair.a.keys}/protect/y", "w") as f:
             f.write("nonsense\n")
         out = run(pair, pair.a, "protect", "list", state=False)

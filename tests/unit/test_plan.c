@@ -77,21 +77,24 @@ static void test_circle(void **unused)
 
 static void test_one_at_a_time(void **unused)
 {
-	struct plan_item *a, *b;
+	struct plan_item *a, *b, *c;
 
 	UNUSED(unused);
 	a = add("a", 1, "");
 	b = add("b", 0, "");
+	c = add("c", 2, "a");
 	assert_ptr_equal(plan_next(&plan, 0), a);
 	a->state = PLAN_SENDING;
 	assert_null(plan_next(&plan, 0));
 	a->state = PLAN_WAITING;
 	a->again_ms = 50;
-	/* One that is tried again keeps its place, and others wait for it no longer than that. */
-	assert_null(plan_next(&plan, 49));
+	/* One that is tried again keeps its place, and nobody waits for it but what comes after it. */
+	assert_ptr_equal(plan_next(&plan, 49), b);
 	assert_ptr_equal(plan_next(&plan, 50), a);
+	b->state = PLAN_THERE;
+	assert_null(plan_next(&plan, 49));
 	a->state = PLAN_STAYS;
-	assert_ptr_equal(plan_next(&plan, 0), b);
+	assert_ptr_equal(plan_next(&plan, 0), c);
 }
 
 static void test_add(void **unused)
