@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What starts an evacuation: a signal, a watchdog, a power-fail line, a shutdown."""
+"""What starts an evacuation: a signal, a watchdog, a shutdown. (A power-fail line: tests/vm.)"""
 import os
 import shutil
 import signal
@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from devices import PORT, TOP, Failure, Skip, read, wait_for
-from fleet import expect_on, fleet, run
+from fleet import expect_on, fleet, host_pid, run, stages
 
 HOOKS = f"{TOP}/board/failover"
 
@@ -18,11 +18,6 @@ def environment(pair, **more):
     with open(path, "w") as f:
         f.write(f"PEER={pair.b.address}:{PORT}\nBATON={pair.binary}\nKEYS={pair.a.keys}\nSTATE={pair.a.state}\n")
     return {**os.environ, "BATON_FAILOVER": path, **more}
-
-
-def host_pid(output):
-    enter = output.popen.pid
-    return int(wait_for(lambda: read(f"/proc/{enter}/task/{enter}/children").split(), 5, "it starts")[0])
 
 
 def test_by_hand(ctx):
@@ -77,23 +72,35 @@ def test_watchdog(ctx):
             raise Failure("the watchdog is not stopped by its magic character")
 
 
-def test_power_fail(ctx):
-    """A reader of the line that returns when there is an edge, as gpiomon does."""
-    with fleet(ctx) as (pair, victims):
-        edge, gpiomon = f"{pair.folder}/edge", f"{pair.folder}/gpiomon"
-        with open(gpiomon, "w") as f:
-            f.write(f"#!/bin/sh\necho \"$@\" >>{edge}.args\nwhile [ ! -e {edge} ]; do sleep 0.1; done\nrm {edge}\n")
-        os.chmod(gpiomon, 0o755)
-        out = pair.a.start([f"{HOOKS}/power-fail", "gpiochip0", "17"],
-                           env=environment(pair, GPIOMON=gpiomon))
-        wait_for(lambda: read(f"{edge}.args"), 10, "the line is watched")
-        if read(f"{edge}.args") != "--num-events=1 --falling-edge gpiochip0 17\n":
-            raise Failure(f"gpiomon is called with {read(edge + '.args')}")
-        with open(edge, "w"):
-            pass
+def test_newest_word(ctx):
+    """Fetched back while it is still being sent away: the evacuation is ended, and everything is at home."""
+    with fleet(ctx, kinds=("shared 2048", "nothing")) as (pair, victims):
+        # The first one takes seconds, so the second has not begun.
+        subprocess.run(["nsenter", "-t", str(pair.a.init), "-n", "tc", "qdisc", "add", "dev", "veth0", "root",
+                        "tbf", "rate", "4mbit", "burst", "20kb", "latency", "100ms"], check=True)
+        env = environment(pair)
+        out = pair.a.start([f"{HOOKS}/baton-failover", "out"], env=env)
+        wait_for(lambda: stages(pair.a), 20, "it has begun")
+        word = f"{pair.a.state}/failover.word"
+        os.unlink(word)
+        again = pair.a.start([f"{HOOKS}/baton-failover", "out"], env=env)
+        wait_for(lambda: read(word), 10, "another one waits for it")
+        back = pair.a.run([f"{HOOKS}/baton-failover", "back"], env=env, timeout=60)
+        if back.code:
+            raise Failure(f"back: exit {back.code}: {back.stderr}; {out.stderr}")
+        for one in (out, again):
+            one.wait(30)
+        if "the opposite was wanted since" not in again.stderr or not out.code:
+            raise Failure(f"out: exit {out.code}, {out.stderr}; {again.stderr}")
+        expect_on(pair.a, pair.b, *victims)
+        if os.path.lexists(f"{pair.a.state}/failover.turn"):
+            raise Failure("the turn is not given back")
+        # One that was killed does not keep its turn.
+        os.symlink("out-4000000", f"{pair.a.state}/failover.turn")
+        done = pair.a.run([f"{HOOKS}/baton-failover", "out"], env=env, timeout=60)
+        if done.code:
+            raise Failure(f"after a killed one: exit {done.code}: {done.stderr}")
         expect_on(pair.b, pair.a, *victims)
-        os.kill(host_pid(out), signal.SIGKILL)
-        out.wait(10)
 
 
 def test_shutdown(ctx):
@@ -134,6 +141,58 @@ def test_shutdown(ctx):
         wait_for(lambda: os.stat(f"{work}/beat").st_size > beat + 5, 10, "its heart beats")
 
 
+def openrc():
+    """The folder with what Debian's packages of OpenRC have. Nothing is installed."""
+    top = f"{TOP}/build/openrc"
+    os.makedirs(top, exist_ok=True)
+    tree, arch = f"{top}/tree", {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    if os.path.isdir(tree):
+        return tree
+    shutil.rmtree(f"{tree}.part", ignore_errors=True)
+    for name in ("openrc", "libeinfo1", "librc1"):
+        dest = f"{top}/{name}"
+        done = subprocess.run([f"{TOP}/tools/debian-package", f"{TOP}/build/vm/apt", name, arch, "bookworm", dest],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            raise Skip(f"OpenRC is not to be had: {done.stderr.strip()[-200:]}")
+        # As on a machine whose /lib is /usr/lib.
+        for part, where in (("lib", "usr/lib"), ("bin", "usr/bin"), ("sbin", "usr/sbin"), ("etc", "etc")):
+            if os.path.isdir(f"{dest}/{part}"):
+                shutil.copytree(f"{dest}/{part}", f"{tree}.part/{where}", symlinks=True, dirs_exist_ok=True)
+    os.rename(f"{tree}.part", tree)
+    return tree
+
+
+def test_openrc(ctx):
+    """Debian's OpenRC goes up and down: what matters has left when the first service is stopped."""
+    tree = openrc()
+    with fleet(ctx) as (pair, victims):
+        work = f"{pair.folder}/openrc"
+        os.makedirs(f"{work}/init.d")
+        os.mkdir(f"{work}/root")
+        # It runs where the processes are: OpenRC's own files are seen by OpenRC alone.
+        hook = f"{pair.folder}/out"
+        with open(hook, "w") as f:
+            f.write(f"#!/bin/sh\nexec nsenter -t 1 -m env BATON_FAILOVER={pair.folder}/failover {HOOKS}/baton-failover \"$@\"\n")
+        pids = " ".join(str(v.pid) for v in victims)
+        here = f"for pid in {pids}; do [ ! -d /proc/$pid ] || echo \"$RC_SVCNAME finds $pid\"; done"
+        for name, depends in (("cable", "provide net"), ("work", "need net")):
+            with open(f"{work}/init.d/{name}", "w") as f:
+                f.write(f"#!/sbin/openrc-run\ndepend() {{ {depends}; }}\nstart() {{ echo {name} starts; }}\n"
+                        f"stop() {{ {here}; echo {name} stops; }}\n")
+        with open(f"{work}/init.d/baton-evacuate", "w") as f:
+            f.write(read(f"{HOOKS}/baton-evacuate.openrc").replace("/usr/local/lib/baton/baton-failover", hook))
+        for path in [hook] + [f"{work}/init.d/{n}" for n in os.listdir(f"{work}/init.d")]:
+            os.chmod(path, 0o755)
+        out = pair.a.run(["unshare", "-m", "--propagation", "private", f"{TOP}/tests/gateway/openrc.sh", tree, work],
+                         env=environment(pair), timeout=120)
+        down = out.stdout.partition("== goes down")[2]
+        said = [line for line in down.splitlines() if line.endswith("stops") or " finds " in line]
+        if out.code or said != ["work stops", "cable stops"]:
+            raise Failure(f"exit {out.code}: {said}; {out.stdout[-600:]} {out.tail()}")
+        expect_on(pair.b, pair.a, *victims)
+
+
 def test_units(ctx):
     """The units make sense to systemd, and the order is as they say; the scripts to a shell."""
     for name in sorted(os.listdir(HOOKS)):
@@ -162,5 +221,5 @@ def test_units(ctx):
 def tests(ctx):
     return [(f"trigger: {name}", lambda f=function: f(ctx)) for name, function in (
         ("by hand", test_by_hand), ("a signal", test_signal), ("a watchdog", test_watchdog),
-        ("a power-fail line", test_power_fail), ("shutdown under busybox init", test_shutdown),
-        ("units and scripts", test_units))]
+        ("the newest word counts", test_newest_word), ("shutdown under busybox init", test_shutdown),
+        ("shutdown under OpenRC", test_openrc), ("units and scripts", test_units))]
