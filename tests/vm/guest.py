@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """A guest: a virtual machine that does what it is told over its serial console."""
 import ctypes
+import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -43,7 +45,9 @@ class Guest:
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", kernel.vmlinuz,
                 "-initrd", initramfs, "-append", append, "-netdev",
                 f"stream,id=n,server={'on' if net[1] else 'off'},addr.type=unix,addr.path={net[0]}",
-                "-device", f"virtio-net-pci,netdev=n,romfile=,mac=52:54:00:00:00:{pids % 251:02x}"]
+                "-device", f"virtio-net-pci,netdev=n,romfile=,mac=52:54:00:00:00:{pids % 251:02x}",
+                "-qmp", f"unix:{folder}/{name}.qmp,server=on,wait=off"]
+        self.qmp = f"{folder}/{name}.qmp"
         with open(self.console, "wb") as out:
             self.popen = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out,
                                           stderr=subprocess.STDOUT, preexec_fn=dies_with_us)
@@ -98,6 +102,19 @@ class Guest:
         if code:
             raise Failure(f"{self.name}: '{command[:60]}': exit {code}: {' / '.join(text.splitlines()[-6:])}")
         return text
+
+    def press_power(self):
+        """What the power button of the machine would do: where there is no ACPI, a GPIO line goes up for 0.1 s."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(RUN_S)
+            s.connect(self.qmp)
+            lines = s.makefile("rw")
+            for command in ("qmp_capabilities", "system_powerdown"):
+                lines.write(json.dumps({"execute": command}) + "\n")
+                lines.flush()
+                while "return" not in (said := json.loads(lines.readline())):
+                    if "error" in said:
+                        raise Failure(f"qemu says {said}")
 
     def close(self):
         if self.popen.poll() is None:

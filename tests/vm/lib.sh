@@ -109,4 +109,14 @@ clean_up() {
 	done
 	no_baton
 }
+# A process waits for an edge of a GPIO line.
+watches_line() { ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q 'anon_inode:gpio'; }
+
+# load_modules LIST PARAMETER: what is in a list of /modules; the parameter is that of the last, the others ignore it.
+load_modules() {
+	while read -r module; do
+		insmod "/modules/$module" "$2" || return 1
+	done <"/modules/$1"
+}
+
 has_result() { [ -e /d/result ]; }

@@ -20,10 +20,22 @@ KERNELS = {
 MODULES = ("virtio_pci", "virtio_net", "unix_diag", "overlay", "tls", "sch_netem",
            "gcm", "ctr", "ghash_generic", "chacha20poly1305", "chacha_generic", "poly1305_generic")
 
-Arch = namedtuple("Arch", "qemu package options console")
+# watchdog: the module of one, which is loaded by the test that wants it, and how many seconds it waits.
+# power_line: of the GPIO chip; qemu pulls it up for a moment when it is told to power the guest down.
+Arch = namedtuple("Arch", "qemu package options console watchdog power_line", defaults=(None,))
 ARCHS = {
-    "amd64": Arch("qemu-system-x86_64", "qemu-system-x86", ["-M", "q35"], "ttyS0"),
-    "arm64": Arch("qemu-system-aarch64", "qemu-system-arm", ["-M", "virt"], "ttyAMA0"),
+    "amd64": Arch("qemu-system-x86_64", "qemu-system-x86", ["-M", "q35", "-device", "i6300esb"], "ttyS0",
+                  ("i6300esb", "heartbeat=180")),
+    "arm64": Arch("qemu-system-aarch64", "qemu-system-arm", ["-M", "virt"], "ttyAMA0",
+                  ("softdog", "soft_margin=180"), ("gpiochip0", 3)),
+}
+
+# What reads a GPIO line: package: what of it. Of the release that the kernel is of, since its options differ.
+GPIO_TOOLS = {
+    "bookworm": {"gpiod": "*/bin/gpiomon", "libgpiod2": "*/libgpiod.so.2*",
+                 "libc6": ("*/libc.so.6", "*/ld-linux-*.so.*")},
+    "trixie": {"gpiod": "*/bin/gpiomon", "libgpiod3": "*/libgpiod.so.3*",
+               "libc6": ("*/libc.so.6", "*/ld-linux-*.so.*")},
 }
 
 # Programs of tests/scenario: NAME or NAME:ARG, all arguments without one; a build other than musl-static
@@ -39,7 +51,7 @@ PROGRAMS = {
 
 # group: short is part of make check, pairs is make check-vm, all beside it make check-vm-full.
 # programs: as above, and with `refused` the words that name why none of them can be moved.
-# faults: also moves in which baton is killed and the link is cut.
+# faults: also moves in which baton is killed and the link is cut, and a watchdog that bites.
 Row = namedtuple("Row", "group source target programs refused faults", defaults=(None, False))
 
 class Machine(namedtuple("Machine", "kernel cpu")):

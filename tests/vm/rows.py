@@ -3,14 +3,15 @@
 import json
 import os
 
+import board
 from devices import Failure
 from guest import GuestPair, NotStarted, qemu_of
-from matrix import ARCHS, KERNELS, PROGRAMS
+from matrix import KERNELS, PROGRAMS
 
 # More than the program itself asks for: there all goes slower.
 SETTLE_S = {"waits:apart": 15}
 BOOTS = 3
-READY_S, RESULT_S, SEND_S, CONSOLE_S = 120, 180, 240, 60
+READY_S, RESULT_S, SEND_S = 120, 180, 240
 
 
 class RowTests:
@@ -221,37 +222,6 @@ def run_check(tests):
     return ""
 
 
-def run_console(tests):
-    """baton console on the serial line of a guest, which is a real one to it; the user is at the other end."""
-    guest = tests.guests().a
-    line = ARCHS[KERNELS[tests.row.source.kernel].arch].console
-    begun = guest.begin(f"baton-full console --machine --tty /dev/{line} --baud 115200")
-    seen = begun[1]
-
-    def say(data, answer):
-        nonlocal seen
-        guest.popen.stdin.write(data)
-        guest.popen.stdin.flush()
-        found = guest.until(answer, CONSOLE_S, f"{answer!r} on the serial line", seen)
-        seen += found.end()
-        return found
-    say(b"", r"! baton console\r?\n")
-    if "Linux" in say(b"version\r", r"architecture (\S+).*= 0 version\r?\n").group(1):
-        raise Failure("no architecture")
-    say(b"sta\xfftus\r", r"garbled.*= 2 -\r?\n")
-    say(b"x" * 700 + b"\r", r"too long.*= 2 -\r?\n")
-    say(b"nosuch\x15status\r", r"= 0 status\r?\n")
-    say(b"status --watch\r", r"no move is under way\r?\n")
-    say(b"\x03", r"= \d+ status\r?\n")
-    guest.popen.stdin.write(b"exit\r")
-    guest.popen.stdin.flush()
-    code, _ = guest.finish(begun)
-    if code:
-        raise Failure(f"the console ended with {code}")
-    guest.must("true")  # the line is as it was
-    return line
-
-
 def variants(words, programs):
     """(name of the test, binary, arg, settle) for the words of a row."""
     by_name = {p.name: p for p in programs}
@@ -272,8 +242,8 @@ def binaries(row_words, programs, folder):
 
 def tests_of(tests, programs):
     """(name, function) of a row."""
-    found = [] if tests.row.refused else [("baton check", lambda: run_check(tests)),
-                                            ("baton console", lambda: run_console(tests))]
+    found = [] if tests.row.refused else [("baton check", lambda: run_check(tests))]
+    found += [] if tests.row.refused else board.tests_of(tests)
     found += [(name, lambda b=binary, a=arg, s=settle: run_moved(tests, b, a, s))
              for name, binary, arg, settle in variants(tests.row.programs, programs)]
     if not tests.row.refused:
@@ -281,4 +251,5 @@ def tests_of(tests, programs):
     if tests.row.faults:
         found.append(("memory (--eager)", lambda: run_moved(tests, *FAULTS_WITH, 0, "--eager")))
         found += [(name, lambda f=fault: run_fault(tests, *f)) for name, fault in FAULTS.items()]
+        found.append(("a watchdog that bites", lambda: board.run_watchdog(tests)))
     return [(f"{tests.name}: {name}", function) for name, function in found]
