@@ -6,7 +6,7 @@ import rows
 from devices import Failure
 from matrix import ARCHS, KERNELS
 
-CONSOLE_S, OUT_S, BITE_S = 60, 120, 300
+CONSOLE_S, OUT_S, BITE_S = 60, 300, 300
 
 
 class Line:
@@ -53,7 +53,7 @@ def protected(tests, away):
     try:
         pid = rows.prepared(pair, *rows.FAULTS_WITH)
         pair.b.must("receive")
-        pair.a.must(f"printf 'PEER={pair.b.address}\\nBATON=baton-full\\nDEADLINE_MS=60000\\n' >/etc/baton/failover")
+        pair.a.must(f"printf 'PEER={pair.b.address}\\nBATON=baton-full\\nDEADLINE_MS=240000\\n' >/etc/baton/failover")
         pair.a.must("baton-full protect add it --command 'cat /d/ready'")
         said = away(pair, pid)
         code, result = pair.b.run(f"finish {rows.RESULT_S} {pid}", rows.RESULT_S + 20)
