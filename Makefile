@@ -18,14 +18,21 @@ MACHINE := $(patsubst arm64,aarch64,$(ARCH))
 export ARCH
 
 # Everything of one architecture, and what all architectures share. CONFIG=NAME begins with
-# board/NAME_defconfig, in a folder of its own.
+# board/NAME/defconfig, in a folder of its own.
 CONFIG ?=
 B := $(O)/$(ARCH)$(addprefix -,$(CONFIG))
 SRC := $(O)/src
 
-VERSION := $(or $(shell git describe --tags --always --dirty=+ 2>/dev/null),0.1)
+# A release says its version (make dist). Around one that was unpacked there may be somebody else's git.
+VERSION := $(or $(file <.version),$(if $(wildcard .git),$(shell git describe --tags --always --dirty=+ 2>/dev/null)),unknown)
 
-ifneq ($(ARCH),$(HOST_ARCH))
+# TOOLCHAIN=PREFIX: a whole one, with musl and the kernel's headers (PREFIXgcc, PREFIXgcc-ar, ...).
+TOOLCHAIN ?=
+LINUX := $(if $(TOOLCHAIN),,$(B)/linux)
+ifneq ($(TOOLCHAIN),)
+CC := $(TOOLCHAIN)gcc
+CROSS := $(TOOLCHAIN)
+else ifneq ($(ARCH),$(HOST_ARCH))
 CC := $(or $(CROSS_CC),$(B)/musl/bin/musl-gcc)
 CROSS ?= $(MACHINE)-linux-gnu-
 else
@@ -40,6 +47,7 @@ READELF := $(CROSS)readelf
 
 # A python3 from elsewhere on PATH has neither kconfiglib nor protobuf.
 PYTHON := /usr/bin/python3 -I
+GENERATOR := $(PYTHON) /usr/bin/nanopb_generator.py
 KCONFIG := KCONFIG_CONFIG=$(B)/.config $(PYTHON) -m
 
 ifeq ($(V),0)
@@ -61,7 +69,7 @@ all: $(B)/baton
 # ---- goals that need no configuration -------------------------------------------------------
 
 GOALS := $(or $(MAKECMDGOALS),all)
-PLAIN_GOALS := help setup clean distclean print-binary demo check check-vm check-vm-full chaos bench bench-cipher lint sanitize \
+PLAIN_GOALS := help setup clean distclean dist print-binary print-arch demo check check-vm check-vm-full chaos bench bench-cipher lint sanitize \
 	menuconfig defconfig olddefconfig savedefconfig %_defconfig
 
 ifneq ($(filter-out $(PLAIN_GOALS),$(GOALS)),)
@@ -109,7 +117,7 @@ GCRYPT_FLAGS := $(if $(CONFIG_CIPHER_LIBGCRYPT),-iquote transport/gcrypt -isyste
 LIBRARIES := $(B)/libmbedtls.a $(GCRYPT_LIBRARIES)
 
 # What must stand before the first of our files is compiled; later the dependency files know.
-PREPARED := $(GENERATED) $(B)/autoconf.h $(MBEDTLS_READY) $(NANOPB_READY) $(if $(CONFIG_COMPRESS_LZ4),$(LZ4_READY)) $(B)/linux \
+PREPARED := $(GENERATED) $(B)/autoconf.h $(MBEDTLS_READY) $(NANOPB_READY) $(if $(CONFIG_COMPRESS_LZ4),$(LZ4_READY)) $(LINUX) \
 	$(filter $(B)/musl/bin/musl-gcc,$(CC)) $(firstword $(GCRYPT_LIBRARIES))
 
 # Files whose content make itself knows are written while it reads this, when they change: then a
@@ -128,7 +136,7 @@ remember = $(shell mkdir -p $(B))$(if $(call same,$(strip $(file <$(1))),$(strip
 # fno-strict-aliasing: buffers from the wire and from other processes are read as structures.
 # For size but for the ciphers: the rest waits for them, for the kernel or for the link.
 BASE_CFLAGS := -std=gnu11 -Oz -g -fno-pie -ffunction-sections -fdata-sections -fno-strict-aliasing \
-	-fno-asynchronous-unwind-tables -fno-unwind-tables -fstack-protector-strong -ffile-prefix-map=$(CURDIR)/= -isystem $(B)/linux
+	-fno-asynchronous-unwind-tables -fno-unwind-tables -fstack-protector-strong -ffile-prefix-map=$(CURDIR)/= $(addprefix -isystem ,$(LINUX))
 # Lets mbedtls use what it asks the processor for. Nothing that the compiler would use by itself, as it
 # does SSE 4.1: the program must run where there is none of it.
 LIB_CFLAGS_x86_64 := -maes -mpclmul
@@ -196,12 +204,12 @@ $(B)/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h $
 # For this architecture's C library; tests use the same.
 ifndef GCRYPT_DIR
 $(lastword $(GCRYPT_LIBRARIES)): $(firstword $(GCRYPT_LIBRARIES))
-$(firstword $(GCRYPT_LIBRARIES)): $(SRC)/libgcrypt20.ready $(SRC)/libgpg-error.ready tools/gcrypt.mk | $(B)/linux \
+$(firstword $(GCRYPT_LIBRARIES)): $(SRC)/libgcrypt20.ready $(SRC)/libgpg-error.ready tools/gcrypt.mk | $(LINUX) \
 		$(filter $(B)/musl/bin/musl-gcc,$(CC))
 	$(call say,BUILD,libgcrypt for $(ARCH))
 	+$(Q)$(MAKE) -f tools/gcrypt.mk SRC='$(abspath $(SRC)/libgcrypt20)' ERR='$(abspath $(SRC)/libgpg-error)' \
 		OUT='$(abspath $(GCRYPT))' HOST=$(MACHINE)-linux-musl CC='$(if $(findstring /,$(CC)),$(abspath $(CC)),$(CC))' \
-		AR='$(AR)' RANLIB='$(CROSS)gcc-ranlib' CFLAGS='-O2 -g -ffunction-sections -fdata-sections -isystem $(abspath $(B)/linux)'
+		AR='$(AR)' RANLIB='$(CROSS)gcc-ranlib' CFLAGS='-O2 -g -ffunction-sections -fdata-sections $(addprefix -isystem ,$(abspath $(LINUX)))'
 	@touch $(GCRYPT_LIBRARIES)
 endif
 
@@ -214,11 +222,16 @@ $(B):
 
 # ---- what is generated or fetched -----------------------------------------------------------
 
+# A release has the messages generated, and they count as long as nobody changes what they are made from.
+RELEASED := $(if $(wildcard generated/sources),$(shell sha256sum --status -c generated/sources && echo y))
 # The generator reads the .options file beside the .proto by itself.
 $(B)/gen/%.pb.c $(B)/gen/%.pb.h: %.proto $(wildcard $(PROTOS:.proto=.options)) | $(B)
 	$(call say,NANOPB,$<)
 	@mkdir -p $(@D)
-	$(Q)$(PYTHON) /usr/bin/nanopb_generator.py -q -I . -D $(B)/gen $<
+	$(Q)$(if $(RELEASED),cp generated/$*.pb.c generated/$*.pb.h $(@D),$(GENERATOR) -q -I . -D $(B)/gen $<)
+
+.PHONY: messages
+messages: $(GENERATED)
 
 # For another architecture musl is built with its compiler; the wrapper is then our compiler. We print no
 # long double, and where it has 128 bits its software arithmetic is 10 KiB.

@@ -6,9 +6,12 @@
 $(B)/autoconf.h: | $(B)/auto.conf
 	$(Q)$(KCONFIG) genconfig --header-path $@ --config-out $(B)/auto.conf Kconfig
 
-# board/NAME_defconfig or board/NAME/defconfig.
-defconfig_of = $(firstword $(wildcard board/$(1)_defconfig board/$(1)/defconfig))
-need_defconfig = $(or $(call defconfig_of,$(1)),$(error there is no board/$(1)_defconfig))
+# board/NAME/defconfig; where each architecture has its own, that of this one: gateway is gateway-arm64.
+defconfig_of = $(firstword $(wildcard board/$(1)/defconfig board/$(1)-$(ARCH)/defconfig))
+# The architecture that a board's name ends with, when that is not the one to build for.
+foreign = $(filter-out $(ARCH),$(filter x86_64 arm64,$(lastword $(subst -, ,$(1)))))
+need_defconfig = $(if $(call foreign,$(1)),$(error board/$(1) is for another architecture: \
+	make ARCH=$(call foreign,$(1)) ...),$(or $(call defconfig_of,$(1)),$(error there is no board/$(1)/defconfig)))
 # What a build begins with: that of CONFIG=, or the defaults of Kconfig.
 BEGIN = $(if $(CONFIG),defconfig --kconfig Kconfig $(call need_defconfig,$(CONFIG)),alldefconfig Kconfig)
 

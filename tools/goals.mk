@@ -8,9 +8,11 @@ SUB = +$(Q)$(MAKE) --no-print-directory -j$(JOBS)
 help:
 	@sed 's/^# \{0,1\}//' tools/help.txt
 
-.PHONY: print-binary
+.PHONY: print-binary print-arch
 print-binary:
 	@echo $(B)/baton
+print-arch:
+	@echo $(ARCH)
 
 .PHONY: setup
 setup:
@@ -92,18 +94,29 @@ bench-cipher:
 size: $(B)/baton
 	@tools/size-report $(B)/baton $(NM) $(SIZE)
 
+# Scripts and units name what was installed by its place.
+SCRIPTS = $(wildcard board/common/*baton* board/common/first-boot board/common/sysctl.conf) \
+	$(if $(CONFIG_CMD_EVACUATE),$(wildcard board/failover/*))
+
 .PHONY: install
 install: $(B)/baton
 	install -D -m 755 $(B)/baton $(DESTDIR)$(PREFIX)/sbin/baton
-	$(if $(CONFIG_CMD_EVACUATE),install -D -t $(DESTDIR)$(PREFIX)/lib/baton board/failover/*)
+	$(Q)for f in $(SCRIPTS); do \
+		to=$(DESTDIR)$(PREFIX)/lib/baton/$${f##*/}; \
+		install -D -m $$(stat -c %a $$f) $$f $$to && sed 's,/usr/local,$(PREFIX),g' $$f >$$to || exit 1; done
 	$(if $(wildcard docs/baton.8),install -D -m 644 docs/baton.8 $(DESTDIR)$(PREFIX)/share/man/man8/baton.8)
+
+# The release: build/dist/baton-VERSION.tar.gz of what is committed, and its hash where buildroot looks for it.
+.PHONY: dist
+dist:
+	+$(Q)MAKE='$(MAKE)' tools/dist $(O)/dist
 
 .PHONY: clean distclean
 clean:
 	rm -rf $(B)
 
 distclean: clean
-	rm -rf $(SRC) $(O)/apt $(O)/bench $(O)/vm
+	rm -rf $(SRC) $(O)/apt $(O)/bench $(O)/vm $(O)/dist
 	-@rmdir $(O) 2>/dev/null || true
 
 # ---- lint -----------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What starts an evacuation: a signal, a watchdog, a shutdown. (A power-fail line: tests/vm.)"""
+import glob
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ import time
 from devices import PORT, TOP, Failure, Skip, read, wait_for
 from fleet import expect_on, fleet, host_pid, run, stages
 
-HOOKS = f"{TOP}/board/failover"
+HOOKS, COMMON = f"{TOP}/board/failover", f"{TOP}/board/common"
 
 
 def environment(pair, **more):
@@ -207,10 +208,11 @@ def test_units(ctx):
         raise Skip("systemd-analyze is not there")
     folder = f"{ctx.root}/units"
     os.makedirs(folder, exist_ok=True)
-    for name in ("baton-evacuate.service", "baton-receive.service"):
-        text = read(f"{HOOKS}/{name}").replace("/usr/local/sbin/baton ", f"{ctx.binary} ")
-        with open(f"{folder}/{name}", "w") as f:
-            f.write(text.replace("/usr/local/lib/baton", HOOKS))
+    for where in (HOOKS, COMMON):
+        for path in glob.glob(f"{where}/*.service"):
+            text = read(path).replace("/usr/local/sbin/baton ", f"{ctx.binary} ")
+            with open(f"{folder}/{os.path.basename(path)}", "w") as f:
+                f.write(text.replace("/usr/local/lib/baton", where))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no"] + [f"{folder}/{n}" for n in os.listdir(folder)],
                           capture_output=True, text=True, timeout=60)
     bad = [line for line in done.stderr.splitlines() if "baton" in line]

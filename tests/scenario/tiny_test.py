@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The smallest baton (board/tiny_defconfig): it moves a real program, to its like and to the plain one,
+"""The smallest baton (board/tiny): it moves a real program, to its like and to the plain one,
 and its memory stays within its budget."""
 import os
 import subprocess
