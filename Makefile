@@ -106,6 +106,7 @@ PB_OBJECTS := $(GENERATED:$(B)/gen/%.c=$(B)/obj/gen/%.o) \
 MBEDTLS := $(or $(MBEDTLS_DIR),$(SRC)/mbedtls)
 NANOPB := $(or $(NANOPB_DIR),$(SRC)/nanopb)
 LZ4 := $(or $(LZ4_DIR),$(SRC)/lz4)
+MBEDTLS_CONFIG := transport/mbedtls_config.h transport/psa_config.h
 MBEDTLS_READY := $(if $(MBEDTLS_DIR),$(MBEDTLS_DIR)/library/ssl_tls.c,$(SRC)/mbedtls.ready)
 NANOPB_READY := $(if $(NANOPB_DIR),$(NANOPB_DIR)/pb_encode.c,$(SRC)/nanopb.ready)
 LZ4_READY := $(if $(LZ4_DIR),$(LZ4_DIR)/lib/lz4.c,$(SRC)/lz4.ready)
@@ -133,10 +134,14 @@ remember = $(shell mkdir -p $(B))$(if $(call same,$(strip $(file <$(1))),$(strip
 
 # ---- flags ----------------------------------------------------------------------------------
 
+# Tables are not spread over more cache lines than they need; a row of a jump table has 8 bytes, which
+# compares mostly have not.
+SIZE_CFLAGS_x86_64 := -malign-data=abi -fno-jump-tables
+STACK_PROTECTOR := $(if $(CONFIG_STACK_PROTECTOR_STRONG),-fstack-protector-strong,-fstack-protector)
 # fno-strict-aliasing: buffers from the wire and from other processes are read as structures.
 # For size but for the ciphers: the rest waits for them, for the kernel or for the link.
 BASE_CFLAGS := -std=gnu11 -Oz -g -fno-pie -ffunction-sections -fdata-sections -fno-strict-aliasing \
-	-fno-asynchronous-unwind-tables -fno-unwind-tables -fstack-protector-strong -ffile-prefix-map=$(CURDIR)/= $(addprefix -isystem ,$(LINUX))
+	-fno-asynchronous-unwind-tables -fno-unwind-tables $(STACK_PROTECTOR) $(SIZE_CFLAGS_$(ARCH)) -ffile-prefix-map=$(CURDIR)/= $(addprefix -isystem ,$(LINUX))
 # Lets mbedtls use what it asks the processor for. Nothing that the compiler would use by itself, as it
 # does SSE 4.1: the program must run where there is none of it.
 LIB_CFLAGS_x86_64 := -maes -mpclmul
@@ -149,11 +154,11 @@ OUR_CFLAGS = $(BASE_CFLAGS) $(LTO) $(CONFIG_CFLAGS) -Wall -Wextra $(WERROR) -D_G
 MBEDTLS_CFLAGS = $(BASE_CFLAGS) $(LTO) $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS) $(GCRYPT_FLAGS)
 NANOPB_CFLAGS = $(BASE_CFLAGS) $(LTO) -I$(B)/gen -I$(NANOPB)
 # All of the program is optimised as one; the tests' objects and those of musl are not part of that.
-# `make LTO=` links at once, for trying things out.
+# `make LTO=` links at once, for trying things out. In one partition: no small function is there several times.
 LTO := -flto
 # norelro: musl never applies it in a static program. noseparate-code: code and constants follow each other
 # in the file without zeros between them (arm64's linker does that anyway).
-LINK_FLAGS := $(BASE_CFLAGS) $(addsuffix =auto,$(LTO)) -static -no-pie -Wl,--gc-sections \
+LINK_FLAGS := $(BASE_CFLAGS) $(LTO) $(addsuffix -partition=one,$(LTO)) -static -no-pie -Wl,--gc-sections \
 	-Wl,-z,norelro,-z,noseparate-code,-z,noexecstack
 ifneq ($(filter-out $(PLAIN_GOALS),$(GOALS)),)
 $(call remember,$(B)/flags,$(CC) $(OUR_CFLAGS) : $(MBEDTLS_CFLAGS) $(CIPHER_CFLAGS))
@@ -184,7 +189,7 @@ $(OBJECTS): $(B)/obj/%.o: %.c $(B)/flags | $(PREPARED)
 	$(Q)$(CC) $(OUR_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The compiler knows these functions by name, and must not have them in hand when it puts calls to them.
-$(B)/obj/lib/printf.o $(B)/obj/lib/format.o: LTO := -fno-builtin
+$(B)/obj/lib/printf.o $(B)/obj/lib/format.o $(B)/obj/lib/search.o: LTO := -fno-builtin
 
 $(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/flags | $(PREPARED)
 	$(call say,CC,$<)
@@ -196,7 +201,7 @@ $(B)/obj/nanopb/%.o: $(NANOPB_READY) $(B)/flags | $(PREPARED)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(NANOPB_CFLAGS) -MMD -MP -c -o $@ $(NANOPB)/$*.c
 
-$(B)/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h $(B)/flags tools/mbedtls.mk | $(PREPARED)
+$(B)/libmbedtls.a: $(MBEDTLS_READY) $(MBEDTLS_CONFIG) $(B)/autoconf.h $(B)/flags tools/mbedtls.mk | $(PREPARED)
 	$(call say,BUILD,mbedtls for $(ARCH))
 	+$(Q)$(MAKE) -f tools/mbedtls.mk SRC='$(MBEDTLS)' OUT='$(B)' CC='$(CC)' AR='$(AR)' FLAGS="$(MBEDTLS_CFLAGS)" FAST='$(CIPHER_CFLAGS)' STAMP='$(B)/flags'
 	@touch $@

@@ -22,7 +22,6 @@ struct command {
 	int (*run)(int argc, char **argv);
 	const char *usage;   /* what follows the name: options and arguments */
 	const char *summary; /* one line */
-	const char *help;    /* the options, a line each; may be NULL */
 };
 
 int cmd_check(int argc, char **argv);

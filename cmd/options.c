@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The options of all commands. */
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -39,6 +38,9 @@ struct option_row {
 #define ROW(symbol, name, value, help) OF(symbol, name), OF(symbol, value), OF(symbol, help)
 
 static const struct option_row rows[OPTION_END] = {
+	[OPTION_NAME] = {ROW(CONFIG_CMD_KEYGEN, "name", "NAME",
+			     "what the device is called (default its host name)"),
+			 STRING(name)},
 	[OPTION_HELP] = {"help", NULL, "show this"},
 	[OPTION_VERBOSE] = {"verbose", NULL, "say every detail on standard error"},
 	[OPTION_KEYS] = {"keys", "DIR", "keys folder (default " CMD_KEYS_DEFAULT ")", STRING(keys)},
@@ -70,23 +72,30 @@ static const struct option_row rows[OPTION_END] = {
 			     "pack pages: auto (default, on a slow link), on, off"},
 	[OPTION_POLL_US] = {"poll-us", "US",
 			    "do not sleep for so long after a fault (default " POLL_US_TEXT ")"},
-	[OPTION_SERVE] = {"serve", "ADDR:PORT",
-			  "keep the pages here and serve them to restore --from", STRING(serve)},
-	[OPTION_FROM] = {"from", "HOST:PORT", "take the process from dump --serve there",
+	[OPTION_SERVE] = {ROW(CONFIG_CMD_DUMP, "serve", "ADDR:PORT",
+			      "keep the pages here and serve them to restore --from"),
+			  STRING(serve)},
+	[OPTION_FROM] = {ROW(CONFIG_CMD_RESTORE, "from", "HOST:PORT",
+			     "take the process from dump --serve there"),
 			 STRING(from)},
-	[OPTION_LEAVE_RUNNING] = {"leave-running", NULL, "the process goes on here",
+	[OPTION_LEAVE_RUNNING] = {ROW(CONFIG_IMAGE, "leave-running", NULL,
+				      "the process goes on here"),
 				  FLAG(leave_running)},
-	[OPTION_WATCH] = {"watch", NULL, "show it again every second", FLAG(watch)},
-	[OPTION_PID] = {"pid", "PID", "look at this process, too", STRING(pid)},
-	[OPTION_PEER_IS_DEAD] = {"peer-is-dead", NULL,
-				 "the other device will never run it again: run it here",
+	[OPTION_WATCH] = {ROW(CONFIG_CMD_STATUS, "watch", NULL, "show it again every second"),
+			  FLAG(watch)},
+	[OPTION_PID] = {ROW(CONFIG_CMD_CHECK, "pid", "PID", "look at this process, too"),
+			STRING(pid)},
+	[OPTION_PEER_IS_DEAD] = {ROW(CONFIG_CMD_RESUME, "peer-is-dead", NULL,
+				     "the other device will never run it again: run it here"),
 				 FLAG(peer_is_dead)},
-	[OPTION_KILL] = {"kill", NULL, "end the process that is here", FLAG(kill)},
+	[OPTION_KILL] = {ROW(CONFIG_CMD_ABORT, "kill", NULL, "end the process that is here"),
+			 FLAG(kill)},
 	[OPTION_ALLOW_UNSIGNED] =
-		{"allow-unsigned", NULL,
-		 "no signature: whoever can write FILE can run anything here as root",
+		{ROW(CONFIG_IMAGE, "allow-unsigned", NULL,
+		     "no signature: whoever can write FILE can run anything here as root"),
 		 FLAG(allow_unsigned)},
-	[OPTION_OUTPUT] = {"output", "CORE", "where to (short: -o)", STRING(output)},
+	[OPTION_OUTPUT] = {ROW(CONFIG_CMD_CORE, "output", "CORE", "where to (short: -o)"),
+			   STRING(output)},
 	[OPTION_PIDFILE] = {ROW(CONFIG_CMD_EVACUATE, "pidfile", "FILE", "a file with its pid"),
 			    STRING(pidfile)},
 	[OPTION_UNIT] = {ROW(CONFIG_CMD_EVACUATE, "unit", "NAME",
@@ -116,19 +125,32 @@ static const struct option_row rows[OPTION_END] = {
 	[OPTION_SET_PASSWORD] = {ROW(CONFIG_CMD_CONSOLE, "set-password", NULL,
 				     "ask for a new password, and for it from then on"),
 				 FLAG(set_password)},
-	[OPTION_PEER] = {"peer", "HOST[:PORT]", "compare with the device that receives there",
+	[OPTION_PEER] = {ROW(CONFIG_CMD_CHECK, "peer", "HOST[:PORT]",
+			     "compare with the device that receives there"),
 			 STRING(peer)},
 };
 
 #define ALWAYS (OPTION_BIT(OPTION_HELP) | OPTION_BIT(OPTION_VERBOSE))
 
-void options_help(uint64_t allowed)
+/* Whether the usage of a command names this option. */
+static bool is_in(const char *usage, int id)
 {
-	allowed |= ALWAYS;
+	char word[32];
+
+	if (id == OPTION_HELP || id == OPTION_VERBOSE)
+		return true;
+	if (!rows[id].name)
+		return false;
+	snprintf(word, sizeof(word), "--%s%s", rows[id].name, rows[id].value ? " " : "");
+	return strstr(usage, word);
+}
+
+void options_help(const char *usage)
+{
 	for (int id = OPTION_END - 1; id > 0; id--) {
 		char name[64];
 
-		if (!(allowed & OPTION_BIT(id)))
+		if (!is_in(usage, id))
 			continue;
 		snprintf(name, sizeof(name), "--%s%s%s", rows[id].name, rows[id].value ? " " : "",
 			 rows[id].value ? rows[id].value : "");
@@ -232,36 +254,67 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 	return -1;
 }
 
+/* The option of `allowed` that a word without its dashes names, up to a '='; 0: none. */
+static int find(const char *word, uint64_t allowed)
+{
+	size_t len = strcspn(word, "=");
+
+	for (int id = 1; id < OPTION_END; id++)
+		if (allowed & OPTION_BIT(id) && rows[id].name &&
+		    !strncmp(rows[id].name, word, len) && !rows[id].name[len])
+			return id;
+	return 0;
+}
+
+/* The option at argv[*at], and its value, which may be the next word. -1, or the outcome to end with. */
+static int take_option(char **argv, int *at, uint64_t allowed, struct options *options)
+{
+	const char *word = argv[*at], *value = NULL;
+	int id = 0;
+
+	if (word[1] == '-') {
+		id = find(word + 2, allowed);
+		value = strchr(word, '=');
+		if (value)
+			value++;
+	} else if (!strcmp(word, "-o") && allowed & OPTION_BIT(OPTION_OUTPUT)) {
+		id = OPTION_OUTPUT;
+	}
+	if (!id)
+		return cmd_usage(argv[0], "%s: there is no such option", word);
+	if (value && !rows[id].value)
+		return cmd_usage(argv[0], "--%s takes no value", rows[id].name);
+	if (!value && rows[id].value)
+		value = argv[++*at];
+	if (!value && rows[id].value)
+		return cmd_usage(argv[0], "--%s needs a value", rows[id].name);
+	return set_option(options, argv[0], id, value);
+}
+
 int options_parse(int argc, char **argv, uint64_t allowed, struct options *options)
 {
-	struct option table[OPTION_END + 1] = {0};
-	int nr = 0, id, outcome;
+	bool ended = false; /* by "--": what follows are arguments */
+	int outcome;
 
 	*options = (struct options){.keys = keys_default,
 				    .state = CMD_STATE_DEFAULT,
 				    .compress = PACK_AUTO,
 				    .poll_us = CONFIG_FAULT_POLL_US,
 				    .keepalive_s = CMD_KEEPALIVE_DEFAULT_S,
-				    .patience_s = CMD_PATIENCE_DEFAULT_S};
-	allowed |= ALWAYS;
-	for (id = 1; id < OPTION_END; id++)
-		if (allowed & OPTION_BIT(id))
-			table[nr++] = (struct option){
-				rows[id].name, rows[id].value ? required_argument : no_argument,
-				NULL, id};
-	optind = 1;
-	while ((id = getopt_long(argc, argv, allowed & OPTION_BIT(OPTION_OUTPUT) ? "o:" : "", table,
-				 NULL)) != -1) {
-		if (id == 'o')
-			id = OPTION_OUTPUT;
-		if (id <= 0 || id >= OPTION_END)
-			return cmd_usage(argv[0], NULL);
-		outcome = set_option(options, argv[0], id, optarg);
-		if (outcome >= 0)
-			return outcome;
+				    .patience_s = CMD_PATIENCE_DEFAULT_S,
+				    .args = argv + 1};
+	/* Arguments may stand between options: they are moved together, to the front. */
+	for (int at = 1; at < argc; at++) {
+		if (ended || argv[at][0] != '-' || !argv[at][1]) {
+			options->args[options->nr_args++] = argv[at];
+		} else if (!strcmp(argv[at], "--")) {
+			ended = true;
+		} else {
+			outcome = take_option(argv, &at, allowed | ALWAYS, options);
+			if (outcome >= 0)
+				return outcome;
+		}
 	}
-	options->args = argv + optind;
-	options->nr_args = argc - optind;
 	return -1;
 }
 

@@ -47,6 +47,7 @@ enum option_id {
 	OPTION_DEADLINE,
 	OPTION_BACK,
 	OPTION_POLL_US,
+	OPTION_NAME,
 	OPTION_END,
 };
 #define OPTION_BIT(id) (1ull << (id))
@@ -56,7 +57,7 @@ struct options {
 	bool json, once, pidns, leave_running, watch, peer_is_dead, kill, allow_clock_jump;
 	bool allow_unsigned, machine, set_password, back;
 	const char *listen, *port_file, *stdio, *serve, *from, *pid, *peer, *output, *tty;
-	const char *pidfile, *unit, *command, *after;
+	const char *pidfile, *unit, *command, *after, *name;
 	int priority;
 	enum move_mode mode;
 	enum pack_rule compress;
@@ -81,7 +82,7 @@ int options_pid(const char *text, pid_t *pid);
 /* An address from the command line. -EINVAL with its reason; a name that is not known is none yet. */
 int options_address(const char *text, bool listening);
 
-/* The help lines of the options in `allowed`, on standard output. */
-void options_help(uint64_t allowed);
+/* The help lines of the options that stand in a command's usage, on standard output. */
+void options_help(const char *usage);
 
 #endif

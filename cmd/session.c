@@ -70,12 +70,12 @@ static int take_descriptors(void)
 		return log_fail(errno, "the limit of descriptors: %s", strerror(errno));
 	if (limit.rlim_cur < FDS_WANTED) {
 		limit.rlim_cur = limit.rlim_max < FDS_WANTED ? limit.rlim_max : FDS_WANTED;
-		setrlimit(RLIMIT_NOFILE, &limit);
+		prlimit(0, RLIMIT_NOFILE, &limit, NULL);
 	}
 	if (limit.rlim_cur >= FDS_NEEDED)
 		return 0;
 	/* The privileged may. */
-	if (!setrlimit(RLIMIT_NOFILE, &(struct rlimit){FDS_NEEDED, FDS_NEEDED}))
+	if (!prlimit(0, RLIMIT_NOFILE, &(struct rlimit){FDS_NEEDED, FDS_NEEDED}, NULL))
 		return 0;
 	return log_fail(
 		EMFILE,

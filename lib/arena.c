@@ -6,8 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #define KIB ((size_t)1024)
 #define ARENA_BYTES (CONFIG_MEMORY_BUDGET_KIB * KIB)
@@ -54,7 +54,7 @@ int arena_init(void)
 		[ARENA_TLS] = TLS_BYTES,
 		[ARENA_FRAMES] = FRAMES_BYTES,
 	};
-	size_t page = (size_t)sysconf(_SC_PAGESIZE), rest, at = 0;
+	size_t page = getauxval(AT_PAGESZ), rest, at = 0;
 
 	if (FIXED_BYTES + 2 * SCRATCH_MIN_BYTES > ARENA_BYTES)
 		return -ENOMEM;

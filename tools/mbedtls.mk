@@ -2,8 +2,9 @@
 # Builds mbedtls with our configuration: make -f tools/mbedtls.mk SRC= OUT= CC= AR= FLAGS= FAST= STAMP=
 # A makefile of its own, since its list of files is known only once the source is unpacked.
 
-sources := $(wildcard $(SRC)/library/*.c)
-objects := $(patsubst $(SRC)/library/%.c,$(OUT)/mbedtls/%.o,$(sources))
+vpath %.c $(SRC)/library $(SRC)/3rdparty/p256-m $(SRC)/3rdparty/p256-m/p256-m
+sources := $(wildcard $(addsuffix /*.c,$(SRC)/library $(SRC)/3rdparty/p256-m $(SRC)/3rdparty/p256-m/p256-m))
+objects := $(patsubst %.c,$(OUT)/mbedtls/%.o,$(notdir $(sources)))
 
 # What every byte of a stream goes through; FAST is how it is optimised.
 fast := aes aesni aesce gcm chacha20 poly1305 chachapoly sha256 platform_util
@@ -15,7 +16,7 @@ $(OUT)/libmbedtls.a: $(objects)
 	@rm -f $@
 	@$(AR) rcs $@ $^
 
-$(OUT)/mbedtls/%.o: $(SRC)/library/%.c $(STAMP) | $(OUT)/mbedtls
+$(OUT)/mbedtls/%.o: %.c $(STAMP) | $(OUT)/mbedtls
 	@$(CC) $(FLAGS) $(if $(filter $(fast),$*),$(FAST)) $(FLAGS_$*) -DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' -I. -I$(SRC)/include -I$(SRC)/library -MMD -MP -c -o $@ $<
 
 $(OUT)/mbedtls:

@@ -94,7 +94,7 @@ endef
 $(eval $(call host_rules,unit,CC asan,$(UNIT_CC)))
 $(eval $(call host_rules,fuzz,CC fuzz,$(FUZZ_CC) -fsanitize=fuzzer-no-link))
 
-$(B)/host/libmbedtls.a: $(MBEDTLS_READY) transport/mbedtls_config.h $(B)/autoconf.h tools/mbedtls.mk | $(PREPARED)
+$(B)/host/libmbedtls.a: $(MBEDTLS_READY) $(MBEDTLS_CONFIG) $(B)/autoconf.h tools/mbedtls.mk | $(PREPARED)
 	$(call say,BUILD,mbedtls for the tests)
 	@mkdir -p $(B)/host
 	+$(Q)$(MAKE) -f tools/mbedtls.mk SRC='$(MBEDTLS)' OUT='$(B)/host' CC='$(TEST_CC)' AR='$(AR)' \

@@ -9,10 +9,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mbedtls/asn1write.h>
-#include <mbedtls/ecp.h>
 #include <mbedtls/oid.h>
 #include <mbedtls/platform_util.h>
 #include <mbedtls/psa_util.h>
+#include <psa/crypto.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -56,11 +56,18 @@ static int make_folder(const char *dir)
 
 static int make_key(mbedtls_pk_context *key)
 {
-	int err = mbedtls_pk_setup(key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
+	psa_key_attributes_t kind = PSA_KEY_ATTRIBUTES_INIT;
+	psa_key_id_t made;
+	int err;
 
-	if (!err)
-		err = mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(*key),
-					  mbedtls_psa_get_random, MBEDTLS_PSA_RANDOM_STATE);
+	psa_set_key_type(&kind, PSA_KEY_TYPE_ECC_KEY_PAIR(PSA_ECC_FAMILY_SECP_R1));
+	psa_set_key_bits(&kind, 256);
+	psa_set_key_algorithm(&kind, PSA_ALG_ECDSA(PSA_ALG_SHA_256));
+	psa_set_key_usage_flags(&kind, PSA_KEY_USAGE_SIGN_HASH | PSA_KEY_USAGE_EXPORT);
+	if (psa_generate_key(&kind, &made) != PSA_SUCCESS)
+		return MBEDTLS_ERR_PK_ALLOC_FAILED;
+	err = mbedtls_pk_copy_from_psa(made, key);
+	psa_destroy_key(made);
 	return err;
 }
 

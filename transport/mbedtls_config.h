@@ -22,13 +22,14 @@
 
 /* Primitives. */
 #define MBEDTLS_PSA_CRYPTO_C
+#define MBEDTLS_PSA_CRYPTO_CONFIG
+#define MBEDTLS_PSA_CRYPTO_CONFIG_FILE "transport/psa_config.h"
 #define MBEDTLS_USE_PSA_CRYPTO
 #define MBEDTLS_PSA_ASSUME_EXCLUSIVE_BUFFERS /* nobody else writes to arguments: no copies */
 #define MBEDTLS_MD_C
 #define MBEDTLS_SHA256_C
 #ifdef CONFIG_OPTIMIZE_SIZE
 #define MBEDTLS_SHA256_SMALLER
-#define MBEDTLS_ECP_FIXED_POINT_OPTIM 0 /* no table of multiples: a handshake takes some ms more */
 #endif
 #define MBEDTLS_HKDF_C
 #define MBEDTLS_CIPHER_C
@@ -46,6 +47,9 @@
 #define MBEDTLS_GCM_ALT
 #define MBEDTLS_CHACHAPOLY_ALT
 #endif
+#ifdef CONFIG_OPTIMIZE_SIZE
+#define MBEDTLS_PSA_P256M_DRIVER_ENABLED /* p256-m, which mbedtls brings along: this curve and no other */
+#else
 #define MBEDTLS_BIGNUM_C
 #define MBEDTLS_ECP_C
 #define MBEDTLS_ECP_DP_SECP256R1_ENABLED
@@ -54,6 +58,7 @@
 #define MBEDTLS_ECDSA_C
 #define MBEDTLS_ECDSA_DETERMINISTIC
 #define MBEDTLS_HMAC_DRBG_C
+#endif
 
 /* Keys and certificates: reading them, and making them (keygen). */
 #define MBEDTLS_ASN1_PARSE_C

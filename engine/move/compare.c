@@ -7,6 +7,7 @@
 #include "engine/process/system.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/config.h"
 #include "lib/log.h"
 #include "lib/text.h"
 #include "transport/message.h"
@@ -265,7 +266,13 @@ int compare_offer(struct link *link, const baton_MoveOffer *offer,
 		if (tell.err)
 			return tell.err;
 	}
-	system_probe(&probe);
+	if (IS_ENABLED(CONFIG_CMD_CHECK)) {
+		system_probe(&probe);
+	} else if (!offer->recall) {
+		log_fail(EOPNOTSUPP, "the peer's kernel cannot be looked at: baton there is built "
+				     "without CONFIG_CMD_CHECK");
+		tell.err = compare_tell(link, nr_refused);
+	}
 	return tell.err;
 }
 

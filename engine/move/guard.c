@@ -59,7 +59,7 @@ static _Noreturn void be_guard(pid_t pid, const struct guard *guard)
 	/* It has a copy of all that we have open: where that is all it may have, it needs a little more. */
 	if (!getrlimit(RLIMIT_NOFILE, &limit)) {
 		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
+		prlimit(0, RLIMIT_NOFILE, &limit, NULL);
 	}
 	/* Only standard error stays, for what there is to say, and the reading ends. */
 	for (int i = 0; i < 2; i++)

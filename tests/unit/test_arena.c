@@ -3,22 +3,22 @@
  * The arena: regions, alignment, sealing, scratch.
  *
  * needs: lib/arena.c
- * libs: -Wl,--wrap=sysconf
+ * libs: -Wl,--wrap=getauxval
  */
 #include "lib/arena.h"
 
 #include "tests/unit/unit.h"
 #include <string.h>
-#include <unistd.h>
+#include <sys/auxv.h>
 
-static long page_bytes;
+static unsigned long page_bytes;
 
 /* A kernel with other pages, as far as the arena can tell. */
-long __wrap_sysconf(int name);
-long __real_sysconf(int name);
-long __wrap_sysconf(int name)
+unsigned long __wrap_getauxval(unsigned long type);
+unsigned long __real_getauxval(unsigned long type);
+unsigned long __wrap_getauxval(unsigned long type)
 {
-	return name == _SC_PAGESIZE && page_bytes ? page_bytes : __real_sysconf(name);
+	return type == AT_PAGESZ && page_bytes ? page_bytes : __real_getauxval(type);
 }
 
 static int setup(void **state)
@@ -108,13 +108,13 @@ static void asked(size_t *used, size_t *peak)
 	*peak = 9;
 }
 
-static void check_share(long bytes)
+static void check_share(unsigned long bytes)
 {
 	struct arena_usage usage[ARENA_NR];
 	uint8_t *at[ARENA_NR];
 
 	/* With smaller ones than its own the kernel cannot do it. */
-	if (bytes < __real_sysconf(_SC_PAGESIZE))
+	if (bytes < __real_getauxval(AT_PAGESZ))
 		return;
 	page_bytes = bytes;
 	assert_int_equal(arena_init(), 0);

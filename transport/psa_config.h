@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* Which mechanisms mbedtls's PSA interface knows: those of our TLS 1.3, of keys and of certificates. */
+#ifndef BATON_PSA_CONFIG_H
+#define BATON_PSA_CONFIG_H
+
+#define PSA_WANT_ALG_SHA_256 1
+#define PSA_WANT_ALG_HMAC 1
+#define PSA_WANT_ALG_HKDF_EXTRACT 1
+#define PSA_WANT_ALG_HKDF_EXPAND 1
+#define PSA_WANT_KEY_TYPE_HMAC 1
+
+#define PSA_WANT_ALG_CHACHA20_POLY1305 1
+#define PSA_WANT_KEY_TYPE_CHACHA20 1
+#ifdef CONFIG_CIPHER_AES
+#define PSA_WANT_ALG_GCM 1
+#define PSA_WANT_KEY_TYPE_AES 1
+#endif
+
+#define PSA_WANT_ECC_SECP_R1_256 1
+#define PSA_WANT_ALG_ECDH 1
+#define PSA_WANT_ALG_ECDSA 1
+#ifndef CONFIG_OPTIMIZE_SIZE
+#define PSA_WANT_ALG_DETERMINISTIC_ECDSA 1
+#endif
+#define PSA_WANT_KEY_TYPE_ECC_PUBLIC_KEY 1
+#define PSA_WANT_KEY_TYPE_ECC_KEY_PAIR_BASIC 1
+#define PSA_WANT_KEY_TYPE_ECC_KEY_PAIR_IMPORT 1
+#define PSA_WANT_KEY_TYPE_ECC_KEY_PAIR_EXPORT 1
+#define PSA_WANT_KEY_TYPE_ECC_KEY_PAIR_GENERATE 1
+
+#endif
