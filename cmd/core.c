@@ -45,6 +45,8 @@ int cmd_core(int argc, char **argv)
 	err = arena_init() ? log_fail(ENOMEM, CMD_BUDGET_TOO_SMALL)
 			   : image_open(&image, options.args[0]);
 	if (!err)
+		err = image_check_packing(&image);
+	if (!err)
 		err = make(&image, options.output);
 	return err ? cmd_fail(outcome_of(err), "no core file was made") : OUTCOME_DONE;
 }

@@ -79,11 +79,11 @@ static int show_offer(const baton_MoveOffer *offer)
 		json_print_member("kernel", offer->kernel);
 		printf(", \"page_size\": %u, \"pid\": %u, \"uid\": %u, \"gid\": %u, "
 		       "\"memory_bytes\": "
-		       "%llu, \"monotonic_ns\": %lld, \"own_vdso\": %s",
+		       "%llu, \"packing\": \"%s\", \"monotonic_ns\": %lld, \"own_vdso\": %s",
 		       offer->page_size, offer->tids_count ? offer->tids[0] : 0,
 		       offer->uids_count ? offer->uids[0] : 0,
 		       offer->gids_count ? offer->gids[0] : 0,
-		       (unsigned long long)seal->memory_bytes,
+		       (unsigned long long)seal->memory_bytes, seal->packing ? "lz4" : "none",
 		       (long long)offer->clocks.monotonic_ns, offer->with_vdso ? "true" : "false");
 		return 0;
 	}
@@ -100,8 +100,9 @@ static int show_offer(const baton_MoveOffer *offer)
 	       offer->with_vdso ? "" : "; the same vdso");
 	printf("made on       Linux %s, CLOCK_MONOTONIC at %.3f s\n", offer->kernel,
 	       (double)offer->clocks.monotonic_ns / 1e9);
-	printf("memory        %llu KiB that come when they are touched\n",
-	       (unsigned long long)seal->memory_bytes / 1024);
+	printf("memory        %llu KiB that come when they are touched%s\n",
+	       (unsigned long long)seal->memory_bytes / 1024,
+	       seal->packing ? ", packed (LZ4)" : "");
 	return 0;
 }
 

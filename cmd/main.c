@@ -52,7 +52,7 @@ static const struct command commands[] = {
 	COMMAND(CONFIG_CMD_DUMP, "dump", cmd_dump,
 		FOR_IMAGES(
 			"[--leave-running] [--allow-unsigned] [--keys DIR] [--state DIR] [--json]\n"
-			"                     [--allow-clock-jump] PID FILE\n"
+			"                     [--allow-clock-jump] [--compress WHEN] PID FILE\n"
 			"       baton dump ") "--serve ADDR:PORT [--keys DIR] [--state DIR] "
 					      "[--json] "
 					      "[--port-file FILE]\n"

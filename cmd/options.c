@@ -69,7 +69,7 @@ static const struct option_row rows[OPTION_END] = {
 				     "its clocks may jump where there are no time namespaces",
 				     FLAG(allow_clock_jump)},
 	[OPTION_COMPRESS] = {"compress", "WHEN",
-			     "pack pages: auto (default, on a slow link), on, off"},
+			     "pack pages: auto (default: on a slow link, and in a file), on, off"},
 	[OPTION_POLL_US] = {"poll-us", "US",
 			    "do not sleep for so long after a fault (default " POLL_US_TEXT ")"},
 	[OPTION_SERVE] = {ROW(CONFIG_CMD_DUMP, "serve", "ADDR:PORT",

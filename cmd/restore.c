@@ -38,6 +38,8 @@ static int out_of_file(const char *argv0, const struct options *options, struct 
 	if (outcome)
 		return outcome;
 	err = image_open(&image, options->args[0]);
+	if (!err)
+		err = image_check_packing(&image);
 	if (!err && !options->allow_unsigned)
 		err = image_check_signature(&image);
 	if (err)

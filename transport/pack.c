@@ -85,12 +85,11 @@ void pack_shrink(struct packer *packer, struct frame *frame, uint8_t *body)
 int pack_open(uint8_t *room, uint32_t len, uint32_t *raw_bytes)
 {
 	const uint8_t *packed = room + PACK_ROOM_BYTES - len;
-	uint32_t raw = 0;
+	uint32_t raw;
 
 	if (len <= LENGTH_BYTES || len > FRAME_BODY_MAX)
 		return -EPROTO;
-	for (int i = 0; i < LENGTH_BYTES; i++)
-		raw |= (uint32_t)packed[i] << (8 * i);
+	raw = pack_raw_bytes(packed);
 	if (raw <= len || raw > FRAME_BODY_MAX || raw % PAGE_MIN_BYTES)
 		return -EPROTO;
 	/*

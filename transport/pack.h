@@ -36,6 +36,12 @@ struct packer {
 #define PACK_MARGIN_BYTES (CONFIG_RUN_KIB * 16 + 64)
 #define PACK_ROOM_BYTES (FRAME_BODY_MAX + PACK_MARGIN_BYTES)
 
+/* Bytes of pages that a body of PACKED says it has. */
+static inline uint32_t pack_raw_bytes(const uint8_t *body)
+{
+	return body[0] | (uint32_t)body[1] << 8 | (uint32_t)body[2] << 16 | (uint32_t)body[3] << 24;
+}
+
 #if IS_ENABLED(CONFIG_COMPRESS_LZ4)
 
 /*

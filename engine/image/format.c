@@ -38,8 +38,11 @@ void image_entry_decode(const uint8_t in[static IMAGE_ENTRY_BYTES], struct image
 	memcpy(entry->hash, in + 24, IMAGE_HASH_BYTES);
 }
 
-/* Offsets: versions 0, root 4, frames of the head 60, bytes 68, time 76, length of the certificate 84. */
-#define FRONT_BYTES 86
+/*
+ * Offsets: versions 0, root 4, frames of the head 60, bytes in it 68, bytes behind it 76, time 84, packing 92, length of the
+ * certificate 94.
+ */
+#define FRONT_BYTES 96
 
 size_t image_seal_encode_front(const struct image_seal *seal, uint8_t *out)
 {
@@ -48,9 +51,11 @@ size_t image_seal_encode_front(const struct image_seal *seal, uint8_t *out)
 		put_u16(out + 2, seal->minor);
 		image_entry_encode(&seal->root, out + 4);
 		frame_put_u64(seal->nr_head, out + 60);
-		frame_put_u64(seal->memory_bytes, out + 68);
-		frame_put_u64((uint64_t)seal->time_s, out + 76);
-		put_u16(out + 84, seal->cert_len);
+		frame_put_u64(seal->head_bytes, out + 68);
+		frame_put_u64(seal->memory_bytes, out + 76);
+		frame_put_u64((uint64_t)seal->time_s, out + 84);
+		put_u16(out + 92, seal->packing);
+		put_u16(out + 94, seal->cert_len);
 		memcpy(out + FRONT_BYTES, seal->cert, seal->cert_len);
 	}
 	return FRONT_BYTES + seal->cert_len;
@@ -80,9 +85,11 @@ int image_seal_decode(const uint8_t *in, size_t len, struct image_seal *seal)
 		return -EPROTONOSUPPORT;
 	image_entry_decode(in + 4, &seal->root);
 	seal->nr_head = frame_get_u64(in + 60);
-	seal->memory_bytes = frame_get_u64(in + 68);
-	seal->time_s = (int64_t)frame_get_u64(in + 76);
-	seal->cert_len = get_u16(in + 84);
+	seal->head_bytes = frame_get_u64(in + 68);
+	seal->memory_bytes = frame_get_u64(in + 76);
+	seal->time_s = (int64_t)frame_get_u64(in + 84);
+	seal->packing = get_u16(in + 92);
+	seal->cert_len = get_u16(in + 94);
 	if (seal->cert_len > IMAGE_CERT_MAX ||
 	    len < (size_t)FRONT_BYTES + seal->cert_len + IMAGE_HASH_BYTES + 2)
 		return -EPROTO;

@@ -4,7 +4,7 @@
  *
  *     preamble   24 bytes, as those of a connection, lane 'F'
  *     head       HELLO OFFER FILE.. CHECK STATE.. PAGES.. DESCRIBED, as on lane 0
- *     memory     PAGES, in order of address; what is not there is zeros
+ *     memory     PAGES or PACKED, in order of address; what is not there is zeros
  *     INDEX      nodes of a tree, each written when it is full, its root last
  *     SEAL       where the root is and its SHA-256; certificate and signature
  *     end        16 bytes: where SEAL begins, and a word
@@ -36,7 +36,7 @@
 struct image_entry {
 	uint64_t key, at;               /* where the frame begins, from the beginning of the file */
 	uint32_t len;                   /* of the whole frame, header included */
-	uint32_t span;                  /* memory: bytes that it fills */
+	uint32_t span;                  /* memory: bytes that it fills, unpacked */
 	uint8_t hash[IMAGE_HASH_BYTES]; /* SHA-256 of header and body */
 };
 #define IMAGE_MEMORY (1ULL << 63)
@@ -58,15 +58,17 @@ struct image_seal {
 	uint16_t major, minor;
 	struct image_entry root;
 	uint64_t nr_head;                       /* frames of the head */
-	uint64_t memory_bytes;                  /* in PAGES behind the head */
+	uint64_t head_bytes;                    /* of memory that is in the head */
+	uint64_t memory_bytes;                  /* and behind it, unpacked */
 	int64_t time_s;                         /* CLOCK_REALTIME, for people */
+	uint16_t packing;                       /* what a reader must know: PACK_TAKES_LZ4 */
 	uint16_t cert_len, signature_len;       /* 0 both: nobody signed it */
 	uint8_t cert[IMAGE_CERT_MAX];           /* the signer's, DER */
 	uint8_t digest[IMAGE_HASH_BYTES];       /* SHA-256 of preamble and all of the above */
 	uint8_t signature[IMAGE_SIGNATURE_MAX]; /* ECDSA of the digest, DER */
 };
 #define IMAGE_SEAL_MAX                                                                             \
-	(4 + IMAGE_ENTRY_BYTES + 24 + 2 + IMAGE_CERT_MAX + IMAGE_HASH_BYTES + 2 +                  \
+	(4 + IMAGE_ENTRY_BYTES + 32 + 2 + 2 + IMAGE_CERT_MAX + IMAGE_HASH_BYTES + 2 +              \
 	 IMAGE_SIGNATURE_MAX)
 
 /* Bytes of the body up to the digest; with `out`, writes them. What the digest is made of. */

@@ -215,7 +215,9 @@ static int give_fetched(struct gift *gift)
 
 static int give_done(struct gift *gift)
 {
-	baton_MoveDone done = {.pages_total = peer.image->seal.memory_bytes >> arch_page_shift()};
+	const struct image_seal *seal = &peer.image->seal;
+	baton_MoveDone done = {.pages_total = (seal->head_bytes + seal->memory_bytes) >>
+					      arch_page_shift()};
 	struct frame frame = {.type = FRAME_DONE};
 	pb_ostream_t stream = pb_ostream_from_buffer(peer.small, sizeof(peer.small));
 

@@ -5,6 +5,7 @@
 #include "lib/arena.h"
 #include "lib/io.h"
 #include "lib/log.h"
+#include "transport/pack.h"
 #include "transport/sign.h"
 
 #include <errno.h>
@@ -58,6 +59,34 @@ static int read_frame(struct image *image, const struct image_entry *entry, uint
 	return 0;
 }
 
+/* Room for a frame that is unpacked in place; one that is not begins where the pages of a packed one do. */
+#define ROOM_BYTES (FRAME_HEADER_BYTES + PACK_ROOM_BYTES)
+
+/* What entry says is memory has one length where it is plain, another one where it is packed. */
+static bool is_packed(const struct image *image, const struct image_entry *entry)
+{
+	return image->seal.packing && entry->key & IMAGE_MEMORY &&
+	       entry->len != FRAME_HEADER_BYTES + entry->span;
+}
+
+/* Packed memory, at the end of its room, into the beginning. */
+static int read_packed(struct image *image, const struct image_entry *entry, struct frame *frame)
+{
+	uint8_t *at = image->frame + ROOM_BYTES - entry->len;
+	int err = entry->len > FRAME_HEADER_BYTES + FRAME_BODY_MAX
+			  ? damaged(image, entry->at, "an entry of its index makes no sense")
+			  : read_frame(image, entry, at, entry->len, frame);
+
+	if (!err && (frame->type != FRAME_PACKED ||
+		     pack_open(image->frame + FRAME_HEADER_BYTES, frame->len, &frame->len)))
+		err = damaged(image, entry->at, "memory cannot be unpacked");
+	if (err)
+		return err;
+	frame->type = FRAME_PAGES;
+	frame_encode(frame, image->frame);
+	return 0;
+}
+
 int image_read(struct image *image, const struct image_entry *entry, struct frame *frame,
 	       const uint8_t **body)
 {
@@ -66,8 +95,10 @@ int image_read(struct image *image, const struct image_entry *entry, struct fram
 
 	if (!image->held.len || memcmp(&image->held, entry, sizeof(*entry)) != 0) {
 		image->held.len = 0;
-		err = read_frame(image, entry, image->frame, FRAME_HEADER_BYTES + FRAME_BODY_MAX,
-				 frame);
+		err = is_packed(image, entry)
+			      ? read_packed(image, entry, frame)
+			      : read_frame(image, entry, image->frame,
+					   FRAME_HEADER_BYTES + FRAME_BODY_MAX, frame);
 	} else {
 		(void)frame_decode(image->frame, frame);
 	}
@@ -282,7 +313,7 @@ int image_open(struct image *image, const char *path)
 
 	*image = (struct image){.fd = -1, .path = path};
 	image->nodes = arena_alloc(ARENA_SCRATCH, IMAGE_LEVELS * sizeof(*image->nodes), 16);
-	image->frame = arena_alloc(ARENA_SCRATCH, FRAME_HEADER_BYTES + FRAME_BODY_MAX, 16);
+	image->frame = arena_alloc(ARENA_SCRATCH, ROOM_BYTES, 16);
 	if (!image->nodes || !image->frame)
 		return log_fail(ENOMEM, "the memory budget has no room for an image; raise "
 					"CONFIG_MEMORY_BUDGET_KIB");
@@ -305,6 +336,23 @@ int image_open(struct image *image, const char *path)
 void image_close(struct image *image)
 {
 	io_close(&image->fd);
+}
+
+int image_check_packing(const struct image *image)
+{
+	uint16_t unknown = image->seal.packing & (uint16_t)~PACK_TAKES_LZ4;
+
+	if (unknown)
+		return log_fail(
+			EOPNOTSUPP,
+			"the memory in %s is packed in a way (%#x) that this baton does not know",
+			image->path, unknown);
+	if (!IS_ENABLED(CONFIG_COMPRESS_LZ4) && image->seal.packing)
+		return log_fail(EOPNOTSUPP,
+				"the memory in %s is packed with LZ4, which is not built in "
+				"(CONFIG_COMPRESS_LZ4); write it with: baton dump --compress off",
+				image->path);
+	return 0;
 }
 
 int image_check_signature(struct image *image)

@@ -21,7 +21,7 @@ struct image {
 	uint8_t fingerprint[KEYS_FINGERPRINT_BYTES];
 	unsigned int root_level;
 	struct image_cached *nodes; /* one a level */
-	uint8_t *frame;             /* the last one that was read, header and body */
+	uint8_t *frame;             /* the last one that was read, header and body, unpacked */
 	struct image_entry held;    /* which; len 0: none */
 };
 
@@ -33,6 +33,12 @@ struct image {
 int image_open(struct image *image, const char *path);
 void image_close(struct image *image);
 
+/*
+ * Whether this build can unpack what is in it. -EOPNOTSUPP, with the reason said: what is behind the head cannot be
+ * read.
+ */
+int image_check_packing(const struct image *image);
+
 /* Whether somebody signed it who is trusted here, after tls_setup: see sign_check. -EKEYREJECTED as well: nobody did. */
 int image_check_signature(struct image *image);
 
@@ -43,8 +49,8 @@ int image_check_signature(struct image *image);
 int image_find(struct image *image, uint64_t key, struct image_entry *entry, uint64_t *next);
 
 /*
- * A frame, checked; it stays until the next one is read. -EBADMSG: damaged; -EIO and the like. What it says of itself
- * is as its entry says.
+ * A frame, checked; it stays until the next one is read. PACKED has become PAGES. -EBADMSG: damaged; -EIO and the like. What
+ * it says of itself is as its entry says.
  */
 int image_read(struct image *image, const struct image_entry *entry, struct frame *frame,
 	       const uint8_t **body);

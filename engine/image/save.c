@@ -145,6 +145,9 @@ static int write_process(struct saving *s)
 		err = source_open(&s->source, s->move.state.pid);
 	/* In a file they take no room. */
 	s->source.zero_run_bytes = s->source.page_bytes;
+	/* A file is made once, and read more slowly than it is unpacked. */
+	s->source.packer.rule = PACK_ALWAYS;
+	s->source.pack = IS_ENABLED(CONFIG_COMPRESS_LZ4) && s->move.link->compress != PACK_NEVER;
 	if (!err)
 		err = pagemap_open(&s->map, s->move.state.pid);
 	if (!err)

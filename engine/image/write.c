@@ -60,26 +60,40 @@ static int emit(void *data, const struct frame *frame, const uint8_t *body,
 	return put_frame(data, bytes, FRAME_HEADER_BYTES + frame->len, entry);
 }
 
-/* One frame that came over the lane. This is where pages would be packed. */
+/* Memory behind the head. */
+static int note_memory(struct image_writer *writer, const struct frame *frame, const uint8_t *body,
+		       struct image_entry *entry)
+{
+	if (frame->type != FRAME_PAGES && frame->type != FRAME_PACKED)
+		return failed(writer, EPROTO, frame_name(frame->type));
+	entry->key = IMAGE_MEMORY | frame->addr;
+	entry->span = frame->len;
+	if (frame->type == FRAME_PACKED) {
+		entry->span = pack_raw_bytes(body);
+		writer->packing |= PACK_TAKES_LZ4;
+	}
+	writer->memory_bytes += entry->span;
+	return 0;
+}
+
+/* One frame that came over the lane. */
 static int take_frame(struct image_writer *writer, const struct frame *frame, const uint8_t *bytes)
 {
 	struct image_entry entry = {.key = writer->nr_head};
-	int err;
+	int err = 0;
 
 	/* What an image does not have is zeros. */
 	if (frame->type == FRAME_ZERO)
 		return 0;
-	if (writer->described && frame->type != FRAME_PAGES)
-		return failed(writer, EPROTO, frame_name(frame->type));
 	if (writer->described) {
-		entry.key = IMAGE_MEMORY | frame->addr;
-		entry.span = frame->len;
-		writer->memory_bytes += frame->len;
+		err = note_memory(writer, frame, bytes + FRAME_HEADER_BYTES, &entry);
 	} else {
 		writer->nr_head++;
+		writer->head_bytes += frame->type == FRAME_PAGES ? frame->len : 0;
 		writer->described = frame->type == FRAME_DESCRIBED;
 	}
-	err = put_frame(writer, bytes, FRAME_HEADER_BYTES + frame->len, &entry);
+	if (!err)
+		err = put_frame(writer, bytes, FRAME_HEADER_BYTES + frame->len, &entry);
 	return err ? err : image_tree_add(&writer->tree, &entry);
 }
 
@@ -211,7 +225,9 @@ static int put_seal(struct image_writer *writer, bool sign)
 	struct image_seal seal = {.major = IMAGE_MAJOR,
 				  .minor = IMAGE_MINOR,
 				  .nr_head = writer->nr_head,
+				  .head_bytes = writer->head_bytes,
 				  .memory_bytes = writer->memory_bytes,
+				  .packing = writer->packing,
 				  .time_s = time(NULL)};
 	uint8_t bytes[FRAME_HEADER_BYTES + IMAGE_SEAL_MAX + IMAGE_END_BYTES];
 	struct frame frame = {.type = FRAME_SEAL};

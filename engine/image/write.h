@@ -19,7 +19,8 @@ struct image_writer {
 	uint64_t at;      /* where the next frame goes */
 	uint64_t nr_head; /* frames of the head so far */
 	bool described;   /* the head is complete: memory follows */
-	uint64_t memory_bytes;
+	uint64_t head_bytes, memory_bytes;
+	uint16_t packing; /* what a reader must know, so far */
 	struct image_tree tree;
 	int err; /* of the first write that failed: the file is given up */
 };

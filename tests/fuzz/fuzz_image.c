@@ -3,7 +3,7 @@
  * An image file as anybody may have made it: whatever it says, reading it ends, and gives out nothing but what its own
  * checksums cover. Checksums of the input are put right first, where there is something to be put right.
  *
- * needs: engine/image/format.c engine/image/read.c transport/frame.c transport/route.c
+ * needs: engine/image/format.c engine/image/read.c transport/frame.c transport/route.c transport/pack.c
  * needs: lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c mbedtls
  */
 #include "engine/image/read.h"

@@ -108,6 +108,7 @@ def foreign(ctx):
         expect("another preamble", good.data[:5] + b"\2" + good.data[6:], "another version")
         expect("a newer one", format.build(head, memory, preamble, major=2), "newer version", "format 2.0")
         # HELLO: version_major is field 1, a varint.
+        expect("a newer packing", format.build(head, memory, preamble, packing=2), "packed in a way (0x2)")
         hello = head[0][:format.HEADER]
         body = head[0][format.HEADER:]
         expect("a newer protocol", format.build([hello + body[:1] + b"\x63" + body[2:]] + head[1:], memory, preamble),
@@ -144,7 +145,7 @@ def somebody_elses_seal(ctx):
         at = len(unsigned) - format.END
         seal_at = int.from_bytes(unsigned[at:at + 8], "little")
         body = unsigned[seal_at + format.HEADER:at]
-        body = body[:84] + len(first.cert).to_bytes(2, "little") + first.cert
+        body = body[:format.FRONT - 2] + len(first.cert).to_bytes(2, "little") + first.cert
         digest = hashlib.sha256(unsigned[:format.PREAMBLE] + body).digest()
         body += digest + len(first.signature).to_bytes(2, "little") + first.signature
         forged = (unsigned[:seal_at] + format.frame(format.SEAL, body, 0, seal_at)

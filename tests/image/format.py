@@ -3,10 +3,11 @@
 import hashlib
 import struct
 
-PREAMBLE, HEADER, ENTRY, END = 24, 16, 56, 16
+PREAMBLE, HEADER, ENTRY, END, FRONT = 24, 16, 56, 16, 96
 MEMORY = 1 << 63
-HELLO, OFFER, FILE, CHECK, STATE, PAGES, DESCRIBED, INDEX, SEAL = 1, 2, 3, 4, 6, 7, 9, 24, 25
+HELLO, OFFER, FILE, CHECK, STATE, PAGES, DESCRIBED, PACKED, INDEX, SEAL = 1, 2, 3, 4, 6, 7, 9, 21, 24, 25
 NODE_ENTRIES = 73
+LZ4 = 1
 
 
 def header(data, at):
@@ -16,6 +17,35 @@ def header(data, at):
 
 def frame(kind, body=b"", space=0, addr=0):
     return struct.pack("<BBHIQ", kind, 0, space, len(body), addr) + body
+
+
+def unpack(body):
+    """The pages of a PACKED: one block of LZ4 (literals, then copies of what is behind) of a length told before it."""
+    out, at, (length,) = bytearray(), 4, struct.unpack_from("<I", body)
+
+    def more(n):
+        nonlocal at
+        while n >= 15:
+            at += 1
+            n += body[at - 1]
+            if body[at - 1] != 255:
+                break
+        return n
+
+    while at < len(body):
+        token = body[at]
+        at += 1
+        literals = more(token >> 4)
+        out += body[at:at + literals]
+        at += literals
+        if at >= len(body):
+            break
+        (back,) = struct.unpack_from("<H", body, at)
+        at += 2
+        for _ in range(more(token & 15) + 4):
+            out.append(out[-back])
+    assert at == len(body) and len(out) == length, "a packed body"
+    return bytes(out)
 
 
 class Entry:
@@ -44,10 +74,11 @@ class Image:
         at = self.seal_at + HEADER
         self.major, self.minor = struct.unpack_from("<HH", data, at)
         self.root = Entry.read(data, at + 4)
-        self.nr_head, self.memory_bytes, self.time, cert = struct.unpack_from("<QQqH", data, at + 60)
-        self.cert = data[at + 86:at + 86 + cert]
-        front = data[at:at + 86 + cert]
-        at += 86 + cert
+        self.nr_head, self.head_bytes, self.memory_bytes, self.time, self.packing, cert = struct.unpack_from(
+            "<QQQqHH", data, at + 60)
+        self.cert = data[at + FRONT:at + FRONT + cert]
+        front = data[at:at + FRONT + cert]
+        at += FRONT + cert
         assert hashlib.sha256(data[:PREAMBLE] + front).digest() == data[at:at + 32], "seal's checksum"
         (length,) = struct.unpack_from("<H", data, at + 32)
         self.signature = data[at + 34:at + 34 + length]
@@ -77,8 +108,16 @@ class Image:
         return [self.raw(e) for e in self.entries if not e.key & MEMORY]
 
     def memory(self):
-        """{address: bytes}"""
-        return {e.key ^ MEMORY: self.raw(e)[HEADER:] for e in self.entries if e.key & MEMORY}
+        """{address: bytes}, unpacked"""
+        found = {}
+        for e in self.entries:
+            if e.key & MEMORY:
+                body = self.raw(e)[HEADER:]
+                found[e.key ^ MEMORY] = unpack(body) if self.is_packed(e) else body
+        return found
+
+    def is_packed(self, entry):
+        return self.data[entry.at] == PACKED
 
     def check(self):
         keys = [e.key for e in self.entries]
@@ -87,13 +126,16 @@ class Image:
         kinds = [raw[0] for raw in self.head()]
         assert kinds[0] == HELLO and kinds[1] == OFFER and kinds[-1] == DESCRIBED
         assert sum(e.span for e in self.entries) == self.memory_bytes
+        assert sum(len(raw) - HEADER for raw in self.head() if raw[0] == PAGES) == self.head_bytes
+        assert all(e.span == len(m) for e, m in zip((e for e in self.entries if e.key & MEMORY), self.memory().values()))
+        assert self.packing == (LZ4 if any(map(self.is_packed, self.entries)) else 0)
         # Nothing lies in the file that the index does not name.
         total = PREAMBLE + sum(e.length for e in self.entries) + self.index_bytes
         assert total == self.seal_at, f"{self.seal_at - total} bytes that nobody names"
 
 
-def build(head, memory, preamble, major=1):
-    """An image of raw frames and {address: bytes}, which nobody signed."""
+def build(head, memory, preamble, major=1, packing=0):
+    """An image of raw frames and {address: bytes}, which nobody signed, and nobody packed."""
     out = bytearray(preamble)
     levels = [[] for _ in range(5)]
 
@@ -124,7 +166,8 @@ def build(head, memory, preamble, major=1):
         level += 1
         add(root, level)
     front = struct.pack("<HH", major, 0) + root.bytes() + struct.pack(
-        "<QQqH", len(head), sum(len(m) for m in memory.values()), 0, 0)
+        "<QQQqHH", len(head), sum(len(raw) - HEADER for raw in head if raw[0] == PAGES),
+        sum(len(m) for m in memory.values()), 0, packing, 0)
     body = front + hashlib.sha256(bytes(preamble) + front).digest() + struct.pack("<H", 0)
     at = len(out)
     return bytes(out) + frame(SEAL, body, 0, at) + struct.pack("<Q", at) + b"BATONEND"

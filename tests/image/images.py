@@ -3,8 +3,9 @@
 import contextlib
 import json
 import os
+import subprocess
 
-from devices import Failure, wait_for
+from devices import TOP, Failure, wait_for
 
 
 class Counter:
@@ -54,6 +55,22 @@ def baton(pair, device, command, *args, timeout=60, fault=None, fails=None, **kw
     if fails != "any" and out.code != (fails or 0):
         raise Failure(f"{command}: exit {out.code} instead of {fails or 0}: {out.tail()}")
     return out
+
+
+def build_with(ctx, option):
+    """baton with another configuration, in a folder of its own; linked at once, for it is only tried."""
+    built = os.path.join(ctx.tools, option.lower().replace("=", "-"))
+    inner = os.path.join(built, os.path.basename(os.path.dirname(ctx.binary)))
+    os.makedirs(inner, exist_ok=True)
+    if not os.path.exists(f"{inner}/.config"):
+        with open(f"{inner}/.config", "w") as f:
+            f.write(f"CONFIG_{option}\n")
+    make = os.environ.get("MAKE", "make").split()[0]
+    done = subprocess.run([make, "-s", "-C", TOP, f"O={built}", "SRC=" + os.path.join(TOP, "build/src"), "LTO=", "all"],
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise Failure(f"the build with {option} fails: " + done.stderr.strip()[-500:])
+    return os.path.realpath(f"{inner}/baton")
 
 
 def dump(pair, counter, path, *options, **kw):

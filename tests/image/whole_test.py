@@ -5,7 +5,8 @@ import time
 
 import format
 from devices import Failure, read, wait_for
-from images import Counter, baton, counted, dump, expect_refused, gone, idle, nothing_started, report, restore
+from images import (Counter, baton, build_with, counted, dump, expect_refused, gone, idle, nothing_started, report,
+                    restore)
 from moves import check_clean
 from programs_test import check_result, touch
 from real_test import HERE as SCENARIO, cli, need, redis_load
@@ -109,6 +110,63 @@ def unsigned(ctx):
         expect_refused(restore(pair, pair.a, path, fails=5), 5, "is not signed", "--allow-unsigned")
         nothing_started(pair.a, before)
         restore(pair, pair.a, path, "--allow-unsigned")
+        counter.expect_beats()
+
+
+def packed(ctx):
+    """With LZ4: smaller, and the same when it runs; counted in what is said of it."""
+    with counted(ctx, kib=4096, threads=2) as (pair, counter, path):
+        sizes, before = {}, set(pair.a.pids())
+        for when in ("off", "auto", "on"):
+            out = dump(pair, counter, path, "--leave-running", "--json", "--compress", when)
+            image = format.Image(read_bytes(path))
+            image.check()
+            sizes[when] = len(image.data)
+            memory = [e for e in image.entries if e.key & format.MEMORY]
+            nr_packed = sum(map(image.is_packed, memory))
+            # Half of it cannot be packed.
+            if nr_packed > 0.8 * len(memory) or (nr_packed > 0.2 * len(memory)) != (when != "off"):
+                raise Failure(f"{when}: {nr_packed} of {len(memory)} runs are packed")
+            if report(out)["bytes_packed"] != sum(e.span for e in memory if image.is_packed(e)):
+                raise Failure(f"{when}: bytes_packed of {out.stdout}")
+            pages = (image.head_bytes + image.memory_bytes) // os.sysconf("SC_PAGESIZE")
+            for mode in ("--lazy", "--eager"):
+                told = report(restore(pair, pair.a, path, "--pidns", "--json", mode))
+                if told["pages_total"] != pages:
+                    raise Failure(f"{told['pages_total']} pages of {pages}")
+                fresh = [p for p in set(pair.a.pids()) - before if Counter.instance(pair.a, p) != counter.home]
+                before |= set(fresh)
+                counter.expect_beats(Counter.instance(pair.a, fresh[0]))
+        if max(sizes["auto"], sizes["on"]) > 0.8 * sizes["off"]:
+            raise Failure(f"bytes: {sizes}")
+        if "packed (LZ4)" not in baton(pair, pair.a, "inspect", path, state=False).stdout:
+            raise Failure("inspect does not say that it is packed")
+        return ", ".join(f"{when} {size >> 10} KiB" for when, size in sizes.items())
+
+
+def cannot_unpack(ctx):
+    """A baton without LZ4 says so, and starts nothing; what was not packed it starts."""
+    other = build_with(ctx, "COMPRESS_LZ4=n")
+    with counted(ctx, kib=512) as (pair, counter, path):
+        plain = path + ".plain"
+        dump(pair, counter, path, "--leave-running")
+        dump(pair, counter, plain, "--compress", "off")
+        gone(pair.a, counter.pid)
+        pair.a.binary, before = other, pair.a.pids()
+        for mode in ("--lazy", "--eager"):
+            expect_refused(restore(pair, pair.a, path, mode, fails=3), 3, path, "packed with LZ4", "CONFIG_COMPRESS_LZ4")
+        core = baton(pair, pair.a, "core", path, "-o", path + ".core", keys=False, state=False, fails=3)
+        expect_refused(core, 3, "packed with LZ4")
+        if os.path.exists(path + ".core"):
+            raise Failure("half a core file is left")
+        nothing_started(pair.a, before)
+        if "packed (LZ4)" not in baton(pair, pair.a, "inspect", path, state=False).stdout:
+            raise Failure("inspect does not say that it is packed")
+        restore(pair, pair.a, plain)
+        counter.expect_beats()
+        dump(pair, counter, plain)
+        pair.a.binary = pair.binary
+        restore(pair, pair.a, plain)
         counter.expect_beats()
 
 
@@ -257,5 +315,7 @@ def tests(ctx):
     return found + [(name, lambda f=function: f(ctx)) for name, function in (
         ("it goes on with --leave-running", leave_running), ("one file, started three times", often),
         ("one file, started twice at once", at_once), ("only a trusted device's file is started", other_device),
-        ("without a signature", unsigned), ("on demand", on_demand), ("its parent does not wait", zombie), ("refused before anything", refused),
+        ("without a signature", unsigned), ("on demand", on_demand), ("its parent does not wait", zombie),
+        ("refused before anything", refused), ("packed with LZ4", packed),
+        ("packed, for a baton that cannot unpack", cannot_unpack),
         ("an index of three levels", many_pieces))]

@@ -68,10 +68,25 @@ static uint8_t content(uint64_t addr, uint64_t i)
 	return (uint8_t)((addr >> 12) * 7 + i);
 }
 
+/* One page; every other one packed. */
+static void send_page(struct lane *lane, uint64_t addr, bool packed)
+{
+	static uint8_t page[PAGE];
+	struct packer packer = {.rule = PACK_ALWAYS};
+	struct frame frame = {.type = FRAME_PAGES, .len = PAGE, .addr = addr};
+
+	for (unsigned int j = 0; j < PAGE; j++)
+		page[j] = content(addr, j);
+	if (packed)
+		pack_shrink(&packer, &frame, page);
+	assert_int_equal(frame.type == FRAME_PACKED, packed && IS_ENABLED(CONFIG_COMPRESS_LZ4));
+	send_frame(lane, frame.type, addr, page, frame.len);
+}
+
 /* A file of `nr` pages, each beside a hole. */
 static void make(unsigned int nr, bool sign)
 {
-	static uint8_t page[PAGE];
+	static uint8_t zeros[8];
 	static struct lane lane;
 	struct image_writer writer;
 	size_t mark = arena_mark();
@@ -84,11 +99,8 @@ static void make(unsigned int nr, bool sign)
 	for (uint64_t i = 0; i < nr; i++) {
 		uint64_t addr = 0x10000 + i * 2 * PAGE;
 
-		for (unsigned int j = 0; j < PAGE; j++)
-			page[j] = content(addr, j);
-		send_frame(&lane, FRAME_PAGES, addr, page, PAGE);
-		page[0] = 0;
-		send_frame(&lane, FRAME_ZERO, addr + PAGE, page, 8);
+		send_page(&lane, addr, i % 2);
+		send_frame(&lane, FRAME_ZERO, addr + PAGE, zeros, 8);
 	}
 	assert_int_equal(image_write_end(&writer, sign), 0);
 	close(lane.fd);
@@ -170,7 +182,7 @@ static void each_bit(void **state)
 	int fd;
 
 	UNUSED(state);
-	make(1, true);
+	make(2, true);
 	stat(path, &st);
 	fd = open(path, O_RDWR);
 	for (off_t at = 0; at < st.st_size; at++) {
@@ -183,17 +195,17 @@ static void each_bit(void **state)
 				continue;
 			changed = byte ^ (uint8_t)(1 << bit);
 			assert_int_equal(pwrite(fd, &changed, 1, at), 1);
-			if (read_all(1, false)) {
+			if (read_all(2, false)) {
 				nr_at_sums++;
 				continue;
 			}
-			if (!read_all(1, true))
+			if (!read_all(2, true))
 				fail_msg("bit %d of byte %ld was not missed", bit, (long)at);
 			nr_at_signature++;
 		}
 		assert_int_equal(pwrite(fd, &byte, 1, at), 1);
 	}
-	assert_int_equal(read_all(1, true), 0);
+	assert_int_equal(read_all(2, true), 0);
 	print_message("%ld bytes: %u flips found by checksums, %u by the signature alone\n",
 		      (long)st.st_size, nr_at_sums, nr_at_signature);
 	/* Those are the bits of the signature, and no others. */
@@ -206,13 +218,48 @@ static void each_length(void **state)
 	struct stat st;
 
 	UNUSED(state);
-	make(1, false);
+	make(2, false);
 	stat(path, &st);
 	for (off_t len = st.st_size - 1; len >= 0; len--) {
 		assert_int_equal(truncate(path, len), 0);
-		assert_int_not_equal(read_all(1, false), 0);
+		assert_int_not_equal(read_all(2, false), 0);
 	}
 	print_message("%ld lengths\n", (long)st.st_size);
+}
+
+/* Whatever is in it, and its checksums are right: a body that is no block is found when it is read, and no byte of it given. */
+static void what_was_never_packed(void **state)
+{
+	static uint8_t wrong[600] = {0x00, 0x10, 0x00, 0x00, 0xff};
+	static struct lane lane;
+	struct image_writer writer;
+	struct image_entry entry;
+	struct image image;
+	struct frame frame;
+	const uint8_t *body;
+	size_t mark = arena_mark();
+
+	UNUSED(state);
+	lane.fd = -1;
+	assert_int_equal(image_write_begin(&writer, path, &lane), 0);
+	send_frame(&lane, FRAME_DESCRIBED, 0, NULL, 0);
+	send_frame(&lane, FRAME_PACKED, 0x10000, wrong, sizeof(wrong));
+	assert_int_equal(image_write_end(&writer, false), 0);
+	close(lane.fd);
+	arena_reset(mark);
+	assert_int_equal(image_open(&image, path), 0);
+	assert_int_equal(image.seal.packing, PACK_TAKES_LZ4);
+	assert_int_equal(image_check_packing(&image),
+			 IS_ENABLED(CONFIG_COMPRESS_LZ4) ? 0 : -EOPNOTSUPP);
+	assert_int_equal(image_find_memory(&image, 0x10000, 0x20000, &entry), 0);
+	assert_int_equal(entry.span, PAGE);
+	assert_int_equal(image_read(&image, &entry, &frame, &body), -EBADMSG);
+	image.seal.packing = 2;
+	log_reason_clear();
+	assert_int_equal(image_check_packing(&image), -EOPNOTSUPP);
+	image_close(&image);
+	arena_reset(mark);
+	log_reason_clear();
 }
 
 static int try_open(const char *name)
@@ -279,9 +326,13 @@ static void is_replaced_at_once(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sizes_of_trees),      cmocka_unit_test(is_what_it_was),
-		cmocka_unit_test(each_length),         cmocka_unit_test(what_it_says),
-		cmocka_unit_test(is_replaced_at_once), cmocka_unit_test(each_bit),
+		cmocka_unit_test(sizes_of_trees),
+		cmocka_unit_test(is_what_it_was),
+		cmocka_unit_test(each_length),
+		cmocka_unit_test(what_it_says),
+		cmocka_unit_test(is_replaced_at_once),
+		cmocka_unit_test(what_was_never_packed),
+		cmocka_unit_test(each_bit),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
