@@ -126,11 +126,12 @@ static void print_line(const struct move_report *r, enum move_role role)
 		[MOVE_SOURCE] = "moved", [MOVE_TARGET] = "took", [MOVE_SAVE] = "wrote"};
 
 	printf("%s %s (pid %d) %s %s: downtime %.1f ms, total %.3f s, %llu pages (%llu of zeros), "
-	       "%.1f MiB on the wire, %llu faults",
+	       "%.1f MiB %s, %llu faults",
 	       verbs[role], r->comm, r->pid, role == MOVE_TARGET ? "from" : "to", r->peer,
 	       (double)r->downtime_us / 1000, (double)r->total_us / 1000000,
 	       (unsigned long long)r->pages_total, (unsigned long long)r->pages_zero,
-	       (double)r->bytes_wire / (1 << 20), (unsigned long long)r->faults);
+	       (double)r->bytes_wire / (1 << 20), role == MOVE_SAVE ? "in the file" : "on the wire",
+	       (unsigned long long)r->faults);
 	if (r->faults)
 		printf(" (p50 %u us, p99 %u us)", r->fault_p50_us, r->fault_p99_us);
 	printf("\n");

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """baton is killed, or fails, at each step: the process runs on, and a file is the old one or the new one."""
+import json
 import os
 
 import format
-from devices import Failure
+from devices import Failure, read
 from images import Counter, baton, counted, dump, gone, idle, nothing_started, restore
 from whole_test import read_bytes
 
@@ -93,6 +94,24 @@ def at_each_step(ctx, word):
         counter.expect_beats()
 
 
+def parting(ctx, word):
+    """While a large mapping is parted, to be looked at without the rest."""
+    with counted(ctx, kib=64 << 10) as (pair, counter, path):
+        def mappings():
+            return len(read(pair.a.proc(counter.pid, "maps")).splitlines())
+        before = mappings()
+        for option in ("--leave-running", "--json"):
+            if one(pair, counter, path, f"{word}:DUMP_PART", option):
+                raise Failure("the file has its name already")
+            counter.expect_beats(more=2)
+        if word == "fail" and mappings() != before:
+            raise Failure(f"it has {mappings()} mappings, and had {before}")
+        dump(pair, counter, path)
+        gone(pair.a, counter.pid)
+        restore(pair, pair.a, path)
+        counter.expect_beats(more=2)
+
+
 def left_over(ctx):
     """What a baton that was killed has left is in nobody's way."""
     with counted(ctx, kib=64) as (pair, counter, path):
@@ -155,17 +174,28 @@ def twins(ctx):
         nothing_started(pair.a, [])
         if counter.wrong():
             raise Failure(f"wrong memory: {counter.wrong()}")
-        for name in os.listdir(pair.a.state):
-            if name.endswith(".move"):
-                baton(pair, pair.a, "abort", name.split("-")[0], keys=False)
+        # What is left is shown, goes by abort, and else by itself.
+        for way in ("abort", "restore"):
+            (left,) = json.loads(baton(pair, pair.a, "status", "--json", keys=False).stdout)
+            said = baton(pair, pair.a, "status", keys=False).stdout
+            if left["alive"] or left["stage"] != "started" or "start it again" not in said:
+                raise Failure(f"status says {said}")
+            if way == "abort":
+                baton(pair, pair.a, "abort", left["id"], keys=False)
+                if [n for n in os.listdir(pair.a.state) if not n.startswith("pid-")]:
+                    raise Failure(f"left after abort: {os.listdir(pair.a.state)}")
+                restore(pair, pair.a, path, fault="both:PAGER_COPY:20", fails="any")
+                nothing_started(pair.a, [])
         restore(pair, pair.a, path)
         counter.expect_beats()
+        idle(pair)
 
 
 def tests(ctx):
     return [(f"dump: {word} at {name}", lambda f=function, w=word: f(ctx, w))
             for word in ("kill", "fail") for name, function in (("each write", at_each_write),
-                                                                ("each step", at_each_step))] + \
+                                                                ("each step", at_each_step),
+                                                                ("the parting of a mapping", parting))] + \
            [(name, lambda f=function: f(ctx)) for name, function in (
                ("dump: what is left over", left_over), ("restore: killed before it runs", restore_before),
                ("restore: killed while it is filled", restore_after), ("restore: both twins killed", twins))]
