@@ -83,11 +83,14 @@ int cmd_abort(int argc, char **argv)
 		return outcome;
 	if (options.nr_args != 1)
 		return cmd_usage(argv[0], "the id of a move is wanted; see: baton status");
+	/* Before what is left over is swept: it is as well ended by that. */
+	if (movestate_folder_open(options.state))
+		return cmd_fail(OUTCOME_SYSTEM, "the state folder cannot be used");
+	if (movestate_find_id(options.args[0], &state))
+		return cmd_fail(OUTCOME_REFUSED, "there is no such move");
 	outcome = session_begin_offline(&session, &options);
 	if (outcome)
 		return outcome;
-	if (movestate_find_id(options.args[0], &state))
-		return cmd_fail(OUTCOME_REFUSED, "there is no such move");
 	return movestate_is_held(movestate_folder(), &state) ? ask_worker(&state, options.kill)
 							     : end(&session, &state, &options);
 }

@@ -59,6 +59,8 @@ static void print_json(const struct movestate *state, const struct movestate_cou
 /* What a move is to which nobody attends. */
 static const char *unattended(const struct movestate *state)
 {
+	if (movestate_is_of_file(state) && !movestate_process_lives(state))
+		return " (ended with the baton that filled it: start it again)";
 	if (state->source || state->stage == STAGE_STARTED || state->stage == STAGE_BUILDING)
 		return " (held: no baton process works on it)";
 	return state->stage == STAGE_READY ? " (never ran here)" : " (runs here, complete)";
@@ -69,7 +71,7 @@ static void print_text(const struct movestate *state, const struct movestate_cou
 	printf("%s  %s, pid %d, %s %s: %s%s\n", state->id, state->comm, state->pid,
 	       state->source ? "to" : "from", state->peer, movestate_stage_name(state->stage),
 	       is_alive(state) ? "" : unattended(state));
-	if (!is_alive(state) && !state->source &&
+	if (!is_alive(state) && !state->source && !movestate_is_of_file(state) &&
 	    (state->stage == STAGE_READY || state->stage == STAGE_COMPLETE))
 		printf("    kept as the answer for %s, which will ask; if it never will: baton "
 		       "abort %s\n",

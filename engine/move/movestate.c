@@ -276,6 +276,12 @@ bool movestate_is_of_another_boot(const struct movestate *state)
 	return boot[0] && strcmp(boot, state->boot) != 0;
 }
 
+bool movestate_is_of_file(const struct movestate *state)
+{
+	/* That of a peer is there from the first write on. */
+	return IS_ENABLED(CONFIG_IMAGE) && !state->source && !state->fingerprint[0];
+}
+
 void movestate_name_process(struct movestate *state, pid_t pid)
 {
 	int64_t start = 0;
@@ -490,13 +496,24 @@ int movestate_find_id(const char *text, struct movestate *found)
 	return 0;
 }
 
+/* Of what nobody works on. */
+static bool is_left_over(const struct movestate *state)
+{
+	/* Before READY the source has not committed, and what was built died with its engine. */
+	if (state->stage == STAGE_BUILDING)
+		return true;
+	/* A file never asks what became of it. */
+	if (movestate_is_of_file(state) && state->stage == STAGE_COMPLETE)
+		return true;
+	/* What was offered may be waited for: its process has to tell, while it lives, see baton resume. */
+	return (state->stage == STAGE_OFFERED || movestate_is_of_file(state)) &&
+	       !movestate_process_lives(state);
+}
+
 static int sweep_one(void *data, struct movestate *state)
 {
 	(void)data;
-	/* Before READY the source has not committed, and what was built died with its engine. What was
-	 * offered may be waited for: its process has to tell, while it lives, see baton resume. */
-	if (state->stage != STAGE_BUILDING &&
-	    (state->stage != STAGE_OFFERED || movestate_process_lives(state)))
+	if (!is_left_over(state))
 		return 0;
 	if (movestate_is_held(folder_fd, state) || movestate_lock(state))
 		return 0;

@@ -106,6 +106,8 @@ bool movestate_is_held(int folder, const struct movestate *state);
 /* True when the system was booted since it was written: no process that it names is there any more. False also when
  * this one cannot be asked. */
 bool movestate_is_of_another_boot(const struct movestate *state);
+/* True for the target of a move that has no peer: out of an image file. */
+bool movestate_is_of_file(const struct movestate *state);
 /* Names a process that is there: its number, and what tells it from a later one with that number. */
 void movestate_name_process(struct movestate *state, pid_t pid);
 /* True when the very process that it names is there (not a zombie). */

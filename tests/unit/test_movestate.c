@@ -6,6 +6,7 @@
  */
 #include "engine/move/movestate.h"
 
+#include "lib/config.h"
 #include "lib/log.h"
 #include "tests/unit/unit.h"
 #include <errno.h>
@@ -255,15 +256,21 @@ static void test_counters(void **unused)
 	movestate_remove(&state);
 }
 
-/* As a baton that died would have left it. */
-static void leave_file(const char *role, const char *stage)
+/* As a baton that died would have left it, of a move with a peer or out of a file. */
+static void leave(const char *role, const char *stage, const char *more)
 {
 	char name[64], text[256];
 
 	snprintf(name, sizeof(name), "00000000000000aa-%s.move", role);
-	snprintf(text, sizeof(text), "baton-move 2\nid 00000000000000aa\nrole %s\nstage %s\nend\n",
-		 role, stage);
+	snprintf(text, sizeof(text),
+		 "baton-move 2\nid 00000000000000aa\nrole %s\nstage %s\n%send\n", role, stage,
+		 more);
 	write_file(name, text);
+}
+
+static void leave_file(const char *role, const char *stage)
+{
+	leave(role, stage, "fingerprint abcdef\n");
 }
 
 static bool there(const char *name)
@@ -302,6 +309,28 @@ static void test_sweep(void **unused)
 	movestate_remove(&held);
 	assert_false(there("00000000000000aa-target.move"));
 	assert_false(there("00000000000000aa-target.lock"));
+}
+
+/* What was read from a file is of no use to anybody once it has ended, or is complete. */
+static void test_sweep_files(void **unused)
+{
+	static const char *const stages[] = {"building", "ready", "started", "complete"};
+	struct movestate state = {.id = "00000000000000aa", .pid = getpid()};
+
+	UNUSED(unused);
+	for (size_t i = 0; IS_ENABLED(CONFIG_IMAGE) && i < sizeof(stages) / sizeof(stages[0]);
+	     i++) {
+		leave("target", stages[i], "");
+		movestate_sweep();
+		assert_false(there("00000000000000aa-target.move"));
+	}
+	/* One that still runs, though nobody fills it. */
+	assert_int_equal(movestate_write(&state, STAGE_STARTED), 0);
+	close(state.lock_fd);
+	state.lock_fd = 0;
+	movestate_sweep();
+	assert_true(there("00000000000000aa-target.move"));
+	movestate_remove(&state);
 }
 
 static void test_another_boot(void **unused)
@@ -380,6 +409,7 @@ int main(void)
 		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_counters),
 		cmocka_unit_test(test_sweep),
+		cmocka_unit_test(test_sweep_files),
 		cmocka_unit_test(test_another_boot),
 		cmocka_unit_test(test_find_id),
 		cmocka_unit_test(test_lock),
