@@ -96,7 +96,7 @@ size: $(B)/baton
 
 # Scripts and units name what was installed by its place.
 SCRIPTS = $(wildcard board/common/*baton* board/common/first-boot board/common/sysctl.conf) \
-	$(if $(CONFIG_CMD_EVACUATE),$(wildcard board/failover/*))
+	$(if $(CONFIG_CMD_EVACUATE),$(wildcard board/failover/*)) $(if $(CONFIG_IMAGE),$(wildcard board/image/*))
 
 .PHONY: install
 install: $(B)/baton
