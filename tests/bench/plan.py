@@ -2,6 +2,7 @@
 """What is measured: which workload, over which link, moved by whom; and one round of it."""
 import time
 
+import services
 from links import LINKS
 from movers import Baton
 from peer import Criu
@@ -66,6 +67,7 @@ def jobs(sizes, program=None, quick=False):
                   lambda: Baton("on-demand", 1 if quick else HOLD_S))]
     small = (lambda: Redis(4000, 500, True)) if quick else (lambda: Redis(SLOW_KEYS, 2000, True))
     found += [Job(small, "10mbit"), Job(small, "10mbit", lambda: Baton(compress="off"))]
+    found += services.jobs(quick)
     for mover in peers(program) if program else []:
         found += [Job(toucher("touch", mib), "veth", mover) for mib in sizes]
         found += [Job(toucher("idle", large), "veth", mover), Job(redis, "veth", mover)]

@@ -14,6 +14,10 @@ COLUMNS = (("downtime_ms", "downtime ms", 1), ("gap_ms", "program stood ms", 1),
            ("fault_p99_us", "p99, own", 0))
 COSTS = (("cpu_source_s_gib", "source: CPU s/GiB", 2), ("cpu_target_s_gib", "target: CPU s/GiB", 2),
          ("memory_source_kib", "source: KiB", 0), ("memory_target_kib", "target: KiB", 0))
+IMAGES = (("image_memory_mib", "memory MiB", 0), ("image_fresh_ms", "fresh start ms", 0),
+          ("image_lazy_plain_ms", "lazily, plain ms", 0), ("image_lazy_lz4_ms", "LZ4 ms", 0),
+          ("image_eager_plain_ms", "eagerly, plain ms", 0), ("image_eager_lz4_ms", "LZ4 ms", 0),
+          ("image_plain_mib", "file, plain MiB", 1), ("image_lz4_mib", "LZ4 MiB", 1))
 REDIS = (("requests_before_s", "before: requests/s", 0), ("answer_before_p99_us", "p99 us", 0),
          ("requests_after_s", "from the first answer on: requests/s", 0),
          ("answer_after_p50_us", "p50 us", 0), ("answer_after_p99_us", "p99 us", 0),
@@ -33,7 +37,7 @@ def ratio(value, floor):
 
 
 def label(row):
-    link = "" if row.link == "veth" else f"; {LINKS[row.link].label}"
+    link = "" if row.link in ("veth", None) else f"; {LINKS[row.link].label}"
     return row.what + link + ("" if row.who == "baton" else f"; {row.who}")
 
 
@@ -48,7 +52,7 @@ def ratios_table(run):
     """To the floors of the same link, and to the peer."""
     body = []
     for row in run.rows.values():
-        if not row.who.startswith("baton"):
+        if not row.who.startswith("baton") or not row.link:
             continue
         median = {key: row.summary(key).median for key in row.figures()}
         line = [label(row)]
@@ -87,6 +91,7 @@ def tables(run):
              figures_table("Figures: median (min..max)", ours, COLUMNS),
              figures_table("Cost", ours, COSTS),
              figures_table("redis-benchmark", ours + theirs, REDIS),
+             figures_table("First answer of a service, out of its image and without", ours, IMAGES),
              stages_table(ours),
              figures_table("The peer", theirs, COLUMNS),
              figures_table("Cost of the peer", theirs, COSTS),

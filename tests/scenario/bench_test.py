@@ -12,12 +12,14 @@ PUSH = MOVE + ("rate_mib_s", "cpu_source_s_gib", "cpu_target_s_gib")
 FAULTS = ("gap_ms", "seen_faults", "seen_p50_us", "seen_p99_us", "seen_max_us")
 REDIS = ("first_answer_ms", "requests_before_s", "answer_before_p99_us", "requests_after_s",
          "answer_after_p50_us", "answer_after_p99_us")
+IMAGE = ("image_memory_mib", "image_fresh_ms", "image_lazy_plain_ms", "image_lazy_lz4_ms", "image_eager_plain_ms",
+         "image_eager_lz4_ms", "image_plain_mib", "image_lz4_mib")
 FLOOR = ("uffd", "tcp", "fault")
 
 # kind: how many of them, and the figures of each
 WANTED = {"touch": (5, FAULTS), "idle": (1, ("gap_ms",)), "busy": (1, FAULTS),
           "reader": (1, FAULTS + ("sweep_s",)), "vmas": (1, FAULTS), "sparse": (1, FAULTS),
-          "zeros": (1, FAULTS), "redis": (3, REDIS)}
+          "zeros": (1, FAULTS), "redis": (3, REDIS), "image": (3, IMAGE)}
 
 
 def expect_positive(where, figures, names):
@@ -41,8 +43,8 @@ def every_figure(ctx):
             raise Failure(f"{kinds.count(kind)} moves of {kind}, not {nr}")
     for move in found["moves"]:
         on_demand = "on-demand" in move["who"]
-        expect_positive(move["name"], move["median"],
-                        (MOVE if on_demand else PUSH) + WANTED[move["kind"]][1])
+        of_a_move = () if move["kind"] == "image" else MOVE if on_demand else PUSH
+        expect_positive(move["name"], move["median"], of_a_move + WANTED[move["kind"]][1])
     for link, rounds in found["floors"].items():
         names = [f"{name}_{p}_us" for name in FLOOR for p in ("p50", "p99")] + ["stream_mib_s", "cipher_mib_s"]
         expect_positive(link, rounds[0], names + (["busy_fault_p50_us"] if link == "veth" else []))
