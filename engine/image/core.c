@@ -2,9 +2,9 @@
 /*
  * An image as an ELF core file.
  *
- *     header   segments, each on a page of its own   notes   program headers   (one section header)
+ *     header   program headers   (one section header)   notes   segments, each on a page of its own
  *
- * Nothing is collected: what is needed twice is read twice.
+ * Nothing is collected: all is read twice, first to know how much of each there is.
  */
 #include "engine/image/core.h"
 
@@ -33,8 +33,8 @@ struct segment {
 struct core {
 	struct image *image;
 	int fd;
-	bool headers; /* second round: program headers are written, no memory */
-	uint64_t page, at, nr_segments, headers_at;
+	bool writing; /* the second round */
+	uint64_t page, at, nr_headers;
 	struct segment open; /* the one that is being written; len 0: none */
 	uint64_t vma_end;    /* of the mapping told last */
 	uint32_t vma_prot;
@@ -56,8 +56,9 @@ static uint64_t round_up(uint64_t value, uint64_t to)
 
 static int put_header(struct core *core, const Elf64_Phdr *header)
 {
-	return put(core, header, sizeof(*header),
-		   core->headers_at + core->nr_segments++ * sizeof(*header));
+	uint64_t at = sizeof(Elf64_Ehdr) + core->nr_headers++ * sizeof(*header);
+
+	return core->writing ? put(core, header, sizeof(*header), at) : 0;
 }
 
 static int close_segment(struct core *core)
@@ -72,20 +73,17 @@ static int close_segment(struct core *core)
 			     .p_filesz = open->len,
 			     .p_memsz = open->len,
 			     .p_align = core->page};
-	int err = 0;
+	int err;
 
 	if (!open->len)
 		return 0;
-	if (core->headers)
-		err = put_header(core, &header);
-	else
-		core->nr_segments++;
+	err = put_header(core, &header);
 	core->at = round_up(open->offset + open->len, core->page);
 	core->open.len = 0;
 	return err;
 }
 
-/* Memory at `addr`, which goes on with the open segment or begins another one. `body` NULL: only where it is. */
+/* Memory at `addr`, which goes on with the open segment or begins another one. `body` is nothing in the first round. */
 static int put_memory(struct core *core, uint64_t addr, uint32_t len, const uint8_t *body,
 		      uint32_t prot, uint64_t gap)
 {
@@ -100,7 +98,7 @@ static int put_memory(struct core *core, uint64_t addr, uint32_t len, const uint
 		*open = (struct segment){.start = addr, .offset = core->at, .prot = prot};
 	}
 	open->len = addr - open->start + len;
-	return body ? put(core, body, len, open->offset + (addr - open->start)) : 0;
+	return core->writing ? put(core, body, len, open->offset + (addr - open->start)) : 0;
 }
 
 /* What is not in the head: its runs. */
@@ -122,7 +120,7 @@ static int put_lazy(struct core *core, uint64_t start, uint64_t end, uint32_t pr
 		if (addr < pos || entry.span > end - addr || !entry.span)
 			return log_fail(EBADMSG, "%s: memory at %#llx is in no mapping",
 					core->image->path, (unsigned long long)addr);
-		if (!core->headers)
+		if (core->writing)
 			err = image_read(core->image, &entry, &frame, &body);
 		if (!err)
 			err = put_memory(core, addr, entry.span, body, prot, GAP_MAX_BYTES);
@@ -148,37 +146,11 @@ static int take_vma(struct core *core, const struct frame *frame, const uint8_t 
 	return err || !vma->lazy ? err : put_lazy(core, vma->start, core->vma_end, vma->prot);
 }
 
-static int take_frame(void *data, const struct frame *frame, const uint8_t *body)
+static int take_offer(struct core *core, const struct frame *frame, const uint8_t *body)
 {
-	struct core *core = data;
+	const baton_MoveOffer *offer =
+		image_message(frame, body, baton_MoveOffer_fields, sizeof(*offer));
 
-	if (frame->type == FRAME_STATE && frame->space == KIND_VMA)
-		return take_vma(core, frame, body);
-	if (frame->type != FRAME_PAGES)
-		return 0;
-	return put_memory(core, frame->addr, frame->len, core->headers ? NULL : body,
-			  frame->addr < core->vma_end ? core->vma_prot : PROT_READ, 0);
-}
-
-static int put_segments(struct core *core)
-{
-	int err;
-
-	core->at = core->page;
-	err = image_each_head(core->image, take_frame, core);
-	return err ? err : close_segment(core);
-}
-
-/* ---- the file ---- */
-
-static int check_arch(void *data, const struct frame *frame, const uint8_t *body)
-{
-	struct core *core = data;
-	const baton_MoveOffer *offer;
-
-	if (frame->type != FRAME_OFFER)
-		return 0;
-	offer = image_message(frame, body, baton_MoveOffer_fields, sizeof(*offer));
 	if (!offer)
 		return -EBADMSG;
 	core->page = offer->page_size;
@@ -192,18 +164,43 @@ static int check_arch(void *data, const struct frame *frame, const uint8_t *body
 				  offer->page_size);
 }
 
-static int put_elf_header(struct core *core, uint64_t phdrs_at, uint64_t nr)
+static int take_frame(void *data, const struct frame *frame, const uint8_t *body)
 {
-	bool many = nr >= PN_XNUM;
-	/* More program headers than fit are counted in the first section header. */
+	struct core *core = data;
+	int err;
+
+	if (frame->type == FRAME_OFFER)
+		return take_offer(core, frame, body);
+	if (frame->type == FRAME_PAGES)
+		return put_memory(core, frame->addr, frame->len, body,
+				  frame->addr < core->vma_end ? core->vma_prot : PROT_READ, 0);
+	if (frame->type != FRAME_STATE)
+		return 0;
+	if (!core->page)
+		return log_fail(EBADMSG, "%s does not say what it is of", core->image->path);
+	err = notes_take(frame, body, core->page);
+	return err || frame->space != KIND_VMA ? err : take_vma(core, frame, body);
+}
+
+/* ---- the file ---- */
+
+/* More program headers than fit are counted in the first section header. */
+static bool has_section(uint64_t nr_headers)
+{
+	return nr_headers >= PN_XNUM;
+}
+
+static int put_elf_header(const struct core *core)
+{
+	uint64_t nr = core->nr_headers, section_at = sizeof(Elf64_Ehdr) + nr * sizeof(Elf64_Phdr);
+	bool many = has_section(nr);
 	Elf64_Shdr section = {.sh_info = (uint32_t)nr};
-	uint64_t section_at = phdrs_at + nr * sizeof(Elf64_Phdr);
 	Elf64_Ehdr header = {.e_ident = {ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64,
 					 ELFDATA2LSB, EV_CURRENT, ELFOSABI_NONE},
 			     .e_type = ET_CORE,
 			     .e_machine = ARCH_ELF_MACHINE,
 			     .e_version = EV_CURRENT,
-			     .e_phoff = phdrs_at,
+			     .e_phoff = sizeof(header),
 			     .e_shoff = many ? section_at : 0,
 			     .e_ehsize = sizeof(header),
 			     .e_phentsize = sizeof(Elf64_Phdr),
@@ -215,28 +212,39 @@ static int put_elf_header(struct core *core, uint64_t phdrs_at, uint64_t nr)
 	return err ? err : put(core, &header, sizeof(header), 0);
 }
 
+/* From `at` on lie the segments; the notes have a program header before those. */
+static int go_round(struct core *core, const Elf64_Phdr *note, uint64_t at)
+{
+	int err;
+
+	core->at = at;
+	core->nr_headers = 0;
+	core->vma_end = 0;
+	err = put_header(core, note);
+	if (!err)
+		err = image_each_head(core->image, take_frame, core);
+	return err ? err : close_segment(core);
+}
+
 int image_core(struct image *image, int fd)
 {
 	struct core core = {.image = image, .fd = fd};
 	Elf64_Phdr note = {.p_type = PT_NOTE, .p_align = 4};
-	uint64_t phdrs_at = 0;
-	int err = image_each_head(image, check_arch, &core);
+	uint64_t end = 0;
+	int err;
 
+	notes_begin(image);
+	err = go_round(&core, &note, 0);
 	if (!err && !core.page)
 		err = log_fail(EBADMSG, "%s does not say what it is of", image->path);
+	if (err)
+		return err;
+	note.p_offset = sizeof(Elf64_Ehdr) + core.nr_headers * sizeof(Elf64_Phdr) +
+			(has_section(core.nr_headers) ? sizeof(Elf64_Shdr) : 0);
+	err = notes_place(fd, core.page, note.p_offset, &end);
+	note.p_filesz = end - note.p_offset;
+	core.writing = true;
 	if (!err)
-		err = put_segments(&core);
-	if (!err) {
-		note.p_offset = core.at;
-		err = image_notes(image, fd, core.page, core.at, &note.p_filesz);
-	}
-	if (!err) {
-		phdrs_at = core.headers_at = round_up(note.p_offset + note.p_filesz, 8);
-		core.nr_segments = 0;
-		core.headers = true;
-		err = put_header(&core, &note);
-	}
-	if (!err)
-		err = put_segments(&core);
-	return err ? err : put_elf_header(&core, phdrs_at, core.nr_segments);
+		err = go_round(&core, &note, round_up(end, core.page));
+	return err ? err : put_elf_header(&core);
 }

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The notes of a core file. */
+/*
+ * The notes of a core file.
+ *
+ *     the leader, gdb's first thread   all others   NT_AUXV   NT_FILE, names last
+ */
 #include "engine/image/notes.h"
 
 #include "arch/arch.h"
@@ -39,49 +43,53 @@ struct psinfo {
 };
 _Static_assert(sizeof(struct psinfo) == 136, "as the kernel has it");
 
-struct notes {
-	struct image *image;
-	int fd;
-	uint64_t page, at;
-	bool leader; /* this round is for the leader, gdb's first thread; else for all others */
+/* Parts that lie behind each other, and of which each grows by itself. */
+enum part { PART_LEADER, PART_OTHERS, PART_AUXV, PART_FILES, PART_NAMES, NR_PARTS };
+
+static struct notes {
+	const struct image *image;
+	int fd; /* -1: the first round */
+	uint64_t at[NR_PARTS], len[NR_PARTS];
 	struct status_head status;
-	struct psinfo psinfo;
-	bool in_leader; /* the thread whose messages are read */
-	uint64_t nr_files, names_bytes, names_at, entries_at;
-};
+	struct psinfo psinfo; /* known after the first round */
+	enum part thread;     /* whose messages are read */
+	uint64_t nr_files;
+} notes;
 
-static int put(struct notes *n, const void *bytes, size_t len)
+static int put(enum part part, const void *bytes, size_t len)
 {
-	int err = io_pwrite_full(n->fd, bytes, len, n->at);
+	struct notes *n = &notes;
+	int err = n->fd < 0 ? 0 : io_pwrite_full(n->fd, bytes, len, n->at[part] + n->len[part]);
 
-	n->at += len;
+	n->len[part] += len;
 	return err ? log_fail(-err, "the core file cannot be written: %s", strerror(-err)) : 0;
 }
 
-static int put_note_header(struct notes *n, const char *name, uint32_t type, size_t len)
+static int put_note_header(enum part part, const char *name, uint32_t type, size_t len)
 {
 	Elf64_Nhdr header = {(uint32_t)strlen(name) + 1, (uint32_t)len, type};
 	char padded[8] = "";
-	int err = put(n, &header, sizeof(header));
+	int err = put(part, &header, sizeof(header));
 
 	text_copy(padded, sizeof(padded), name);
-	return err ? err : put(n, padded, (header.n_namesz + 3) & ~3u);
+	return err ? err : put(part, padded, (header.n_namesz + 3) & ~3u);
 }
 
 /* What follows a note begins at a multiple of 4; the file has zeros where nothing was written. */
-static void align(struct notes *n)
+static void align(enum part part)
 {
-	n->at = (n->at + 3) & ~3ULL;
+	notes.len[part] = (notes.len[part] + 3) & ~3ULL;
 }
 
+/* `data`: the part. */
 static int put_note(void *data, const char *name, uint32_t type, const void *bytes, size_t len)
 {
-	struct notes *n = data;
-	int err = put_note_header(n, name, type, len);
+	enum part part = *(enum part *)data;
+	int err = put_note_header(part, name, type, len);
 
 	if (!err)
-		err = put(n, bytes, len);
-	align(n);
+		err = put(part, bytes, len);
+	align(part);
 	return err;
 }
 
@@ -99,17 +107,18 @@ static int take_registers(struct notes *n, const struct frame *frame, const uint
 	if (msg->general.size < ARCH_CORE_REGS_BYTES)
 		return log_fail(EBADMSG, "%s has a thread without registers", n->image->path);
 	n->status.held = msg->mask;
-	err = put_note_header(n, "CORE", NT_PRSTATUS,
+	err = put_note_header(n->thread, "CORE", NT_PRSTATUS,
 			      sizeof(n->status) + ARCH_CORE_REGS_BYTES + sizeof(fp_valid));
 	if (!err)
-		err = put(n, &n->status, sizeof(n->status));
+		err = put(n->thread, &n->status, sizeof(n->status));
 	if (!err)
-		err = put(n, msg->general.bytes, ARCH_CORE_REGS_BYTES);
+		err = put(n->thread, msg->general.bytes, ARCH_CORE_REGS_BYTES);
 	if (!err)
-		err = put(n, fp_valid, sizeof(fp_valid));
-	if (!err && n->leader)
-		err = put_note(n, "CORE", NT_PRPSINFO, &n->psinfo, sizeof(n->psinfo));
-	return err ? err : arch_core_notes(msg->extended.bytes, msg->extended.size, put_note, n);
+		err = put(n->thread, fp_valid, sizeof(fp_valid));
+	if (!err && n->thread == PART_LEADER)
+		err = put_note(&n->thread, "CORE", NT_PRPSINFO, &n->psinfo, sizeof(n->psinfo));
+	return err ? err
+		   : arch_core_notes(msg->extended.bytes, msg->extended.size, put_note, &n->thread);
 }
 
 static int take_thread(struct notes *n, const struct frame *frame, const uint8_t *body)
@@ -118,7 +127,7 @@ static int take_thread(struct notes *n, const struct frame *frame, const uint8_t
 
 	if (!msg)
 		return -EBADMSG;
-	n->in_leader = msg->leader;
+	n->thread = msg->leader ? PART_LEADER : PART_OTHERS;
 	n->status.pid = msg->tid;
 	if (msg->leader)
 		memcpy(n->psinfo.comm, msg->comm, sizeof(n->psinfo.comm));
@@ -149,17 +158,53 @@ static int take_process(struct notes *n, const struct frame *frame, const uint8_
 	return 0;
 }
 
-static int take_mm(struct notes *n, const struct frame *frame, const uint8_t *body)
+static int take_mm(const struct frame *frame, const uint8_t *body)
 {
 	const baton_Mm *msg = image_message(frame, body, baton_Mm_fields, sizeof(*msg));
+	enum part part = PART_AUXV;
 
-	return msg ? put_note(n, "CORE", NT_AUXV, msg->auxv.bytes, msg->auxv.size) : -EBADMSG;
+	return msg ? put_note(&part, "CORE", NT_AUXV, msg->auxv.bytes, msg->auxv.size) : -EBADMSG;
 }
 
-/* The threads of this round. */
-static int take_state(void *data, const struct frame *frame, const uint8_t *body)
+/* ---- files: number and page size, then start, end and offset in pages of each, then their names ---- */
+
+static int take_file(struct notes *n, const struct frame *frame, const uint8_t *body, uint64_t page)
 {
-	struct notes *n = data;
+	const baton_Vma *msg = image_message(frame, body, baton_Vma_fields, sizeof(*msg));
+	uint64_t entry[3];
+	int err;
+
+	if (!msg)
+		return -EBADMSG;
+	if (msg->backing != baton_VmaBacking_VMA_FILE)
+		return 0;
+	entry[0] = msg->start;
+	entry[1] = msg->start + msg->len;
+	entry[2] = msg->offset / page;
+	n->nr_files++;
+	err = put(PART_FILES, entry, sizeof(entry));
+	return err ? err : put(PART_NAMES, msg->path, strlen(msg->path) + 1);
+}
+
+/* Before all entries. */
+static int put_files_head(uint64_t nr, uint64_t page, uint64_t bytes)
+{
+	uint64_t head[2] = {nr, page};
+	int err = put_note_header(PART_FILES, "CORE", NT_FILE, sizeof(head) + bytes);
+
+	return err ? err : put(PART_FILES, head, sizeof(head));
+}
+
+/* ---- both rounds ---- */
+
+void notes_begin(const struct image *image)
+{
+	notes = (struct notes){.image = image, .fd = -1};
+}
+
+int notes_take(const struct frame *frame, const uint8_t *body, uint64_t page)
+{
+	struct notes *n = &notes;
 
 	if (frame->type != FRAME_STATE)
 		return 0;
@@ -169,89 +214,36 @@ static int take_state(void *data, const struct frame *frame, const uint8_t *body
 	case KIND_THREAD:
 		return take_thread(n, frame, body);
 	case KIND_CREDS:
-		return n->in_leader ? take_creds(n, frame, body) : 0;
+		return n->thread == PART_LEADER ? take_creds(n, frame, body) : 0;
 	case KIND_REGISTERS:
-		return n->in_leader == n->leader ? take_registers(n, frame, body) : 0;
+		return take_registers(n, frame, body);
+	case KIND_MM:
+		return take_mm(frame, body);
+	case KIND_VMA:
+		return take_file(n, frame, body, page);
 	default:
 		return 0;
 	}
 }
 
-static int find_mm(void *data, const struct frame *frame, const uint8_t *body)
+int notes_place(int fd, uint64_t page, uint64_t at, uint64_t *end)
 {
-	return frame->type == FRAME_STATE && frame->space == KIND_MM ? take_mm(data, frame, body)
-								     : 0;
-}
-
-/* ---- files: number and page size, then start, end and offset in pages of each, then their names ---- */
-
-/* Counts in the first round; in the second there is a place for both. */
-static int take_file(void *data, const struct frame *frame, const uint8_t *body)
-{
-	struct notes *n = data;
-	const baton_Vma *msg;
-	uint64_t entry[3];
-	size_t len;
+	struct notes *n = &notes;
+	uint64_t bytes = n->len[PART_FILES] + n->len[PART_NAMES], nr_files = n->nr_files;
 	int err;
 
-	if (frame->type != FRAME_STATE || frame->space != KIND_VMA)
-		return 0;
-	msg = image_message(frame, body, baton_Vma_fields, sizeof(*msg));
-	if (!msg)
-		return -EBADMSG;
-	if (msg->backing != baton_VmaBacking_VMA_FILE)
-		return 0;
-	len = strlen(msg->path) + 1;
-	if (!n->names_at) {
-		n->nr_files++;
-		n->names_bytes += len;
-		return 0;
+	if (bytes > UINT32_MAX / 2)
+		return log_fail(EFBIG, "%s has more names of files than a core file can have",
+				n->image->path);
+	/* Its head is not counted yet. */
+	err = put_files_head(nr_files, page, bytes);
+	align(PART_NAMES);
+	for (int i = 0; i < NR_PARTS; i++) {
+		n->at[i] = at;
+		at += n->len[i];
+		n->len[i] = 0;
 	}
-	entry[0] = msg->start;
-	entry[1] = msg->start + msg->len;
-	entry[2] = msg->offset / n->page;
-	err = io_pwrite_full(n->fd, entry, sizeof(entry), n->entries_at);
-	n->entries_at += sizeof(entry);
-	if (!err)
-		err = io_pwrite_full(n->fd, msg->path, len, n->names_at);
-	n->names_at += len;
-	return err ? log_fail(-err, "the core file cannot be written: %s", strerror(-err)) : 0;
-}
-
-static int put_files(struct notes *n)
-{
-	uint64_t head[2], len;
-	int err = image_each_head(n->image, take_file, n);
-
-	if (err)
-		return err;
-	len = sizeof(head) + n->nr_files * 24 + n->names_bytes;
-	if (len > UINT32_MAX)
-		return 0;
-	err = put_note_header(n, "CORE", NT_FILE, (size_t)len);
-	head[0] = n->nr_files;
-	head[1] = n->page;
-	if (!err)
-		err = put(n, head, sizeof(head));
-	n->entries_at = n->at;
-	n->names_at = n->at + n->nr_files * 24;
-	n->at += len - sizeof(head);
-	align(n);
-	return err ? err : image_each_head(n->image, take_file, n);
-}
-
-int image_notes(struct image *image, int fd, uint64_t page, uint64_t at, uint64_t *len)
-{
-	struct notes n = {.image = image, .fd = fd, .page = page, .at = at, .leader = true};
-	int err = image_each_head(image, take_state, &n);
-
-	if (!err)
-		err = image_each_head(image, find_mm, &n);
-	if (!err)
-		err = put_files(&n);
-	n.leader = false;
-	if (!err)
-		err = image_each_head(image, take_state, &n);
-	*len = n.at - at;
-	return err;
+	*end = at;
+	n->fd = fd;
+	return err ? err : put_files_head(nr_files, page, bytes);
 }

@@ -5,7 +5,17 @@
 
 #include "engine/image/read.h"
 
-/* Writes them at `at` of a file; *len becomes their bytes. -EBADMSG, -ENOSPC, ... with the reason said. */
-int image_notes(struct image *image, int fd, uint64_t page, uint64_t at, uint64_t *len);
+/*
+ * Two rounds through the head of an image: in the first one only their length is found.
+ *
+ *     notes_begin, notes_take for each frame, notes_place, notes_take for each frame again
+ */
+void notes_begin(const struct image *image);
+
+/* A frame of the head. `page`: bytes of one. -EBADMSG, -ENOSPC, ... with the reason said. */
+int notes_take(const struct frame *frame, const uint8_t *body, uint64_t page);
+
+/* They go to `at` of a file; *end becomes what is behind them. -ENOSPC and the like. */
+int notes_place(int fd, uint64_t page, uint64_t at, uint64_t *end);
 
 #endif
