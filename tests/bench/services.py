@@ -167,7 +167,7 @@ class ImageJob:
 
     def end(self, device, pid, gently=False):
         device.run(["kill", "-TERM" if gently else "-9", pid])
-        wait_for(lambda: not device.alive(pid), 60, f"{self.what} ends")
+        wait_for(lambda: not os.path.exists(device.proc(pid)), 60, f"{self.what} ends")
 
     def start_fresh(self, device, folder):
         took, out = self.answered(device, lambda: device.start(
@@ -193,7 +193,7 @@ class ImageJob:
         files = {"plain": f"{folder}/plain.image", "lz4": f"{folder}/lz4.image"}
         self.dump(pair, pid, files["plain"], "--leave-running", "--compress", "off")
         self.dump(pair, pid, files["lz4"], "--compress", "on")
-        wait_for(lambda: not a.alive(pid), 10, "it has ended")
+        wait_for(lambda: not os.path.exists(a.proc(pid)), 10, "it has ended")
         for sort, path in files.items():
             found[f"image_{sort}_mib"] = os.path.getsize(path) / (1 << 20)
             for mode in ("lazy", "eager"):

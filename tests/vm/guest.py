@@ -34,7 +34,7 @@ class NotStarted(Failure):
 
 
 class Guest:
-    def __init__(self, name, kernel, cpu, initramfs, address, pids, net, folder, own_netns=False):
+    def __init__(self, name, kernel, cpu, initramfs, address, pids, net, folder, own_netns=False, more=()):
         self.name, self.address, self.nr, self.dead = name, address, 0, None
         self.console = f"{folder}/{name}.console"
         arch = ARCHS[kernel.arch]
@@ -46,7 +46,7 @@ class Guest:
                 "-initrd", initramfs, "-append", append, "-netdev",
                 f"stream,id=n,server={'on' if net[1] else 'off'},addr.type=unix,addr.path={net[0]}",
                 "-device", f"virtio-net-pci,netdev=n,romfile=,mac=52:54:00:00:00:{pids % 251:02x}",
-                "-qmp", f"unix:{folder}/{name}.qmp,server=on,wait=off"]
+                "-qmp", f"unix:{folder}/{name}.qmp,server=on,wait=off", *more]
         self.qmp = f"{folder}/{name}.qmp"
         with open(self.console, "wb") as out:
             self.popen = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=out,
