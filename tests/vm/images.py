@@ -6,7 +6,6 @@ import os
 import re
 import stat
 import subprocess
-import zlib
 
 from devices import TOP, Failure
 from matrix import ARCHS, GPIO_TOOLS, KERNELS, MODULES
@@ -25,21 +24,16 @@ def package(folder, name, arch, suite, dest, *patterns):
     return dest
 
 
-# Of a kernel package: what MODULES and what they depend on are found in.
-PARTS = ("./boot/vmlinuz-*", "*/kernel/drivers/virtio/*", "*/kernel/drivers/net/*", "*/kernel/drivers/block/virtio_blk*",
-         "*/kernel/drivers/watchdog/*", "*/kernel/net/*", "*/kernel/fs/overlayfs/*", "*/kernel/fs/ext4/*", "*/kernel/fs/jbd2/*", "*/kernel/fs/mbcache*",
-         "*/kernel/lib/*", "*/kernel/crypto/*")
-
-
 class KernelImage:
     """An unpacked kernel package: the image and the modules."""
 
     def __init__(self, folder, name):
         k = KERNELS[name]
         self.name, self.arch, self.suite, self.memory_mb = name, k.arch, k.suite, k.memory_mb
-        # What was unpacked for another list lies elsewhere.
-        top = package(folder, k.package, k.arch, k.suite,
-                      f"{folder}/{name.replace(' ', '-')}-{zlib.crc32(' '.join(PARTS).encode()):08x}", *PARTS)
+        top = package(folder, k.package, k.arch, k.suite, f"{folder}/{name.replace(' ', '-')}",
+                      "./boot/vmlinuz-*", "*/kernel/drivers/virtio/*", "*/kernel/drivers/net/*",
+                      "*/kernel/drivers/block/*", "*/kernel/drivers/watchdog/*",
+                      "*/kernel/net/*", "*/kernel/fs/overlayfs/*", "*/kernel/lib/*", "*/kernel/crypto/*")
         self.vmlinuz = glob.glob(f"{top}/boot/vmlinuz-*")[0]
         self.files = {}
         for path in glob.glob(f"{top}/**/*.ko*", recursive=True):

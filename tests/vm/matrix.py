@@ -17,7 +17,7 @@ KERNELS = {
 
 # What of them is needed, with what it depends on; what a kernel has built in is no module. Those of ciphers a
 # kernel asks for itself (TLS), but guests have nothing that would load them.
-MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "ext4", "unix_diag", "overlay", "tls", "sch_netem",
+MODULES = ("virtio_pci", "virtio_net", "virtio_blk", "unix_diag", "overlay", "tls", "sch_netem",
            "gcm", "ctr", "ghash_generic", "chacha20poly1305", "chacha_generic", "poly1305_generic")
 
 # watchdog: the module of one, which is loaded by the test that wants it, and how many seconds it waits.

@@ -10,7 +10,7 @@ from guest import Guest, qemu_of
 from matrix import KERNELS
 from rows import READY_S, RESULT_S
 
-# From slot A into slot B, and what is carried. Its clocks begin anew, its pids elsewhere.
+# From slot A into slot B, both with ext4 built in, and what is carried. Its clocks begin anew, its pids elsewhere.
 UPDATES = (("amd64 6.1", "amd64 6.12", "max"),)
 PROGRAMS = (("memory.musl-static", ""), ("timers.musl-static", ""), ("threads.glibc-static", ""))
 DISK_BYTES = 96 << 20
