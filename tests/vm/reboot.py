@@ -3,9 +3,10 @@
 with that disk, and they go on there."""
 import os
 import shutil
+import signal
 import subprocess
 
-from devices import Failure, Skip
+from devices import Failure, Skip, read
 from guest import Guest, qemu_of
 from matrix import KERNELS
 from rows import READY_S, RESULT_S
@@ -32,7 +33,8 @@ class Slot:
             raise
 
     def cut_power(self):
-        self.guest.popen.kill()
+        watch = self.guest.popen.pid  # which ends with what it watches
+        os.kill(int(read(f"/proc/{watch}/task/{watch}/children").split()[0]), signal.SIGKILL)
         self.guest.popen.wait()
         self.guest.popen.stdin.close()
 
