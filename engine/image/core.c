@@ -235,10 +235,10 @@ int image_core(struct image *image, int fd)
 
 	notes_begin(image);
 	err = go_round(&core, &note, 0);
-	if (!err && !core.page)
-		err = log_fail(EBADMSG, "%s does not say what it is of", image->path);
 	if (err)
 		return err;
+	if (!core.page)
+		return log_fail(EBADMSG, "%s does not say what it is of", image->path);
 	note.p_offset = sizeof(Elf64_Ehdr) + core.nr_headers * sizeof(Elf64_Phdr) +
 			(has_section(core.nr_headers) ? sizeof(Elf64_Shdr) : 0);
 	err = notes_place(fd, core.page, note.p_offset, &end);

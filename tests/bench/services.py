@@ -16,7 +16,7 @@ def need(s, data, wanted):
     s.sendall(data)
     got = b""
     while wanted not in got:
-        more = s.recv(4096)
+        more = s.recv(1000)
         if not more: raise OSError
         got += more
         if got.startswith(b"-"): raise OSError
