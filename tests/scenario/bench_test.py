@@ -32,7 +32,7 @@ def every_figure(ctx):
     out = f"{ctx.root}/bench"
     env = {key: value for key, value in os.environ.items() if key != "CRIU"}
     done = subprocess.run([f"{TOP}/tests/bench/run", "--quick", "--out", out], capture_output=True, text=True,
-                          timeout=400, env={**env, "BATON": ctx.binary})
+                          timeout=600, env={**env, "BATON": ctx.binary})
     if done.returncode:
         raise Failure(f"exit {done.returncode}: {done.stdout[-500:]} {done.stderr[-500:]}")
     with open(f"{out}/bench.json") as f:
