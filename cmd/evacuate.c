@@ -508,7 +508,7 @@ int cmd_evacuate(int argc, char **argv)
 		return outcome;
 	if (e.options.nr_args != 1 && !(e.options.back && !e.options.nr_args))
 		return cmd_usage(argv[0], "a host is wanted");
-	e.host = e.options.args[0];
+	e.host = e.options.nr_args ? e.options.args[0] : NULL;
 	if (e.host && options_address(e.host, false))
 		return cmd_usage(argv[0], "%s", log_reason());
 	e.deadline_ms = clock_deadline_ms(e.options.deadline_ms ? (int)e.options.deadline_ms : -1);
