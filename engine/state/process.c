@@ -127,7 +127,8 @@ static int dump_clocks(struct dump *d, baton_Process *msg)
 	inside = d->clocks;
 	err = clocks_of_process(d->proc_fd, &inside);
 	msg->has_clocks = true;
-	msg->clocks = (baton_Clocks){inside.ns[CLOCKS_MONOTONIC], inside.ns[CLOCKS_BOOTTIME]};
+	msg->clocks = (baton_Clocks){inside.ns[CLOCKS_MONOTONIC], inside.ns[CLOCKS_BOOTTIME],
+				     clocks_coarse_behind(&d->clocks)};
 	return err;
 }
 
@@ -202,7 +203,7 @@ static int begin_clocks(struct restore *r, const baton_Process *msg, bool *shift
 	*shifted = false;
 	if (!msg->has_clocks)
 		return 0;
-	if (!clocks_are_sane(&theirs))
+	if (!clocks_are_sane(&theirs) || msg->clocks.coarse_behind_ns < 0)
 		return log_fail(EPROTO, "the peer's clocks make no sense");
 	/* Where they fitted before, this message was under way for long: the time that a slow link takes. */
 	if (!clocks_jump(&theirs, &r->clocks, r->clocks_fit ? INT64_MAX : CLOCKS_BOUND_NS)) {
