@@ -2,6 +2,7 @@
 /* The source's half: stop a process, describe it as a stream of state messages, let it run again. */
 #include "engine/process/dump.h"
 
+#include "engine/process/ask.h"
 #include "engine/process/landlock.h"
 #include "engine/process/proc.h"
 #include "engine/process/restart.h"
@@ -31,10 +32,13 @@
 #define SCAN_BYTES 65536
 /* Parts of the room in the stack, see is_room; nothing to do with the size of a page. */
 #define ARGUMENT_BYTES 8192ULL
+#define STEPS_BYTES 16384ULL
 #define WAY_BYTES 16384ULL
 #define STACK_MARGIN_BYTES 4096ULL /* not a page */
 #define KILL_TIMEOUT_MS 10000
-#define STACK_ROOM_BYTES (ARGUMENT_BYTES + 2 * WAY_BYTES + STACK_MARGIN_BYTES)
+#define LEADER_WAY (ARGUMENT_BYTES + STEPS_BYTES)
+#define THREAD_WAY (LEADER_WAY + WAY_BYTES)
+#define STACK_ROOM_BYTES (THREAD_WAY + WAY_BYTES + STACK_MARGIN_BYTES)
 _Static_assert(ARCH_SIGRETURN_MAX <= WAY_BYTES, "a way back has room");
 
 /* So much of a description is worth a record of its own. */
@@ -122,14 +126,14 @@ static bool way_is_there(const struct dump *d)
 {
 	struct arch_sigreturn again = {0};
 	uint8_t code[ARCH_SIGRETURN_CODE];
-	uint64_t at[2];
-	unsigned int i, nr = arch_sigreturn_places(&d->way, at);
+	struct arch_place places[3];
+	unsigned int i, nr = arch_sigreturn_places(&d->way, places);
 
 	for (i = 0; i < nr; i++)
-		if (remote_read(&d->leader, at[i], code, sizeof(code)))
+		if (remote_read(&d->leader, places[i].at, code, places[i].len))
 			return false;
 		else
-			arch_sigreturn_scan(&again, code, sizeof(code), at[i]);
+			arch_sigreturn_scan(&again, code, places[i].len, places[i].at);
 	return nr && !memcmp(&again, &d->way, sizeof(again));
 }
 
@@ -139,7 +143,7 @@ static bool way_is_there(const struct dump *d)
  * Memory for arguments: the low end of the main stack, below what is used of it, or where nothing
  * ever was. No call is needed to make it, and what stays of it, should we die, is nobody's.
  *
- *     low ── arguments ── leader's way back ── a thread's way back ── margin ── used stack
+ *     low ── arguments ── steps ── leader's way back ── a thread's way back ── margin ── used stack
  */
 static bool is_room(struct dump *d, const struct proc_map *map)
 {
@@ -210,6 +214,20 @@ static int open_thread(struct dump *d, struct remote *thread, uint64_t way_at, u
 	return err ? err : mask_set(thread->tid, ALL_SIGNALS);
 }
 
+static int begin_steps(struct dump *d)
+{
+	struct proc_status status;
+	int err = proc_status(d->proc_fd, &status);
+
+	if (err)
+		return err;
+	d->leader.steps = d->room + ARGUMENT_BYTES;
+	d->leader.steps_len = STEPS_BYTES;
+	d->leader.pid_inside = d->leader.tid_inside = d->freeze->threads[0].tid_inside;
+	ask_begin(&d->leader, &status, d->leader_mask);
+	return 0;
+}
+
 static int open_leader(struct dump *d)
 {
 	int err = remote_open(&d->leader, d->pid, d->pid);
@@ -227,14 +245,14 @@ static int open_leader(struct dump *d)
 	if (err)
 		return err;
 	d->leader_open = true;
-	err = open_thread(d, &d->leader, d->room ? d->room + ARGUMENT_BYTES : 0, &d->leader_mask);
+	err = open_thread(d, &d->leader, d->room ? d->room + LEADER_WAY : 0, &d->leader_mask);
 	if (!err)
 		err = fault_point(FAULT_DUMP_OPEN);
 	if (err || !d->room)
 		return err ? err : map_scratch(d);
 	d->leader.scratch = d->room;
 	d->leader.scratch_len = ARGUMENT_BYTES;
-	return 0;
+	return begin_steps(d);
 }
 
 static void write_zeros(const struct remote *leader, uint64_t at, uint64_t len)
@@ -266,8 +284,8 @@ static void drop_scratch(struct dump *d)
 	struct remote *leader = &d->leader;
 
 	if (d->room) {
-		drop_part(d, d->room, ARGUMENT_BYTES);
-		drop_part(d, d->room + ARGUMENT_BYTES + WAY_BYTES, WAY_BYTES);
+		drop_part(d, d->room, LEADER_WAY);
+		drop_part(d, d->room + THREAD_WAY, WAY_BYTES);
 	} else if (leader->scratch) {
 		remote_call(leader, SYS_munmap, leader->scratch, leader->scratch_len);
 	}
@@ -287,7 +305,7 @@ static int close_leader(struct dump *d)
 	err_mask = mask_set(d->pid, d->leader_mask);
 	err = remote_close(&d->leader);
 	if (d->room)
-		write_zeros(&d->leader, d->room + ARGUMENT_BYTES, WAY_BYTES);
+		write_zeros(&d->leader, d->room + LEADER_WAY, WAY_BYTES);
 	return err ? err : err_mask;
 }
 
@@ -311,6 +329,7 @@ int dump_open(struct dump *d, pid_t pid, bool other_vdso)
 	d->other_vdso = other_vdso;
 	d->nr_state = d->nr_eager = d->nr_sent = 0;
 	d->leader_open = false; /* a dead engine's went with it */
+	ask_forget();
 	landlock_begin(pid);
 	err = freeze_process(d->freeze, pid);
 	if (!err)
@@ -476,8 +495,13 @@ int dump_emit_existing(struct dump *d, uint64_t start, uint64_t end)
 static int describe_process(struct dump *d)
 {
 	unsigned int i;
-	int err = 0;
+	int err;
 
+	ask_forget();
+	for (i = 0; i < state_nr_kinds; i++)
+		if (state_kinds[i]->ask)
+			state_kinds[i]->ask(d);
+	err = ask_run(&d->leader);
 	for (i = 0; i < state_nr_kinds && !err; i++) {
 		d->kind = state_kinds[i]->name;
 		if (state_kinds[i]->dump)
@@ -490,8 +514,13 @@ static int describe_process(struct dump *d)
 static int describe_kinds_of_thread(struct dump *d, const struct freeze_thread *thread)
 {
 	unsigned int i;
-	int err = 0;
+	int err;
 
+	ask_forget();
+	for (i = 0; i < state_nr_kinds; i++)
+		if (state_kinds[i]->ask_thread)
+			state_kinds[i]->ask_thread(d);
+	err = ask_run(&d->thread);
 	for (i = 0; i < state_nr_kinds && !err; i++) {
 		d->kind = state_kinds[i]->name;
 		if (state_kinds[i]->dump_thread)
@@ -511,10 +540,11 @@ static int describe_thread(struct dump *d, const struct freeze_thread *thread)
 		return describe_kinds_of_thread(d, thread);
 	}
 	err = remote_open_sibling(&d->thread, &d->leader, thread->tid);
+	d->thread.tid_inside = thread->tid_inside;
 	if (!err)
 		restart_name(&d->thread.saved, thread);
 	if (!err)
-		err = open_thread(d, &d->thread, d->room ? d->room + ARGUMENT_BYTES + WAY_BYTES : 0,
+		err = open_thread(d, &d->thread, d->room ? d->room + THREAD_WAY : 0,
 				  &d->thread_mask);
 	if (err)
 		return log_fail(-err, "pid %d: thread %d cannot be read: %s", d->pid, thread->tid,

@@ -2,6 +2,7 @@
 /* A process that a thread may look into unless Landlock forbids it. */
 #include "engine/process/landlock.h"
 
+#include "engine/process/ask.h"
 #include "engine/process/proc.h"
 #include "lib/kernel.h"
 
@@ -140,9 +141,30 @@ void landlock_begin(pid_t pid)
 		begin(pid, pid);
 }
 
+static struct question robust_list_of_helper(void)
+{
+	return (struct question){
+		.nr = SYS_get_robust_list,
+		.args = {(uint64_t)helper.pid_inside, 0, sizeof(uint64_t)},
+		.rooms = 1 << 1 | 1 << 2,
+		.len = 2 * sizeof(uint64_t),
+	};
+}
+
+void landlock_ask(struct remote *thread)
+{
+	struct question q;
+
+	if (!kernel_has_landlock() || begin(thread->pid, thread->tid))
+		return;
+	q = robust_list_of_helper();
+	ask_ahead(thread, &q);
+}
+
 int landlock_restricts(struct remote *thread)
 {
-	uint64_t room = remote_room(thread, 2 * sizeof(uint64_t));
+	uint64_t list[2];
+	struct question q;
 	int64_t ret;
 	int err;
 
@@ -151,7 +173,7 @@ int landlock_restricts(struct remote *thread)
 	err = begin(thread->pid, thread->tid);
 	if (err)
 		return err;
-	ret = remote_call(thread, SYS_get_robust_list, (uint64_t)helper.pid_inside, room,
-			  room + sizeof(uint64_t));
+	q = robust_list_of_helper();
+	ret = ask_for(thread, &q, list);
 	return ret == -EPERM ? 1 : (int)ret;
 }

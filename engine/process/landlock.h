@@ -15,6 +15,8 @@ void landlock_begin(pid_t pid);
 /* Ends it. Idempotent. */
 void landlock_end(void);
 
+/* Asks ahead (engine/process/ask.h) what landlock_restricts will. */
+void landlock_ask(struct remote *thread);
 /* 1: it has; 0: it has not, or the kernel has no Landlock; -errno: it cannot be told. */
 int landlock_restricts(struct remote *thread);
 

@@ -6,6 +6,7 @@
 #ifndef BATON_STATE_H
 #define BATON_STATE_H
 
+#include "engine/process/ask.h"
 #include "engine/process/clocks.h"
 #include "engine/process/freeze.h"
 #include "engine/process/proc.h"
@@ -164,6 +165,9 @@ struct state_kind {
 	/* Reports what of this kind the running process holds. NULL: always carried, nothing to
 	 * say. 0 or -errno. */
 	int (*probe)(struct probe *p);
+	/* Notes what dump, or dump_thread, will ask (engine/process/ask.h) of d->leader, or d->thread. */
+	void (*ask)(struct dump *d);
+	void (*ask_thread)(struct dump *d);
 	/* Emits the messages of this kind. 0 or -errno with log_fail. */
 	int (*dump)(struct dump *d, const struct state_kind *kind);
 	/* The same for one thread (d->thread): called for every thread, the leader last, after all
