@@ -3,6 +3,7 @@
 #include "engine/process/dump.h"
 
 #include "engine/process/ask.h"
+#include "engine/process/dump_emit.h"
 #include "engine/process/landlock.h"
 #include "engine/process/proc.h"
 #include "engine/process/restart.h"
@@ -12,7 +13,7 @@
 #include "lib/kernel.h"
 #include "lib/io.h"
 #include "lib/log.h"
-#include "transport/message.h"
+#include "transport/lane.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,9 +41,6 @@
 #define THREAD_WAY (LEADER_WAY + WAY_BYTES)
 #define STACK_ROOM_BYTES (THREAD_WAY + WAY_BYTES + STACK_MARGIN_BYTES)
 _Static_assert(ARCH_SIGRETURN_MAX <= WAY_BYTES, "a way back has room");
-
-/* So much of a description is worth a record of its own. */
-#define EARLY_BYTES 2048
 
 #define ALL_SIGNALS (~0ULL)
 
@@ -430,68 +428,6 @@ int dump_take_over(struct dump *d)
 	return err ? err : open_process(d, d->pid);
 }
 
-int dump_emit(struct dump *d, const struct state_kind *kind, const void *msg)
-{
-	struct frame frame = {.type = FRAME_STATE, .space = kind->id, .addr = d->nr_state};
-	int err = message_queue(d->out, &frame, kind->fields, msg, -1);
-
-	d->nr_state++;
-	/* The target builds while we go on reading. */
-	if (!err && d->out->tx_len - d->out->tx_sent >= EARLY_BYTES)
-		err = lane_flush(d->out);
-	if (err < 0)
-		return log_fail(-err, "pid %d: its %s could not be sent: %s", d->pid, kind->name,
-				strerror(-err));
-	return fault_point(FAULT_DUMP_STATE);
-}
-
-int dump_emit_pages(struct dump *d, uint64_t start, uint64_t end)
-{
-	const uint64_t most = FRAME_BODY_MAX & ~(d->pagemap.page_bytes - 1);
-	uint64_t addr, len;
-	int err;
-
-	for (addr = start; addr < end; addr += len) {
-		struct frame frame = {.type = FRAME_PAGES, .addr = addr};
-		uint8_t *body;
-
-		len = end - addr < most ? end - addr : most;
-		body = lane_body(d->out, (uint32_t)len);
-		if (!body) {
-			err = lane_flush_wait(d->out, -1);
-			body = err < 0 ? NULL : lane_body(d->out, (uint32_t)len);
-			if (!body)
-				return err < 0 ? err : -ENOBUFS;
-		}
-		err = remote_read(&d->leader, addr, body, len);
-		if (err)
-			return log_fail(-err, "pid %d: %llu bytes at %#llx cannot be read", d->pid,
-					(unsigned long long)len, (unsigned long long)addr);
-		frame.len = (uint32_t)len;
-		err = lane_queue(d->out, &frame, NULL);
-		if (!err)
-			err = fault_point(FAULT_DUMP_PAGES);
-		if (err)
-			return err;
-		d->nr_eager += len >> arch_page_shift();
-	}
-	return 0;
-}
-
-int dump_emit_existing(struct dump *d, uint64_t start, uint64_t end)
-{
-	uint64_t from, upto, done;
-	int err = 0;
-
-	while (start < end && !err) {
-		err = pagemap_next(&d->pagemap, start, end, &from, &upto, &done);
-		if (!err && from < upto)
-			err = dump_emit_pages(d, from, upto);
-		start = done;
-	}
-	return err;
-}
-
 static int describe_process(struct dump *d)
 {
 	unsigned int i;
@@ -561,7 +497,7 @@ int dump_describe(struct dump *d, struct lane *out)
 	unsigned int i;
 	int err;
 
-	d->out = out;
+	dump_emit_begin(d, out);
 	err = describe_process(d);
 	/* The leader last: the target needs it for its own calls until then. */
 	for (i = 1; i <= d->freeze->nr && !err; i++)

@@ -20,6 +20,7 @@
 #include "engine/state/process.pb.h"
 #include "engine/state/setting.pb.h"
 #include "engine/state/vma_skip.h"
+#include "transport/pack.h"
 #include <pb.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -61,6 +62,8 @@ struct dump {
 	uint64_t room;             /* unused part of its stack that is used meanwhile; 0: none */
 	struct freeze *freeze;     /* the threads */
 	struct lane *out;          /* where STATE and PAGES frames go */
+	struct packer packer;      /* of those pages */
+	uint64_t out_bytes_s;      /* how fast they go, with the cipher; 0: not known */
 	uint64_t nr_state;         /* STATE frames so far */
 	uint64_t nr_eager;         /* pages sent before the start */
 	unsigned int nr_sent;      /* pending signals that somebody sent, as they were described */
