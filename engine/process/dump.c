@@ -32,14 +32,14 @@
 #define VDSO_READ_BYTES 16384
 #define SCAN_BYTES 65536
 /* Parts of the room in the stack, see is_room; nothing to do with the size of a page. */
+#define WAY_BYTES 16384ULL
 #define ARGUMENT_BYTES 8192ULL
 #define STEPS_BYTES 16384ULL
-#define WAY_BYTES 16384ULL
 #define STACK_MARGIN_BYTES 4096ULL /* not a page */
+#define ARGUMENTS WAY_BYTES
+#define THREAD_WAY (ARGUMENTS + ARGUMENT_BYTES)
+#define STEPS (THREAD_WAY + WAY_BYTES)
 #define KILL_TIMEOUT_MS 10000
-#define LEADER_WAY (ARGUMENT_BYTES + STEPS_BYTES)
-#define THREAD_WAY (LEADER_WAY + WAY_BYTES)
-#define STACK_ROOM_BYTES (THREAD_WAY + WAY_BYTES + STACK_MARGIN_BYTES)
 _Static_assert(ARCH_SIGRETURN_MAX <= WAY_BYTES, "a way back has room");
 
 #define ALL_SIGNALS (~0ULL)
@@ -105,6 +105,7 @@ void dump_prepare(struct dump *d, pid_t pid)
 {
 	char path[40];
 
+	landlock_begin(pid);
 	freeze_prepare();
 	d->way = (struct arch_sigreturn){0};
 	d->proc_fd = proc_open(pid);
@@ -141,26 +142,28 @@ static bool way_is_there(const struct dump *d)
  * Memory for arguments: the low end of the main stack, below what is used of it, or where nothing
  * ever was. No call is needed to make it, and what stays of it, should we die, is nobody's.
  *
- *     low ── arguments ── steps ── leader's way back ── a thread's way back ── margin ── used stack
+ *     low ── leader's way back ── arguments ── a thread's way back ── steps, if they fit ── margin ── used stack
  */
-static bool is_room(struct dump *d, const struct proc_map *map)
+static bool is_room(struct dump *d, const struct proc_map *map, uint64_t len)
 {
 	uint64_t sp = arch_regs_sp(&d->leader.saved), page = d->pagemap.page_bytes;
-	uint64_t end = map->start + (STACK_ROOM_BYTES + page - 1) / page * page, from, upto, done;
+	uint64_t end = map->start + (len + page - 1) / page * page, from, upto, done;
 
-	if (strcmp(map->name, "[stack]") != 0 || !map->write ||
-	    map->end - map->start < STACK_ROOM_BYTES)
+	if (strcmp(map->name, "[stack]") != 0 || !map->write || map->end - map->start < len)
 		return false;
 	if (sp >= map->start && sp < map->end)
-		return sp - map->start >= STACK_ROOM_BYTES;
+		return sp - map->start >= len;
 	return !pagemap_next(&d->pagemap, map->start, end, &from, &upto, &done) && from == upto &&
 	       done >= end;
 }
 
 static bool survey_map(struct dump *d, const struct proc_map *map)
 {
-	if (is_room(d, map))
-		d->room = map->start;
+	for (uint64_t len = STEPS + STEPS_BYTES; !d->room && len >= STEPS; len -= STEPS_BYTES)
+		if (is_room(d, map, len + STACK_MARGIN_BYTES)) {
+			d->room = map->start;
+			d->room_len = len;
+		}
 	if (!strcmp(map->name, "[vdso]")) {
 		size_t mark = arena_mark(), len = map->end - map->start;
 		uint8_t *image = arena_alloc(ARENA_SCRATCH, VDSO_READ_BYTES, 16);
@@ -219,8 +222,8 @@ static int begin_steps(struct dump *d)
 
 	if (err)
 		return err;
-	d->leader.steps = d->room + ARGUMENT_BYTES;
-	d->leader.steps_len = STEPS_BYTES;
+	d->leader.steps_len = (uint32_t)(d->room_len - STEPS);
+	d->leader.steps = d->leader.steps_len ? d->room + STEPS : 0;
 	d->leader.pid_inside = d->leader.tid_inside = d->freeze->threads[0].tid_inside;
 	ask_begin(&d->leader, &status, d->leader_mask);
 	return 0;
@@ -243,12 +246,12 @@ static int open_leader(struct dump *d)
 	if (err)
 		return err;
 	d->leader_open = true;
-	err = open_thread(d, &d->leader, d->room ? d->room + LEADER_WAY : 0, &d->leader_mask);
+	err = open_thread(d, &d->leader, d->room, &d->leader_mask);
 	if (!err)
 		err = fault_point(FAULT_DUMP_OPEN);
 	if (err || !d->room)
 		return err ? err : map_scratch(d);
-	d->leader.scratch = d->room;
+	d->leader.scratch = d->room + ARGUMENTS;
 	d->leader.scratch_len = ARGUMENT_BYTES;
 	return begin_steps(d);
 }
@@ -282,8 +285,7 @@ static void drop_scratch(struct dump *d)
 	struct remote *leader = &d->leader;
 
 	if (d->room) {
-		drop_part(d, d->room, LEADER_WAY);
-		drop_part(d, d->room + THREAD_WAY, WAY_BYTES);
+		drop_part(d, d->room + WAY_BYTES, d->room_len - WAY_BYTES);
 	} else if (leader->scratch) {
 		remote_call(leader, SYS_munmap, leader->scratch, leader->scratch_len);
 	}
@@ -303,7 +305,7 @@ static int close_leader(struct dump *d)
 	err_mask = mask_set(d->pid, d->leader_mask);
 	err = remote_close(&d->leader);
 	if (d->room)
-		write_zeros(&d->leader, d->room + LEADER_WAY, WAY_BYTES);
+		write_zeros(&d->leader, d->room, WAY_BYTES);
 	return err ? err : err_mask;
 }
 
@@ -328,7 +330,6 @@ int dump_open(struct dump *d, pid_t pid, bool other_vdso)
 	d->nr_state = d->nr_eager = d->nr_sent = 0;
 	d->leader_open = false; /* a dead engine's went with it */
 	ask_forget();
-	landlock_begin(pid);
 	err = freeze_process(d->freeze, pid);
 	if (!err)
 		err = leave_vdso(d);
@@ -348,6 +349,7 @@ int dump_open(struct dump *d, pid_t pid, bool other_vdso)
 void dump_close(struct dump *d)
 {
 	landlock_end();
+	landlock_reap();
 	io_close(&d->leader.mem_fd);
 	io_close(&d->proc_fd);
 	io_close(&d->pidfd);

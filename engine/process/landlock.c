@@ -20,6 +20,8 @@ static struct {
 	pid_t pid; /* as seen from here; 0: there is none */
 	pid_t pid_inside;
 	uint32_t uid, gid;
+	pid_t asks;  /* the thread that it is right for */
+	pid_t ended; /* the one before, not waited for yet; 0: none */
 } helper;
 
 static bool kernel_has_landlock(void)
@@ -99,8 +101,15 @@ void landlock_end(void)
 	if (!helper.pid)
 		return;
 	kill(helper.pid, SIGKILL);
-	waitpid(helper.pid, NULL, 0);
-	helper.pid = 0;
+	helper.ended = helper.pid;
+	helper.pid = helper.asks = 0;
+}
+
+void landlock_reap(void)
+{
+	if (helper.ended)
+		waitpid(helper.ended, NULL, 0);
+	helper.ended = 0;
 }
 
 /* The real ids of a thread, which count when it looks. */
@@ -127,12 +136,17 @@ static int read_ids(pid_t tid, uint32_t *uid, uint32_t *gid)
 static int begin(pid_t pid, pid_t tid)
 {
 	uint32_t uid = 0, gid = 0;
-	int err = read_ids(tid, &uid, &gid);
+	int err = helper.pid && helper.asks == tid ? 0 : read_ids(tid, &uid, &gid);
 
-	if (err || (helper.pid && helper.uid == uid && helper.gid == gid))
+	if (err || (helper.pid && helper.asks == tid))
 		return err;
-	landlock_end();
-	return start(pid, uid, gid);
+	if (!helper.pid || helper.uid != uid || helper.gid != gid) {
+		landlock_end();
+		landlock_reap();
+		err = start(pid, uid, gid);
+	}
+	helper.asks = err ? 0 : tid;
+	return err;
 }
 
 void landlock_begin(pid_t pid)
