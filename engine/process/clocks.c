@@ -136,17 +136,12 @@ int64_t clocks_coarse_behind(const struct clocks *now)
 void clocks_settle(const struct clocks *moment, int64_t behind_ns)
 {
 	const struct timespec pause = {0, SETTLE_NS};
-	struct timespec tick = {0, 0};
-	int64_t seen = moment->ns[CLOCKS_MONOTONIC] - behind_ns, left;
+	const int64_t then = moment->ns[CLOCKS_MONOTONIC];
 
-	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
-	while (read_ns(CLOCK_MONOTONIC_COARSE) < seen) {
-		/* With the tick behind this it has passed; unless ours are another device's. */
-		left = moment->ns[CLOCKS_MONOTONIC] + tick.tv_nsec - read_ns(CLOCK_MONOTONIC);
-		if (left <= 0 || left > tick.tv_nsec)
-			return;
-		nanosleep(&pause, NULL);
-	}
+	/* A moment that is yet to come is none of ours. */
+	if (then <= read_ns(CLOCK_MONOTONIC))
+		while (read_ns(CLOCK_MONOTONIC_COARSE) < then - behind_ns)
+			nanosleep(&pause, NULL);
 }
 
 int clocks_index(int clock)

@@ -53,7 +53,7 @@ int clocks_trial(void);
  * now, at least.
  */
 int64_t clocks_coarse_behind(const struct clocks *now);
-/* Sleeps until ours has come to where one was at `moment` that was behind it by so much. At most for a tick. */
+/* Sleeps until ours has come to where one was at `moment` that was behind it by so much: less than a tick. */
 void clocks_settle(const struct clocks *moment, int64_t behind_ns);
 
 /* Which of them `clock` (CLOCK_*) goes by; -1: none. */
