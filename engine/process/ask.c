@@ -11,6 +11,7 @@
 #include "engine/process/ask.h"
 
 #include "lib/arena.h"
+#include "lib/config.h"
 #include "lib/fault.h"
 #include "lib/log.h"
 
@@ -85,6 +86,8 @@ void ask_ahead(struct remote *r, const struct question *q)
 {
 	const uint32_t len = (uint32_t)((q->len + 7) & ~(size_t)7);
 
+	if (!IS_ENABLED(CONFIG_ASK_AHEAD))
+		return;
 	if (table.tid != r->tid)
 		ask_forget();
 	if (table.nr == ASK_MAX || len > ROOM_BYTES - table.used)
@@ -188,7 +191,8 @@ int ask_run(struct remote *r)
 {
 	int err = 0;
 
-	if (table.tid != r->tid || table.nr == table.answered || r->dead)
+	if (!IS_ENABLED(CONFIG_ASK_AHEAD) || table.tid != r->tid || table.nr == table.answered ||
+	    r->dead)
 		return 0;
 	if (can_run_steps(r))
 		err = run(r);
@@ -226,7 +230,8 @@ static bool is_same(const struct question *a, const struct question *b)
 
 int64_t ask_for(struct remote *r, const struct question *q, void *out)
 {
-	for (unsigned int i = 0; table.tid == r->tid && i < table.answered; i++) {
+	for (unsigned int i = 0;
+	     IS_ENABLED(CONFIG_ASK_AHEAD) && table.tid == r->tid && i < table.answered; i++) {
 		if (table.asked[i].taken || !is_same(&table.asked[i].q, q))
 			continue;
 		table.asked[i].taken = true;
