@@ -10,8 +10,8 @@ from whole_test import read_bytes
 OLD = b"what was there before"
 # What a dump goes through beside its writes, the last of them too late for the process to run on; when it is to run on
 # anyway, it is let go.
-STEPS = ("DUMP_FREEZE", "DUMP_OPEN", "DUMP_SCRATCH", "DUMP_ASK", "DUMP_ASK:2", "DUMP_STATE", "DUMP_STATE:15",
-         "DUMP_PAGES", "IMAGE_SYNCED", "IMAGE_RENAMED", "IMAGE_KILLED")
+STEPS = ("DUMP_FREEZE", "DUMP_OPEN", "DUMP_SCRATCH", "DUMP_STATE", "DUMP_STATE:15", "DUMP_PAGES",
+         "IMAGE_SYNCED", "IMAGE_RENAMED", "IMAGE_KILLED")
 LET_GO = "DUMP_THAW"
 # A failure there changes nothing.
 HARMLESS = "DUMP_CLOSE"
