@@ -116,12 +116,20 @@ bool arch_restart_replays(const struct arch_regs *regs, uint64_t *first);
 
 /*
  * Looks in `len` bytes of the program's code, which lie at `base`, for what the way needs. `way`
- * begins zeroed and is filled over several calls. True when it has all.
+ * begins zeroed and is filled over several calls. True when it has all, with the code for steps.
  */
 bool arch_sigreturn_scan(struct arch_sigreturn *way, const uint8_t *text, size_t len,
 			 uint64_t base);
-/* Its places in the program's code; their number, 0 when it is not complete. */
-unsigned int arch_sigreturn_places(const struct arch_sigreturn *way, uint64_t at[static 2]);
+/*
+ * Its places in the program's code, in the order in which they can be found again one by one; their number, 0 when
+ * it is not complete. The third is only there with arch_sigreturn_has_steps.
+ */
+struct arch_place {
+	uint64_t at;
+	size_t len; /* at most ARCH_SIGRETURN_CODE */
+};
+unsigned int arch_sigreturn_places(const struct arch_sigreturn *way,
+				   struct arch_place places[static 3]);
 /* Address of a system call instruction from which a thread that nobody stops goes the way back. */
 uint64_t arch_sigreturn_call(const struct arch_sigreturn *way);
 /*
@@ -137,6 +145,26 @@ void arch_sigreturn_load(struct arch_regs *regs, const struct arch_sigreturn *wa
 /* For a system call at arch_sigreturn_call: the way back lies behind it. */
 void arch_sigreturn_set_stack(struct arch_regs *regs, const struct arch_sigreturn *way,
 			      uint64_t at);
+
+/*
+ * A way can be longer: steps that lie one behind the other, each a system call whose result is stored, and behind
+ * the last of them, which stores nothing, the way back. Gone with arch_sigreturn_load and the first of them.
+ */
+struct arch_step {
+	long nr;
+	uint64_t args[6];
+	uint64_t result_at; /* 0: the last one */
+};
+/* True when the program has the code for that, too. */
+bool arch_sigreturn_has_steps(const struct arch_sigreturn *way);
+/*
+ * Writes a step of `tid` that lies at `at` (a multiple of 16): `mask` is its signal mask while it makes the call,
+ * `regs` what it has beside that. `back`: the frame that arch_sigreturn_frame has made. Bytes, always a multiple of
+ * 16, the same for each but the last; or -errno.
+ */
+ssize_t arch_sigreturn_step(const struct arch_sigreturn *way, pid_t tid,
+			    const struct arch_regs *regs, uint64_t mask, uint64_t at, uint64_t back,
+			    const struct arch_step *step, uint8_t out[static ARCH_STEP_MAX]);
 
 /* ---- settings.c ---- */
 

@@ -67,6 +67,7 @@
 	X(DUMP_FREEZE, source)  /* all its threads stand still */                                  \
 	X(DUMP_OPEN, source)    /* its /proc is open, registers read, signals blocked */           \
 	X(DUMP_SCRATCH, source) /* argument memory is mapped in it */                              \
+	X(DUMP_ASK, source)     /* N-th time a thread is about to answer many questions at once */ \
 	X(DUMP_PART, source)    /* a large mapping is parted, to see its flags */                  \
 	X(DUMP_STATE, source)   /* N-th state message queued */                                    \
 	X(DUMP_PAGES, source)   /* N-th frame of pages that cannot be lazy queued */               \

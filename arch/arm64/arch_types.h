@@ -24,12 +24,18 @@ struct arch_sigaction {
 struct arch_sigreturn {
 	uint64_t call; /* svc #0; ret */
 	uint64_t back; /* mov x8, #139; svc #0 */
+	uint64_t
+		store; /* str x0, [xN, #offset]; ...; ldp x29, x30, [sp], #popped; ret; for steps only */
+	uint32_t base, offset; /* N */
+	uint32_t popped, len;  /* its code: bytes */
 };
 /* Largest frame of it, and the alignment of its address. */
 #define ARCH_SIGRETURN_MAX 9936
 #define ARCH_SIGRETURN_ALIGN 16
-/* Bytes at each of its places; none of them can be taken for another. */
-#define ARCH_SIGRETURN_CODE 8
+/* Most bytes at one of its places. */
+#define ARCH_SIGRETURN_CODE 36
+/* Largest step on the way. */
+#define ARCH_STEP_MAX 1264
 
 /* What a system call destroys: SVE beyond the registers of FP. len 0: nothing. */
 #define ARCH_LIVE_MAX 8784

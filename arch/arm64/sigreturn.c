@@ -8,15 +8,28 @@
  *            siginfo, struct ucontext with the registers, and records: FP, SVE when it is live
  *
  * A system call of ours runs at an `svc #0; ret`.
+ *
+ * A step before it is such a frame, too, with FP only and the registers of a call of ours, whose link register leads
+ * to code that stores x0. That takes its own link register, `back` again, from the stack, and leaves the stack pointer at
+ * the next step, which lies right behind.
  */
 #include "arch/arch.h"
 #include "arch/arm64/regsets.h"
 
 #include <string.h>
 
+#define CODE_BYTES 8
 #define CODE_CALL "\x01\x00\x00\xd4\xc0\x03\x5f\xd6"
 #define CODE_BACK "\x68\x11\x80\xd2\x01\x00\x00\xd4"
 #define LINK 30
+#define NR_CALL 8
+/* Registers that a call leaves alone and that are none of its arguments. */
+#define BASE_FIRST 19
+#define BASE_LAST 28
+#define POPPED_MAX 128
+#define RET 0xd65f03c0u
+/* The kind of the last branch: a call of ours is not the target of one. */
+#define PSTATE_BTYPE 0xc00ULL
 /* Not a mode that sigaltstack(2) knows: the kernel then leaves the alternate stack alone. */
 #define SS_FLAGS_NONE 0x7fffffff
 
@@ -52,28 +65,81 @@ struct extra_record {
 	uint32_t size, reserved[3];
 };
 
-struct frame {
+struct frame_head {
 	uint8_t siginfo[128];
 	uint64_t flags, link, ss_sp;
 	uint32_t ss_flags, pad;
 	uint64_t ss_size, mask, unused[15], pad_context;
 	uint64_t fault, x[31], sp, pc, pstate, pad_records;
+};
+struct frame {
+	struct frame_head head;
 	uint8_t records[RECORDS_BYTES];
 };
 
-_Static_assert(offsetof(struct frame, fault) == 304, "the context lies where the kernel has it");
+_Static_assert(offsetof(struct frame_head, fault) == 304,
+	       "the context lies where the kernel has it");
 _Static_assert(offsetof(struct frame, records) == 592, "so do the records");
 _Static_assert(offsetof(struct frame, records) + sizeof(struct fp_record) +
 			       sizeof(struct extra_record) + 2 * END_BYTES + SVE_BYTES_MAX <=
 		       ARCH_SIGRETURN_MAX,
 	       "long vectors have room");
 
+#define STEP_BYTES                                                                                 \
+	((offsetof(struct frame, records) + sizeof(struct fp_record) + END_BYTES + 15) & ~15UL)
+_Static_assert(STEP_BYTES + POPPED_MAX <= ARCH_STEP_MAX, "a step has room");
+
 static uint64_t find(const uint8_t *text, size_t len, uint64_t base, const char *code)
 {
-	for (size_t i = 0; i + ARCH_SIGRETURN_CODE <= len; i += 4)
-		if (memcmp(text + i, code, ARCH_SIGRETURN_CODE) == 0)
+	for (size_t i = 0; i + CODE_BYTES <= len; i += 4)
+		if (memcmp(text + i, code, CODE_BYTES) == 0)
 			return base + i;
 	return 0;
+}
+
+static uint32_t insn_at(const uint8_t *text)
+{
+	uint32_t insn;
+
+	memcpy(&insn, text, sizeof(insn));
+	return insn;
+}
+
+/* Behind a store: takes something from the stack, or sets a register to a number or another one. */
+static bool is_harmless(uint32_t insn)
+{
+	uint32_t to = insn & 31;
+
+	return (insn & 0xffc003e0) == 0xf94003e0 ||               /* ldr xN, [sp, #n] */
+	       (insn & 0xffc003e0) == 0xa94003e0 ||               /* ldp xN, xM, [sp, #n] */
+	       ((insn & 0xff800000) == 0x52800000 && to != 31) || /* mov wN, #n */
+	       ((insn & 0xffe0ffe0) == 0xaa0003e0 && to != 31);   /* mov xN, xM */
+}
+
+/* str x0, [xN, #offset], up to `ldp x29, x30, [sp], #popped; ret`. */
+static bool take_store(struct arch_sigreturn *way, const uint8_t *c, size_t len, uint64_t at)
+{
+	uint32_t insn = insn_at(c), base = insn >> 5 & 31, offset = (insn >> 10 & 0xfff) * 8;
+	uint32_t popped;
+	size_t i = 4;
+
+	if ((insn & 0xffc0001f) != 0xf9000000 || base < BASE_FIRST || base > BASE_LAST)
+		return false;
+	len = len < ARCH_SIGRETURN_CODE ? len : ARCH_SIGRETURN_CODE;
+	while (i + 8 <= len && is_harmless(insn_at(c + i)))
+		i += 4;
+	if (i + 8 > len || insn_at(c + i + 4) != RET)
+		return false;
+	insn = insn_at(c + i);
+	popped = (insn >> 15 & 0x7f) * 8; /* more than POPPED_MAX if it is negative */
+	if ((insn & 0xffc07fff) != 0xa8c07bfd || !popped || popped % 16 || popped > POPPED_MAX)
+		return false;
+	way->store = at;
+	way->base = base;
+	way->offset = offset;
+	way->popped = popped;
+	way->len = (uint32_t)i + 8;
+	return true;
 }
 
 bool arch_sigreturn_scan(struct arch_sigreturn *way, const uint8_t *text, size_t len, uint64_t base)
@@ -82,14 +148,18 @@ bool arch_sigreturn_scan(struct arch_sigreturn *way, const uint8_t *text, size_t
 		way->call = find(text, len, base, CODE_CALL);
 	if (!way->back)
 		way->back = find(text, len, base, CODE_BACK);
-	return way->call && way->back;
+	for (size_t i = 0; !way->store && i + 4 <= len; i += 4)
+		take_store(way, text + i, len - i, base + i);
+	return way->call && way->back && way->store;
 }
 
-unsigned int arch_sigreturn_places(const struct arch_sigreturn *way, uint64_t at[static 2])
+unsigned int arch_sigreturn_places(const struct arch_sigreturn *way,
+				   struct arch_place places[static 3])
 {
-	at[0] = way->call;
-	at[1] = way->back;
-	return way->call && way->back ? 2 : 0;
+	places[0] = (struct arch_place){way->call, CODE_BYTES};
+	places[1] = (struct arch_place){way->back, CODE_BYTES};
+	places[2] = (struct arch_place){way->store, way->len};
+	return !way->call || !way->back ? 0 : way->store ? 3 : 2;
 }
 
 uint64_t arch_sigreturn_call(const struct arch_sigreturn *way)
@@ -165,12 +235,12 @@ ssize_t arch_sigreturn_frame(const struct arch_sigreturn *way, pid_t tid,
 	if (cap < ARCH_SIGRETURN_MAX || at % ARCH_SIGRETURN_ALIGN)
 		return -EINVAL;
 	memset(out, 0, ARCH_SIGRETURN_MAX);
-	f->ss_flags = SS_FLAGS_NONE;
-	f->mask = mask;
-	memcpy(f->x, regs->x, sizeof(f->x));
-	f->sp = regs->sp;
-	f->pc = regs->pc;
-	f->pstate = regs->pstate;
+	f->head.ss_flags = SS_FLAGS_NONE;
+	f->head.mask = mask;
+	memcpy(f->head.x, regs->x, sizeof(f->head.x));
+	f->head.sp = regs->sp;
+	f->head.pc = regs->pc;
+	f->head.pstate = regs->pstate;
 	len = regset_get(tid, REGSET_FP, &fp, sizeof(fp));
 	if (len < 0)
 		return len;
@@ -182,7 +252,7 @@ void arch_sigreturn_load(struct arch_regs *regs, const struct arch_sigreturn *wa
 {
 	regs->pc = way->back;
 	regs->sp = at;
-	regs->pstate &= ~0xc00ULL; /* BTYPE, as in inject.c */
+	regs->pstate &= ~PSTATE_BTYPE;
 	regs->call = -1;
 }
 
@@ -190,4 +260,36 @@ void arch_sigreturn_set_stack(struct arch_regs *regs, const struct arch_sigretur
 {
 	regs->sp = at;
 	regs->x[LINK] = way->back;
+}
+
+bool arch_sigreturn_has_steps(const struct arch_sigreturn *way)
+{
+	return way->call && way->back && way->store;
+}
+
+ssize_t arch_sigreturn_step(const struct arch_sigreturn *way, pid_t tid,
+			    const struct arch_regs *regs, uint64_t mask, uint64_t at, uint64_t back,
+			    const struct arch_step *step, uint8_t out[static ARCH_STEP_MAX])
+{
+	struct frame_head *f = (struct frame_head *)out;
+	struct fp_regset fp = {0};
+	ssize_t len = regset_get(tid, REGSET_FP, &fp, sizeof(fp));
+
+	if (len < 0)
+		return len;
+	memset(out, 0, STEP_BYTES + way->popped);
+	f->ss_flags = SS_FLAGS_NONE;
+	f->mask = mask;
+	memcpy(f->x, regs->x, sizeof(f->x));
+	memcpy(f->x, step->args, sizeof(step->args));
+	f->x[NR_CALL] = (uint64_t)step->nr;
+	f->x[way->base] = step->result_at - way->offset;
+	f->x[LINK] = step->result_at ? way->store : way->back;
+	f->sp = step->result_at ? at + STEP_BYTES : back;
+	f->pc = way->call;
+	f->pstate = regs->pstate & ~PSTATE_BTYPE;
+	put_fp(out + offsetof(struct frame, records), &fp);
+	/* What the code takes from the stack: x29 and x30 are the lowest of it. */
+	memcpy(out + STEP_BYTES + 8, &way->back, sizeof(way->back));
+	return (ssize_t)(STEP_BYTES + way->popped);
 }

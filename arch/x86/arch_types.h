@@ -19,14 +19,21 @@ struct arch_sigaction {
 #define ARCH_XSTATE_MAX 12288
 /* Where a thread finds its way back through rt_sigreturn(2): code of the program. 0: not found. */
 struct arch_sigreturn {
-	uint64_t call; /* syscall; ret */
-	uint64_t pop;  /* pop %rax; ret */
+	uint64_t call;  /* syscall; ret */
+	uint64_t pop;   /* pop %rax; ret */
+	uint64_t store; /* mov %rax, disp(%rbx or %rbp), ..., ret; for steps only */
+	int32_t disp;
+	uint32_t to_rbp; /* it is %rbp */
+	uint32_t popped; /* bytes that it takes from the stack before it returns */
+	uint32_t len;    /* of its code */
 };
 /* Largest frame of it, and the alignment of its address. */
 #define ARCH_SIGRETURN_MAX 13056
 #define ARCH_SIGRETURN_ALIGN 64
-/* Bytes at each of its places; none of them can be taken for another. */
-#define ARCH_SIGRETURN_CODE 3
+/* Most bytes at one of its places. */
+#define ARCH_SIGRETURN_CODE 24
+/* Largest step on the way. */
+#define ARCH_STEP_MAX 400
 
 /* What a system call destroys of extended state: nothing. */
 struct arch_live {

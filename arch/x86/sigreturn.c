@@ -8,6 +8,11 @@
  *     at + 16  address of `syscall; ret`
  *     at + 24  struct ucontext (arch/x86/include/uapi/asm/ucontext.h, sigcontext.h)
  *     aligned  xsave area, its size and magic words as in a signal frame (arch/x86/kernel/fpu/signal.c)
+ *
+ * A step before it is such a chain and context, too, with the registers of a call of ours, and behind it what
+ * the call returns to:
+ *
+ *     at + 328 (or 336)  address of code that stores %rax and returns; what it pops; and then the next step
  */
 #include "arch/arch.h"
 
@@ -54,6 +59,12 @@ struct sw_reserved {
 _Static_assert(CHAIN_BYTES + sizeof(struct context) <= FPSTATE_OFFSET, "the context has room");
 _Static_assert(FPSTATE_OFFSET + ARCH_XSTATE_MAX + 4 <= ARCH_SIGRETURN_MAX, "so has all");
 
+/* A step: its chain and context, and where the call returns to. */
+#define STEP_TAIL (CHAIN_BYTES + sizeof(struct context))
+#define STEP_BYTES(popped) ((STEP_TAIL + 8 + (popped) + 15) & ~(size_t)15)
+#define POPPED_MAX 56
+_Static_assert(STEP_BYTES(POPPED_MAX) <= ARCH_STEP_MAX, "a step has room");
+
 static uint64_t find(const uint8_t *text, size_t len, uint64_t base, const uint8_t *code, size_t n)
 {
 	const uint8_t *at = memmem(text, len, code, n);
@@ -61,22 +72,70 @@ static uint64_t find(const uint8_t *text, size_t len, uint64_t base, const uint8
 	return at ? base + (uint64_t)(at - text) : 0;
 }
 
-bool arch_sigreturn_scan(struct arch_sigreturn *way, const uint8_t *text, size_t len, uint64_t base)
-{
-	static const uint8_t call[] = {0x0f, 0x05, 0xc3}, pop[] = {0x58, 0xc3};
+static const uint8_t call_code[] = {0x0f, 0x05, 0xc3}, pop_code[] = {0x58, 0xc3};
 
-	if (!way->call)
-		way->call = find(text, len, base, call, sizeof(call));
-	if (!way->pop)
-		way->pop = find(text, len, base, pop, sizeof(pop));
-	return way->call && way->pop;
+/* Behind a store: an instruction that does no harm, its length; 0: it is another one. */
+static size_t is_harmless(const uint8_t *c, size_t len, uint32_t *popped)
+{
+	bool low = len > 0 && c[0] >= 0x58 && c[0] <= 0x5f && c[0] != 0x5c;
+	bool high = len > 1 && c[0] == 0x41 && c[1] >= 0x58 && c[1] <= 0x5f;
+
+	if (low || high) { /* pop, but not %rsp */
+		*popped += 8;
+		return low ? 1 : 2;
+	}
+	if (len > 3 && c[0] == 0x48 && c[1] == 0x83 && c[2] == 0xc4 && c[3] % 8 == 0) {
+		*popped += c[3]; /* add $n, %rsp */
+		return c[3] < 0x80 ? 4 : 0;
+	}
+	return len > 1 && c[0] == 0x31 && c[1] == 0xc0 ? 2 : 0; /* xor %eax, %eax */
 }
 
-unsigned int arch_sigreturn_places(const struct arch_sigreturn *way, uint64_t at[static 2])
+/* mov %rax, (%rbx) or disp8(%rbx) or disp8(%rbp), up to a `ret`. */
+static bool take_store(struct arch_sigreturn *way, const uint8_t *c, size_t len, uint64_t at)
 {
-	at[0] = way->call;
-	at[1] = way->pop;
-	return way->call && way->pop ? 2 : 0;
+	bool disp = len > 3 && (c[2] == 0x43 || c[2] == 0x45);
+	size_t i = disp ? 4 : 3, step = 1;
+	uint32_t popped = 0;
+
+	if (len < 4 || c[0] != 0x48 || c[1] != 0x89 || (!disp && c[2] != 0x03))
+		return false;
+	len = len < ARCH_SIGRETURN_CODE ? len : ARCH_SIGRETURN_CODE;
+	for (; i < len && c[i] != 0xc3 && step; i += step)
+		step = is_harmless(c + i, len - i, &popped);
+	if (i >= len || !step || popped > POPPED_MAX)
+		return false;
+	way->store = at;
+	way->disp = disp ? (int8_t)c[3] : 0;
+	way->to_rbp = c[2] == 0x45;
+	way->popped = popped;
+	way->len = (uint32_t)i + 1;
+	return true;
+}
+
+bool arch_sigreturn_scan(struct arch_sigreturn *way, const uint8_t *text, size_t len, uint64_t base)
+{
+	static const uint8_t store[] = {0x48, 0x89};
+	const uint8_t *c = text;
+
+	if (!way->call)
+		way->call = find(text, len, base, call_code, sizeof(call_code));
+	if (!way->pop)
+		way->pop = find(text, len, base, pop_code, sizeof(pop_code));
+	while (!way->store && (c = memmem(c, len - (size_t)(c - text), store, sizeof(store)))) {
+		take_store(way, c, len - (size_t)(c - text), base + (uint64_t)(c - text));
+		c++;
+	}
+	return way->call && way->pop && way->store;
+}
+
+unsigned int arch_sigreturn_places(const struct arch_sigreturn *way,
+				   struct arch_place places[static 3])
+{
+	places[0] = (struct arch_place){way->call, sizeof(call_code)};
+	places[1] = (struct arch_place){way->pop, sizeof(pop_code)};
+	places[2] = (struct arch_place){way->store, way->len};
+	return !way->call || !way->pop ? 0 : way->store ? 3 : 2;
 }
 
 uint64_t arch_sigreturn_call(const struct arch_sigreturn *way)
@@ -178,4 +237,39 @@ void arch_sigreturn_set_stack(struct arch_regs *regs, const struct arch_sigretur
 {
 	(void)way;
 	regs->user.rsp = at;
+}
+
+bool arch_sigreturn_has_steps(const struct arch_sigreturn *way)
+{
+	return way->call && way->pop && way->store;
+}
+
+ssize_t arch_sigreturn_step(const struct arch_sigreturn *way, pid_t tid,
+			    const struct arch_regs *regs, uint64_t mask, uint64_t at, uint64_t back,
+			    const struct arch_step *step, uint8_t out[static ARCH_STEP_MAX])
+{
+	const uint64_t chain[] = {way->pop, NR_RT_SIGRETURN, way->call};
+	const size_t len = STEP_BYTES(way->popped);
+	const uint64_t base = step->result_at - (uint64_t)(int64_t)way->disp;
+	struct user_regs_struct r = regs->user;
+	struct context context;
+
+	(void)tid;
+	r.rip = way->call;
+	r.rax = (uint64_t)step->nr;
+	r.rdi = step->args[0];
+	r.rsi = step->args[1];
+	r.rdx = step->args[2];
+	r.r10 = step->args[3];
+	r.r8 = step->args[4];
+	r.r9 = step->args[5];
+	*(way->to_rbp ? &r.rbp : &r.rbx) = base;
+	/* What the code pops lies below the next step. */
+	r.rsp = step->result_at ? at + len - way->popped - sizeof(way->store) : back;
+	memset(out, 0, len);
+	memcpy(out, chain, sizeof(chain));
+	put_context(&context, &r, mask, back + FPSTATE_OFFSET);
+	memcpy(out + CHAIN_BYTES, &context, sizeof(context));
+	memcpy(out + len - way->popped - sizeof(way->store), &way->store, sizeof(way->store));
+	return (ssize_t)len;
 }

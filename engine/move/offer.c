@@ -173,7 +173,7 @@ static int collect_clocks(int proc_fd, baton_MoveOffer *offer)
 	clocks_now(&clocks);
 	err = clocks_of_process(proc_fd, &clocks);
 	offer->has_clocks = true;
-	offer->clocks = (baton_Clocks){clocks.ns[CLOCKS_MONOTONIC], clocks.ns[CLOCKS_BOOTTIME]};
+	offer->clocks = (baton_Clocks){clocks.ns[CLOCKS_MONOTONIC], clocks.ns[CLOCKS_BOOTTIME], 0};
 	return err;
 }
 

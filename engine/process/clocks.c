@@ -18,6 +18,8 @@
 #endif
 
 #define NS_PER_SEC 1000000000LL
+/* So often a clock that goes by ticks is looked at. */
+#define SETTLE_NS 50000
 /* What the kernel lets a clock of a namespace be. */
 #define SANE_NS (INT64_MAX / 2)
 
@@ -124,18 +126,22 @@ int clocks_trial(void)
 	return clocks_shift_children(&none);
 }
 
-void clocks_settle(const struct clocks *moment)
+int64_t clocks_coarse_behind(const struct clocks *now)
 {
-	struct timespec tick = {0, 0}, left = {0, 0};
+	int64_t behind = now->ns[CLOCKS_MONOTONIC] - read_ns(CLOCK_MONOTONIC_COARSE);
 
-	clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
-	for (;;) {
-		left.tv_nsec =
-			moment->ns[CLOCKS_MONOTONIC] + tick.tv_nsec - read_ns(CLOCK_MONOTONIC);
-		if (left.tv_nsec <= 0 || left.tv_nsec > tick.tv_nsec)
-			return;
-		nanosleep(&left, NULL);
-	}
+	return behind > 0 ? behind : 0;
+}
+
+void clocks_settle(const struct clocks *moment, int64_t behind_ns)
+{
+	const struct timespec pause = {0, SETTLE_NS};
+	const int64_t then = moment->ns[CLOCKS_MONOTONIC];
+
+	/* A moment that is yet to come is none of ours. */
+	if (then <= read_ns(CLOCK_MONOTONIC))
+		while (read_ns(CLOCK_MONOTONIC_COARSE) < then - behind_ns)
+			nanosleep(&pause, NULL);
 }
 
 int clocks_index(int clock)

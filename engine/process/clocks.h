@@ -48,8 +48,13 @@ int clocks_shift_children(const struct clocks *ahead);
 /* The same for nobody, to know whether it can be done. For trial_run. */
 int clocks_trial(void);
 
-/* Sleeps until a clock that is only read with each tick has passed `moment`, too. */
-void clocks_settle(const struct clocks *moment);
+/*
+ * A clock that only goes on with each tick, CLOCK_MONOTONIC_COARSE: how far it is behind `now`, which was read just
+ * now, at least.
+ */
+int64_t clocks_coarse_behind(const struct clocks *now);
+/* Sleeps until ours has come to where one was at `moment` that was behind it by so much: less than a tick. */
+void clocks_settle(const struct clocks *moment, int64_t behind_ns);
 
 /* Which of them `clock` (CLOCK_*) goes by; -1: none. */
 int clocks_index(int clock);

@@ -2,6 +2,8 @@
 /* The source's half: stop a process, describe it as a stream of state messages, let it run again. */
 #include "engine/process/dump.h"
 
+#include "engine/process/ask.h"
+#include "engine/process/dump_emit.h"
 #include "engine/process/landlock.h"
 #include "engine/process/proc.h"
 #include "engine/process/restart.h"
@@ -11,7 +13,7 @@
 #include "lib/kernel.h"
 #include "lib/io.h"
 #include "lib/log.h"
-#include "transport/message.h"
+#include "transport/lane.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,15 +32,15 @@
 #define VDSO_READ_BYTES 16384
 #define SCAN_BYTES 65536
 /* Parts of the room in the stack, see is_room; nothing to do with the size of a page. */
-#define ARGUMENT_BYTES 8192ULL
 #define WAY_BYTES 16384ULL
+#define ARGUMENT_BYTES 8192ULL
+#define STEPS_BYTES 16384ULL
 #define STACK_MARGIN_BYTES 4096ULL /* not a page */
+#define ARGUMENTS WAY_BYTES
+#define THREAD_WAY (ARGUMENTS + ARGUMENT_BYTES)
+#define STEPS (THREAD_WAY + WAY_BYTES)
 #define KILL_TIMEOUT_MS 10000
-#define STACK_ROOM_BYTES (ARGUMENT_BYTES + 2 * WAY_BYTES + STACK_MARGIN_BYTES)
 _Static_assert(ARCH_SIGRETURN_MAX <= WAY_BYTES, "a way back has room");
-
-/* So much of a description is worth a record of its own. */
-#define EARLY_BYTES 2048
 
 #define ALL_SIGNALS (~0ULL)
 
@@ -103,6 +105,7 @@ void dump_prepare(struct dump *d, pid_t pid)
 {
 	char path[40];
 
+	landlock_begin(pid);
 	freeze_prepare();
 	d->way = (struct arch_sigreturn){0};
 	d->proc_fd = proc_open(pid);
@@ -122,14 +125,14 @@ static bool way_is_there(const struct dump *d)
 {
 	struct arch_sigreturn again = {0};
 	uint8_t code[ARCH_SIGRETURN_CODE];
-	uint64_t at[2];
-	unsigned int i, nr = arch_sigreturn_places(&d->way, at);
+	struct arch_place places[3];
+	unsigned int i, nr = arch_sigreturn_places(&d->way, places);
 
 	for (i = 0; i < nr; i++)
-		if (remote_read(&d->leader, at[i], code, sizeof(code)))
+		if (remote_read(&d->leader, places[i].at, code, places[i].len))
 			return false;
 		else
-			arch_sigreturn_scan(&again, code, sizeof(code), at[i]);
+			arch_sigreturn_scan(&again, code, places[i].len, places[i].at);
 	return nr && !memcmp(&again, &d->way, sizeof(again));
 }
 
@@ -139,26 +142,28 @@ static bool way_is_there(const struct dump *d)
  * Memory for arguments: the low end of the main stack, below what is used of it, or where nothing
  * ever was. No call is needed to make it, and what stays of it, should we die, is nobody's.
  *
- *     low ── arguments ── leader's way back ── a thread's way back ── margin ── used stack
+ *     low ── leader's way back ── arguments ── a thread's way back ── steps, if they fit ── margin ── used stack
  */
-static bool is_room(struct dump *d, const struct proc_map *map)
+static bool is_room(struct dump *d, const struct proc_map *map, uint64_t len)
 {
 	uint64_t sp = arch_regs_sp(&d->leader.saved), page = d->pagemap.page_bytes;
-	uint64_t end = map->start + (STACK_ROOM_BYTES + page - 1) / page * page, from, upto, done;
+	uint64_t end = map->start + (len + page - 1) / page * page, from, upto, done;
 
-	if (strcmp(map->name, "[stack]") != 0 || !map->write ||
-	    map->end - map->start < STACK_ROOM_BYTES)
+	if (strcmp(map->name, "[stack]") != 0 || !map->write || map->end - map->start < len)
 		return false;
 	if (sp >= map->start && sp < map->end)
-		return sp - map->start >= STACK_ROOM_BYTES;
+		return sp - map->start >= len;
 	return !pagemap_next(&d->pagemap, map->start, end, &from, &upto, &done) && from == upto &&
 	       done >= end;
 }
 
 static bool survey_map(struct dump *d, const struct proc_map *map)
 {
-	if (is_room(d, map))
-		d->room = map->start;
+	for (uint64_t len = STEPS + STEPS_BYTES; !d->room && len >= STEPS; len -= STEPS_BYTES)
+		if (is_room(d, map, len + STACK_MARGIN_BYTES)) {
+			d->room = map->start;
+			d->room_len = len;
+		}
 	if (!strcmp(map->name, "[vdso]")) {
 		size_t mark = arena_mark(), len = map->end - map->start;
 		uint8_t *image = arena_alloc(ARENA_SCRATCH, VDSO_READ_BYTES, 16);
@@ -210,6 +215,20 @@ static int open_thread(struct dump *d, struct remote *thread, uint64_t way_at, u
 	return err ? err : mask_set(thread->tid, ALL_SIGNALS);
 }
 
+static int begin_steps(struct dump *d)
+{
+	struct proc_status status;
+	int err = proc_status(d->proc_fd, &status);
+
+	if (err)
+		return err;
+	d->leader.steps_len = (uint32_t)(d->room_len - STEPS);
+	d->leader.steps = d->leader.steps_len ? d->room + STEPS : 0;
+	d->leader.pid_inside = d->leader.tid_inside = d->freeze->threads[0].tid_inside;
+	ask_begin(&d->leader, &status, d->leader_mask);
+	return 0;
+}
+
 static int open_leader(struct dump *d)
 {
 	int err = remote_open(&d->leader, d->pid, d->pid);
@@ -227,14 +246,14 @@ static int open_leader(struct dump *d)
 	if (err)
 		return err;
 	d->leader_open = true;
-	err = open_thread(d, &d->leader, d->room ? d->room + ARGUMENT_BYTES : 0, &d->leader_mask);
+	err = open_thread(d, &d->leader, d->room, &d->leader_mask);
 	if (!err)
 		err = fault_point(FAULT_DUMP_OPEN);
 	if (err || !d->room)
 		return err ? err : map_scratch(d);
-	d->leader.scratch = d->room;
+	d->leader.scratch = d->room + ARGUMENTS;
 	d->leader.scratch_len = ARGUMENT_BYTES;
-	return 0;
+	return begin_steps(d);
 }
 
 static void write_zeros(const struct remote *leader, uint64_t at, uint64_t len)
@@ -266,8 +285,7 @@ static void drop_scratch(struct dump *d)
 	struct remote *leader = &d->leader;
 
 	if (d->room) {
-		drop_part(d, d->room, ARGUMENT_BYTES);
-		drop_part(d, d->room + ARGUMENT_BYTES + WAY_BYTES, WAY_BYTES);
+		drop_part(d, d->room + WAY_BYTES, d->room_len - WAY_BYTES);
 	} else if (leader->scratch) {
 		remote_call(leader, SYS_munmap, leader->scratch, leader->scratch_len);
 	}
@@ -287,7 +305,7 @@ static int close_leader(struct dump *d)
 	err_mask = mask_set(d->pid, d->leader_mask);
 	err = remote_close(&d->leader);
 	if (d->room)
-		write_zeros(&d->leader, d->room + ARGUMENT_BYTES, WAY_BYTES);
+		write_zeros(&d->leader, d->room, WAY_BYTES);
 	return err ? err : err_mask;
 }
 
@@ -311,7 +329,7 @@ int dump_open(struct dump *d, pid_t pid, bool other_vdso)
 	d->other_vdso = other_vdso;
 	d->nr_state = d->nr_eager = d->nr_sent = 0;
 	d->leader_open = false; /* a dead engine's went with it */
-	landlock_begin(pid);
+	ask_forget();
 	err = freeze_process(d->freeze, pid);
 	if (!err)
 		err = leave_vdso(d);
@@ -331,6 +349,7 @@ int dump_open(struct dump *d, pid_t pid, bool other_vdso)
 void dump_close(struct dump *d)
 {
 	landlock_end();
+	landlock_reap();
 	io_close(&d->leader.mem_fd);
 	io_close(&d->proc_fd);
 	io_close(&d->pidfd);
@@ -411,73 +430,16 @@ int dump_take_over(struct dump *d)
 	return err ? err : open_process(d, d->pid);
 }
 
-int dump_emit(struct dump *d, const struct state_kind *kind, const void *msg)
-{
-	struct frame frame = {.type = FRAME_STATE, .space = kind->id, .addr = d->nr_state};
-	int err = message_queue(d->out, &frame, kind->fields, msg, -1);
-
-	d->nr_state++;
-	/* The target builds while we go on reading. */
-	if (!err && d->out->tx_len - d->out->tx_sent >= EARLY_BYTES)
-		err = lane_flush(d->out);
-	if (err < 0)
-		return log_fail(-err, "pid %d: its %s could not be sent: %s", d->pid, kind->name,
-				strerror(-err));
-	return fault_point(FAULT_DUMP_STATE);
-}
-
-int dump_emit_pages(struct dump *d, uint64_t start, uint64_t end)
-{
-	const uint64_t most = FRAME_BODY_MAX & ~(d->pagemap.page_bytes - 1);
-	uint64_t addr, len;
-	int err;
-
-	for (addr = start; addr < end; addr += len) {
-		struct frame frame = {.type = FRAME_PAGES, .addr = addr};
-		uint8_t *body;
-
-		len = end - addr < most ? end - addr : most;
-		body = lane_body(d->out, (uint32_t)len);
-		if (!body) {
-			err = lane_flush_wait(d->out, -1);
-			body = err < 0 ? NULL : lane_body(d->out, (uint32_t)len);
-			if (!body)
-				return err < 0 ? err : -ENOBUFS;
-		}
-		err = remote_read(&d->leader, addr, body, len);
-		if (err)
-			return log_fail(-err, "pid %d: %llu bytes at %#llx cannot be read", d->pid,
-					(unsigned long long)len, (unsigned long long)addr);
-		frame.len = (uint32_t)len;
-		err = lane_queue(d->out, &frame, NULL);
-		if (!err)
-			err = fault_point(FAULT_DUMP_PAGES);
-		if (err)
-			return err;
-		d->nr_eager += len >> arch_page_shift();
-	}
-	return 0;
-}
-
-int dump_emit_existing(struct dump *d, uint64_t start, uint64_t end)
-{
-	uint64_t from, upto, done;
-	int err = 0;
-
-	while (start < end && !err) {
-		err = pagemap_next(&d->pagemap, start, end, &from, &upto, &done);
-		if (!err && from < upto)
-			err = dump_emit_pages(d, from, upto);
-		start = done;
-	}
-	return err;
-}
-
 static int describe_process(struct dump *d)
 {
 	unsigned int i;
-	int err = 0;
+	int err;
 
+	ask_forget();
+	for (i = 0; i < state_nr_kinds; i++)
+		if (state_kinds[i]->ask)
+			state_kinds[i]->ask(d);
+	err = ask_run(&d->leader);
 	for (i = 0; i < state_nr_kinds && !err; i++) {
 		d->kind = state_kinds[i]->name;
 		if (state_kinds[i]->dump)
@@ -490,8 +452,13 @@ static int describe_process(struct dump *d)
 static int describe_kinds_of_thread(struct dump *d, const struct freeze_thread *thread)
 {
 	unsigned int i;
-	int err = 0;
+	int err;
 
+	ask_forget();
+	for (i = 0; i < state_nr_kinds; i++)
+		if (state_kinds[i]->ask_thread)
+			state_kinds[i]->ask_thread(d);
+	err = ask_run(&d->thread);
 	for (i = 0; i < state_nr_kinds && !err; i++) {
 		d->kind = state_kinds[i]->name;
 		if (state_kinds[i]->dump_thread)
@@ -511,10 +478,11 @@ static int describe_thread(struct dump *d, const struct freeze_thread *thread)
 		return describe_kinds_of_thread(d, thread);
 	}
 	err = remote_open_sibling(&d->thread, &d->leader, thread->tid);
+	d->thread.tid_inside = thread->tid_inside;
 	if (!err)
 		restart_name(&d->thread.saved, thread);
 	if (!err)
-		err = open_thread(d, &d->thread, d->room ? d->room + ARGUMENT_BYTES + WAY_BYTES : 0,
+		err = open_thread(d, &d->thread, d->room ? d->room + THREAD_WAY : 0,
 				  &d->thread_mask);
 	if (err)
 		return log_fail(-err, "pid %d: thread %d cannot be read: %s", d->pid, thread->tid,
@@ -531,7 +499,7 @@ int dump_describe(struct dump *d, struct lane *out)
 	unsigned int i;
 	int err;
 
-	d->out = out;
+	dump_emit_begin(d, out);
 	err = describe_process(d);
 	/* The leader last: the target needs it for its own calls until then. */
 	for (i = 1; i <= d->freeze->nr && !err; i++)

@@ -2,6 +2,7 @@
 /* A process that a thread may look into unless Landlock forbids it. */
 #include "engine/process/landlock.h"
 
+#include "engine/process/ask.h"
 #include "engine/process/proc.h"
 #include "lib/kernel.h"
 
@@ -19,6 +20,8 @@ static struct {
 	pid_t pid; /* as seen from here; 0: there is none */
 	pid_t pid_inside;
 	uint32_t uid, gid;
+	pid_t asks;  /* the thread that it is right for */
+	pid_t ended; /* the one before, not waited for yet; 0: none */
 } helper;
 
 static bool kernel_has_landlock(void)
@@ -98,8 +101,15 @@ void landlock_end(void)
 	if (!helper.pid)
 		return;
 	kill(helper.pid, SIGKILL);
-	waitpid(helper.pid, NULL, 0);
-	helper.pid = 0;
+	helper.ended = helper.pid;
+	helper.pid = helper.asks = 0;
+}
+
+void landlock_reap(void)
+{
+	if (helper.ended)
+		waitpid(helper.ended, NULL, 0);
+	helper.ended = 0;
 }
 
 /* The real ids of a thread, which count when it looks. */
@@ -126,12 +136,17 @@ static int read_ids(pid_t tid, uint32_t *uid, uint32_t *gid)
 static int begin(pid_t pid, pid_t tid)
 {
 	uint32_t uid = 0, gid = 0;
-	int err = read_ids(tid, &uid, &gid);
+	int err = helper.pid && helper.asks == tid ? 0 : read_ids(tid, &uid, &gid);
 
-	if (err || (helper.pid && helper.uid == uid && helper.gid == gid))
+	if (err || (helper.pid && helper.asks == tid))
 		return err;
-	landlock_end();
-	return start(pid, uid, gid);
+	if (!helper.pid || helper.uid != uid || helper.gid != gid) {
+		landlock_end();
+		landlock_reap();
+		err = start(pid, uid, gid);
+	}
+	helper.asks = err ? 0 : tid;
+	return err;
 }
 
 void landlock_begin(pid_t pid)
@@ -140,9 +155,30 @@ void landlock_begin(pid_t pid)
 		begin(pid, pid);
 }
 
+static struct question robust_list_of_helper(void)
+{
+	return (struct question){
+		.nr = SYS_get_robust_list,
+		.args = {(uint64_t)helper.pid_inside, 0, sizeof(uint64_t)},
+		.rooms = 1 << 1 | 1 << 2,
+		.len = 2 * sizeof(uint64_t),
+	};
+}
+
+void landlock_ask(struct remote *thread)
+{
+	struct question q;
+
+	if (!kernel_has_landlock() || begin(thread->pid, thread->tid))
+		return;
+	q = robust_list_of_helper();
+	ask_ahead(thread, &q);
+}
+
 int landlock_restricts(struct remote *thread)
 {
-	uint64_t room = remote_room(thread, 2 * sizeof(uint64_t));
+	uint64_t list[2];
+	struct question q;
 	int64_t ret;
 	int err;
 
@@ -151,7 +187,7 @@ int landlock_restricts(struct remote *thread)
 	err = begin(thread->pid, thread->tid);
 	if (err)
 		return err;
-	ret = remote_call(thread, SYS_get_robust_list, (uint64_t)helper.pid_inside, room,
-			  room + sizeof(uint64_t));
+	q = robust_list_of_helper();
+	ret = ask_for(thread, &q, list);
 	return ret == -EPERM ? 1 : (int)ret;
 }

@@ -12,9 +12,13 @@
 
 /* Starts a helper for the threads of `pid`, before it is stopped: it takes a while. */
 void landlock_begin(pid_t pid);
-/* Ends it. Idempotent. */
+/* Ends it, without waiting until it has. Idempotent. */
 void landlock_end(void);
+/* Waits for one that was ended. Idempotent. */
+void landlock_reap(void);
 
+/* Asks ahead (engine/process/ask.h) what landlock_restricts will. */
+void landlock_ask(struct remote *thread);
 /* 1: it has; 0: it has not, or the kernel has no Landlock; -errno: it cannot be told. */
 int landlock_restricts(struct remote *thread);
 

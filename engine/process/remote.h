@@ -20,9 +20,9 @@ struct user_dispatch {
 struct batch;
 
 struct remote {
-	pid_t pid;        /* process, as seen from here */
-	pid_t tid;        /* the thread that runs the calls, as seen from here */
-	pid_t tid_inside; /* with `batch`: as it knows itself */
+	pid_t pid;                    /* process, as seen from here */
+	pid_t tid;                    /* the thread that runs the calls, as seen from here */
+	pid_t pid_inside, tid_inside; /* with `batch` or `steps`: as it knows itself */
 	struct batch
 		*batch; /* its calls are queued and run by a loop in its memory; NULL: one by one */
 	int mem_fd;     /* /proc/PID/mem, read and write */
@@ -39,6 +39,9 @@ struct remote {
 	bool dead;                     /* the thread is gone; every call says -ESRCH */
 	struct arch_sigreturn way;     /* with `way_at`: how it finds back by itself if we die */
 	uint64_t way_at;               /* frame of the way back; 0: it has none */
+	uint64_t steps;                /* unused memory for steps on it; 0: none */
+	uint32_t steps_len;
+	int silent; /* a signal that the process ignores, see ask_begin; 0: none */
 };
 
 /* Room for arguments: CONFIG_RUN_KIB has no part in it; seccomp filters are the largest. */

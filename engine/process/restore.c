@@ -379,7 +379,7 @@ int restore_start(struct restore *r, struct restore_start *start)
 	unsigned int i;
 
 	/* CLOCK_MONOTONIC_COARSE stands still between two ticks: it must not be seen to go back either. */
-	clocks_settle(&r->clocks);
+	clocks_settle(&r->clocks, r->process.clocks.coarse_behind_ns);
 	/* A thread that our death lets go stops then, before it has run an instruction. */
 	kill(r->pid, SIGSTOP);
 	for (i = 0; i < r->nr_threads; i++)

@@ -52,9 +52,24 @@ static int64_t keyctl(struct remote *thread, uint64_t what, uint64_t key, uint64
 	return remote_call(thread, SYS_keyctl, what, key, buf, len);
 }
 
-static bool has_keyring(struct remote *thread, int32_t special)
+#define KEYRING(special)                                                                           \
+	{                                                                                          \
+		.nr = SYS_keyctl, .args = { KEYCTL_GET_KEYRING_ID, (uint64_t)(int64_t)(special) }  \
+	}
+static const struct question thread_keyring = KEYRING(KEY_SPEC_THREAD_KEYRING);
+static const struct question process_keyring = KEYRING(KEY_SPEC_PROCESS_KEYRING);
+static const struct question session_keyring = KEYRING(KEY_SPEC_SESSION_KEYRING);
+
+static void confine_ask(struct dump *d)
 {
-	return keyctl(thread, KEYCTL_GET_KEYRING_ID, (uint64_t)(int64_t)special, 0, 0) >= 0;
+	ask_ahead(&d->leader, &process_keyring);
+	ask_ahead(&d->leader, &session_keyring);
+}
+
+static void confine_ask_thread(struct dump *d)
+{
+	ask_ahead(&d->thread, &thread_keyring);
+	landlock_ask(&d->thread);
 }
 
 /* Of every login and every service: links to the user's keyrings, and the name systemd gives a start. */
@@ -93,8 +108,7 @@ static int check_key(struct dump *d, int32_t key)
 static int check_session_keyring(struct dump *d)
 {
 	int32_t keys[MAX_KEYS];
-	int64_t session = keyctl(&d->leader, KEYCTL_GET_KEYRING_ID,
-				 (uint64_t)(int64_t)KEY_SPEC_SESSION_KEYRING, 0, 0);
+	int64_t session = ask_for(&d->leader, &session_keyring, NULL);
 	uint64_t room = remote_room(&d->leader, sizeof(keys));
 	int64_t len;
 	int err;
@@ -120,7 +134,7 @@ static int check_session_keyring(struct dump *d)
 static int confine_dump(struct dump *d, const struct state_kind *kind)
 {
 	(void)kind;
-	if (has_keyring(&d->leader, KEY_SPEC_PROCESS_KEYRING))
+	if (ask_for(&d->leader, &process_keyring, NULL) >= 0)
 		return log_fail(EOPNOTSUPP,
 				"pid %d has a process keyring, whose keys are not carried", d->pid);
 	return check_session_keyring(d);
@@ -132,7 +146,7 @@ static int confine_dump_thread(struct dump *d, const struct state_kind *kind,
 	int got;
 
 	(void)kind;
-	if (has_keyring(&d->thread, KEY_SPEC_THREAD_KEYRING))
+	if (ask_for(&d->thread, &thread_keyring, NULL) >= 0)
 		return log_fail(EOPNOTSUPP,
 				"pid %d: thread %d has a keyring, whose keys are not carried",
 				d->pid, thread->tid);
@@ -152,6 +166,8 @@ static int confine_dump_thread(struct dump *d, const struct state_kind *kind,
 const struct state_kind kind_confine = {
 	.name = "confinement",
 	.probe = confine_probe,
+	.ask = confine_ask,
+	.ask_thread = confine_ask_thread,
 	.dump = confine_dump,
 	.dump_thread = confine_dump_thread,
 };

@@ -33,19 +33,31 @@ static int read_status(struct dump *d, pid_t tid, struct proc_status *status)
 	return err;
 }
 
+static const struct question securebits = {.nr = SYS_prctl, .args = {PR_GET_SECUREBITS}};
+static const struct question death_signal = {
+	.nr = SYS_prctl,
+	.args = {PR_GET_PDEATHSIG},
+	.rooms = 1 << 1,
+	.len = sizeof(int),
+};
+
+static void creds_ask(struct dump *d)
+{
+	ask_ahead(&d->thread, &securebits);
+	ask_ahead(&d->thread, &death_signal);
+}
+
 static int fill(struct dump *d, pid_t tid, baton_Creds *msg)
 {
-	uint64_t room = remote_room(&d->thread, sizeof(int));
 	struct proc_status status = {0};
-	int64_t bits = remote_call(&d->thread, SYS_prctl, PR_GET_SECUREBITS);
+	int64_t bits = ask_for(&d->thread, &securebits, NULL);
 	int death = 0, err = read_status(d, tid, &status);
 
 	if (err)
 		return err;
 	if (bits < 0)
 		return (int)bits;
-	if (remote_call(&d->thread, SYS_prctl, PR_GET_PDEATHSIG, room) < 0 ||
-	    remote_read(&d->thread, room, &death, sizeof(death)))
+	if (ask_for(&d->thread, &death_signal, &death) < 0)
 		return -EFAULT;
 	if (status.nr_groups > PROC_GROUPS_MAX)
 		return -E2BIG;
@@ -221,6 +233,7 @@ const struct state_kind kind_creds = {
 	.name = "identity",
 	.fields = baton_Creds_fields,
 	.size = sizeof(baton_Creds),
+	.ask_thread = creds_ask,
 	.dump_thread = creds_dump_thread,
 	.restore = creds_restore,
 };

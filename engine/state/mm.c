@@ -17,6 +17,13 @@
 #define STAT_STARTCODE 26  /* and endcode, startstack */
 #define STAT_START_DATA 45 /* and end_data, start_brk, arg_start, arg_end, env_start, env_end */
 
+static const struct question end_of_heap = {.nr = SYS_brk};
+
+static void mm_ask(struct dump *d)
+{
+	ask_ahead(&d->leader, &end_of_heap);
+}
+
 static int mm_dump(struct dump *d, const struct state_kind *kind)
 {
 	size_t mark = arena_mark();
@@ -36,7 +43,7 @@ static int mm_dump(struct dump *d, const struct state_kind *kind)
 		msg->auxv.size = (pb_size_t)n;
 		n = io_read_link(d->proc_fd, "exe", msg->exe, sizeof(msg->exe));
 	}
-	brk = remote_call(&d->leader, SYS_brk, 0);
+	brk = ask_for(&d->leader, &end_of_heap, NULL);
 	if (err || n < 0 || brk < 0) {
 		err = err ? err : n < 0 ? (int)n : (int)brk;
 		arena_reset(mark);
@@ -146,6 +153,7 @@ const struct state_kind kind_mm = {
 	.name = "memory layout",
 	.fields = baton_Mm_fields,
 	.size = sizeof(baton_Mm),
+	.ask = mm_ask,
 	.dump = mm_dump,
 	.restore = mm_restore,
 };

@@ -107,24 +107,40 @@ static int numa_probe(struct probe *p)
 
 /* ---- dump, restore ---- */
 
+/* What get_mempolicy(2) fills in. */
+struct policy {
+	uint64_t mode; /* the lower half */
+	uint8_t nodes[NODE_BITS / 8];
+};
+
+static const struct question policy = {
+	.nr = SYS_get_mempolicy,
+	.args = {offsetof(struct policy, mode), offsetof(struct policy, nodes), NODE_BITS},
+	.rooms = 1 << 0 | 1 << 1,
+	.len = sizeof(struct policy),
+};
+_Static_assert(sizeof(struct policy) <= QUESTION_ROOM_MAX, "it can be asked");
+
+static void numa_ask(struct dump *d)
+{
+	ask_ahead(&d->thread, &policy);
+}
+
 static int numa_dump_thread(struct dump *d, const struct state_kind *kind,
 			    const struct freeze_thread *thread)
 {
 	baton_Numa msg = {.mode = 0};
-	uint64_t mode_at = remote_room(&d->thread, sizeof(uint32_t));
-	uint64_t nodes_at = remote_room(&d->thread, sizeof(msg.nodes.bytes));
-	int64_t ret = remote_call(&d->thread, SYS_get_mempolicy, mode_at, nodes_at, NODE_BITS);
-	int err;
+	struct policy found;
+	int64_t ret = ask_for(&d->thread, &policy, &found);
 
 	if (ret == -ENOSYS)
 		return 0;
+	if (ret < 0)
+		return log_fail((int)-ret, "thread %d: its memory policy cannot be read: %s",
+				thread->tid, strerror((int)-ret));
+	memcpy(&msg.mode, &found.mode, sizeof(msg.mode));
 	msg.nodes.size = sizeof(msg.nodes.bytes);
-	err = ret < 0 ? (int)ret : remote_read(&d->thread, mode_at, &msg.mode, sizeof(msg.mode));
-	if (!err)
-		err = remote_read(&d->thread, nodes_at, msg.nodes.bytes, msg.nodes.size);
-	if (err)
-		return log_fail(-err, "thread %d: its memory policy cannot be read: %s",
-				thread->tid, strerror(-err));
+	memcpy(msg.nodes.bytes, found.nodes, sizeof(msg.nodes.bytes));
 	return msg.mode ? dump_emit(d, kind, &msg) : 0;
 }
 
@@ -152,6 +168,7 @@ const struct state_kind kind_numa = {
 	.fields = baton_Numa_fields,
 	.size = sizeof(baton_Numa),
 	.probe = numa_probe,
+	.ask_thread = numa_ask,
 	.dump_thread = numa_dump_thread,
 	.restore = numa_restore,
 };

@@ -81,18 +81,34 @@ static int dump_rlimits(struct dump *d, baton_Process *msg)
 	return 0;
 }
 
+static const struct question is_dumpable = {.nr = SYS_prctl, .args = {PR_GET_DUMPABLE}};
+static const struct question has_thp_disabled = {.nr = SYS_prctl, .args = {PR_GET_THP_DISABLE}};
+static const struct question personality_is = {.nr = SYS_personality, .args = {PERSONALITY_QUERY}};
+static const struct question is_subreaper = {
+	.nr = SYS_prctl,
+	.args = {PR_GET_CHILD_SUBREAPER},
+	.rooms = 1 << 1,
+	.len = sizeof(int),
+};
+
+static void process_ask(struct dump *d)
+{
+	ask_ahead(&d->leader, &is_dumpable);
+	ask_ahead(&d->leader, &has_thp_disabled);
+	ask_ahead(&d->leader, &personality_is);
+	ask_ahead(&d->leader, &is_subreaper);
+}
+
 static int dump_prctl(struct dump *d, baton_Process *msg)
 {
-	uint64_t room = remote_room(&d->leader, sizeof(int));
-	int64_t dumpable = remote_call(&d->leader, SYS_prctl, PR_GET_DUMPABLE);
-	int64_t thp = remote_call(&d->leader, SYS_prctl, PR_GET_THP_DISABLE);
-	int64_t persona = remote_call(&d->leader, SYS_personality, PERSONALITY_QUERY);
+	int64_t dumpable = ask_for(&d->leader, &is_dumpable, NULL);
+	int64_t thp = ask_for(&d->leader, &has_thp_disabled, NULL);
+	int64_t persona = ask_for(&d->leader, &personality_is, NULL);
 	int subreaper = 0;
 	char text[16];
 	int64_t adj = 0;
 
-	remote_call(&d->leader, SYS_prctl, PR_GET_CHILD_SUBREAPER, room);
-	if (remote_read(&d->leader, room, &subreaper, sizeof(subreaper)) || persona < 0)
+	if (ask_for(&d->leader, &is_subreaper, &subreaper) < 0 || persona < 0)
 		return -EFAULT;
 	msg->dumpable = dumpable > 0 ? (uint32_t)dumpable : 0;
 	msg->thp_disabled = thp > 0 ? (uint32_t)thp : 0;
@@ -127,7 +143,8 @@ static int dump_clocks(struct dump *d, baton_Process *msg)
 	inside = d->clocks;
 	err = clocks_of_process(d->proc_fd, &inside);
 	msg->has_clocks = true;
-	msg->clocks = (baton_Clocks){inside.ns[CLOCKS_MONOTONIC], inside.ns[CLOCKS_BOOTTIME]};
+	msg->clocks = (baton_Clocks){inside.ns[CLOCKS_MONOTONIC], inside.ns[CLOCKS_BOOTTIME],
+				     clocks_coarse_behind(&d->clocks)};
 	return err;
 }
 
@@ -202,7 +219,7 @@ static int begin_clocks(struct restore *r, const baton_Process *msg, bool *shift
 	*shifted = false;
 	if (!msg->has_clocks)
 		return 0;
-	if (!clocks_are_sane(&theirs))
+	if (!clocks_are_sane(&theirs) || msg->clocks.coarse_behind_ns < 0)
 		return log_fail(EPROTO, "the peer's clocks make no sense");
 	/* Where they fitted before, this message was under way for long: the time that a slow link takes. */
 	if (!clocks_jump(&theirs, &r->clocks, r->clocks_fit ? INT64_MAX : CLOCKS_BOUND_NS)) {
@@ -374,6 +391,7 @@ const struct state_kind kind_process = {
 	.fields = baton_Process_fields,
 	.size = sizeof(baton_Process),
 	.probe = process_probe,
+	.ask = process_ask,
 	.dump = process_dump,
 	.restore = process_restore,
 	.finish = process_finish,

@@ -96,43 +96,77 @@ static bool exists(const struct arch_setting *s)
 	return ret >= 0 && ((uint64_t)ret & s->needed) == s->needed;
 }
 
-static int read_value(struct remote *thread, const struct arch_setting *s, uint64_t *value)
+static struct question question_of(const struct arch_setting *s)
 {
-	const uint64_t zero = 0;
-	bool there = s->get_room || s->by_pointer;
-	uint64_t room = there ? remote_push(thread, &zero, sizeof(zero)) : s->get_value;
-	int64_t ret = remote_call(thread, s->call, s->get, room, there ? sizeof(zero) : 0);
-	int err = 0;
+	const size_t len = s->get_room || s->by_pointer ? sizeof(uint64_t) : 0;
 
-	*value = s->usual;
+	return (struct question){
+		.nr = s->call,
+		.args = {s->get, len ? 0 : s->get_value, len},
+		.rooms = len ? 1 << 1 : 0,
+		.len = len,
+	};
+}
+
+static const struct question membarriers = {
+	.nr = SYS_membarrier,
+	.args = {BATON_MEMBARRIER_GET_REGISTRATIONS},
+};
+
+static void ask_settings(struct remote *thread, bool process)
+{
+	const struct arch_setting *s;
+
+	for (unsigned int i = 0; (s = row(i)); i++) {
+		const struct question q = question_of(s);
+
+		if (s->process == process && exists(s))
+			ask_ahead(thread, &q);
+	}
+}
+
+static void setting_ask(struct dump *d)
+{
+	ask_settings(&d->leader, true);
+	ask_ahead(&d->leader, &membarriers);
+}
+
+static void setting_ask_thread(struct dump *d)
+{
+	ask_settings(&d->thread, false);
+}
+
+static uint64_t read_value(struct remote *thread, const struct arch_setting *s)
+{
+	const struct question q = question_of(s);
+	uint64_t value = s->usual, room;
+	int64_t ret = ask_for(thread, &q, &room);
+
 	if (ret >= 0 && s->by_pointer)
-		err = remote_read(thread, room, value, sizeof(*value));
+		value = room;
 	else if (ret >= 0 && ((uint64_t)ret & s->needed) == s->needed)
-		*value = (uint64_t)ret;
-	if (s->mask)
-		*value &= s->mask;
+		value = (uint64_t)ret;
 	remote_reset(thread);
-	return err;
+	return s->mask ? value & s->mask : value;
 }
 
 static int read_settings(struct remote *thread, bool process, baton_Settings *msg)
 {
 	const struct arch_setting *s;
-	uint64_t value;
-	int err = 0;
 
-	for (unsigned int i = 0; !err && (s = row(i)); i++) {
-		if (s->process != process || !exists(s))
-			continue;
-		err = read_value(thread, s, &value);
-		if (err || value == s->usual)
+	for (unsigned int i = 0; (s = row(i)); i++) {
+		uint64_t value = s->usual;
+
+		if (s->process == process && exists(s))
+			value = read_value(thread, s);
+		if (value == s->usual)
 			continue;
 		if (!s->set)
 			return log_fail(EOPNOTSUPP, "pid %d: it has %s, which are not carried",
 					thread->pid, s->name);
 		msg->settings[msg->settings_count++] = (baton_Setting){s->id, value};
 	}
-	return err;
+	return 0;
 }
 
 /* Kernels before 6.3 do not tell; there the command itself says whether it was registered for. */
@@ -141,7 +175,7 @@ static uint32_t read_membarriers(struct remote *leader)
 	static const uint32_t commands[] = {BATON_MEMBARRIER_PRIVATE_EXPEDITED,
 					    BATON_MEMBARRIER_PRIVATE_EXPEDITED_SYNC_CORE,
 					    BATON_MEMBARRIER_PRIVATE_EXPEDITED_RSEQ};
-	int64_t ret = remote_call(leader, SYS_membarrier, BATON_MEMBARRIER_GET_REGISTRATIONS);
+	int64_t ret = ask_for(leader, &membarriers, NULL);
 	uint32_t registered = 0;
 
 	if (ret >= 0)
@@ -375,6 +409,8 @@ const struct state_kind kind_setting = {
 	.name = "setting",
 	.fields = baton_Settings_fields,
 	.size = sizeof(baton_Settings),
+	.ask = setting_ask,
+	.ask_thread = setting_ask_thread,
 	.dump = setting_dump,
 	.dump_thread = setting_dump_thread,
 	.restore = setting_restore,

@@ -27,15 +27,37 @@ static bool is_set(const struct proc_status *status, int number)
 	return !is_fixed(number) && (number == SIGCHLD || ((set >> (number - 1)) & 1));
 }
 
-static int read_one(struct dump *d, int number, uint64_t room, baton_Action *out)
+static struct question action_of(int number)
 {
-	struct arch_sigaction act;
-	int64_t ret = remote_call(&d->leader, SYS_rt_sigaction, (uint64_t)number, 0, room,
-				  sizeof(uint64_t));
-	int err = ret < 0 ? (int)ret : remote_read(&d->leader, room, &act, sizeof(act));
+	return (struct question){
+		.nr = SYS_rt_sigaction,
+		.args = {(uint64_t)number, 0, 0, sizeof(uint64_t)},
+		.rooms = 1 << 2,
+		.len = sizeof(struct arch_sigaction),
+	};
+}
 
-	if (err)
-		return err;
+static void sigaction_ask(struct dump *d)
+{
+	struct proc_status status;
+	int err = proc_status(d->proc_fd, &status);
+
+	for (int number = 1; number <= NR_SIGNALS && !err; number++) {
+		const struct question q = action_of(number);
+
+		if (is_set(&status, number))
+			ask_ahead(&d->leader, &q);
+	}
+}
+
+static int read_one(struct dump *d, int number, baton_Action *out)
+{
+	const struct question q = action_of(number);
+	struct arch_sigaction act;
+	int64_t ret = ask_for(&d->leader, &q, &act);
+
+	if (ret < 0)
+		return (int)ret;
 	out->number = (uint32_t)number;
 	out->handler = act.handler;
 	out->flags = act.flags;
@@ -48,11 +70,10 @@ static int sigaction_dump(struct dump *d, const struct state_kind *kind)
 {
 	size_t mark = arena_mark();
 	baton_Sigaction *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
-	uint64_t room = remote_room(&d->leader, sizeof(struct arch_sigaction));
 	struct proc_status status;
 	int number, err;
 
-	if (!msg || !room)
+	if (!msg)
 		return -ENOMEM;
 	err = proc_status(d->proc_fd, &status);
 	for (number = 1; number <= NR_SIGNALS && !err; number++) {
@@ -60,7 +81,8 @@ static int sigaction_dump(struct dump *d, const struct state_kind *kind)
 
 		if (!is_set(&status, number))
 			continue;
-		err = read_one(d, number, room, action);
+		remote_reset(&d->leader);
+		err = read_one(d, number, action);
 		if (!err && (action->handler || action->flags || action->mask))
 			msg->actions_count++;
 		else if (!err)
@@ -124,6 +146,7 @@ const struct state_kind kind_sigaction = {
 	.name = "signal actions",
 	.fields = baton_Sigaction_fields,
 	.size = sizeof(baton_Sigaction),
+	.ask = sigaction_ask,
 	.dump = sigaction_dump,
 	.restore = sigaction_restore,
 };

@@ -6,6 +6,7 @@
 #ifndef BATON_STATE_H
 #define BATON_STATE_H
 
+#include "engine/process/ask.h"
 #include "engine/process/clocks.h"
 #include "engine/process/freeze.h"
 #include "engine/process/proc.h"
@@ -19,6 +20,7 @@
 #include "engine/state/process.pb.h"
 #include "engine/state/setting.pb.h"
 #include "engine/state/vma_skip.h"
+#include "transport/pack.h"
 #include <pb.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -57,9 +59,11 @@ struct dump {
 	struct remote thread;   /* per-thread kinds: the same for the thread they are called for */
 	uint64_t thread_mask;   /* its signal mask */
 	struct arch_sigreturn way; /* how a thread finds back if we die; see dump_prepare */
-	uint64_t room;             /* unused part of its stack that is used meanwhile; 0: none */
+	uint64_t room, room_len;   /* unused part of its stack that is used meanwhile; 0: none */
 	struct freeze *freeze;     /* the threads */
 	struct lane *out;          /* where STATE and PAGES frames go */
+	struct packer packer;      /* of those pages */
+	uint64_t out_bytes_s;      /* how fast they go, with the cipher; 0: not known */
 	uint64_t nr_state;         /* STATE frames so far */
 	uint64_t nr_eager;         /* pages sent before the start */
 	unsigned int nr_sent;      /* pending signals that somebody sent, as they were described */
@@ -164,6 +168,9 @@ struct state_kind {
 	/* Reports what of this kind the running process holds. NULL: always carried, nothing to
 	 * say. 0 or -errno. */
 	int (*probe)(struct probe *p);
+	/* Notes what dump, or dump_thread, will ask (engine/process/ask.h) of d->leader, or d->thread. */
+	void (*ask)(struct dump *d);
+	void (*ask_thread)(struct dump *d);
 	/* Emits the messages of this kind. 0 or -errno with log_fail. */
 	int (*dump)(struct dump *d, const struct state_kind *kind);
 	/* The same for one thread (d->thread): called for every thread, the leader last, after all

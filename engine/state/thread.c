@@ -28,15 +28,31 @@
 
 /* ---- dump ---- */
 
+static const struct question altstack = {
+	.nr = SYS_sigaltstack,
+	.rooms = 1 << 1,
+	.len = sizeof(stack_t),
+};
+static const struct question clear_tid = {
+	.nr = SYS_prctl,
+	.args = {PR_GET_TID_ADDRESS},
+	.rooms = 1 << 1,
+	.len = sizeof(uint64_t),
+};
+
+static void ask_thread(struct dump *d)
+{
+	ask_ahead(&d->thread, &altstack);
+	ask_ahead(&d->thread, &clear_tid);
+}
+
 static int dump_altstack(struct remote *thread, baton_Thread *msg)
 {
-	uint64_t room = remote_room(thread, sizeof(stack_t));
 	stack_t stack;
-	int64_t ret = remote_call(thread, SYS_sigaltstack, 0, room);
-	int err = ret < 0 ? (int)ret : remote_read(thread, room, &stack, sizeof(stack));
+	int64_t ret = ask_for(thread, &altstack, &stack);
 
-	if (err)
-		return err;
+	if (ret < 0)
+		return (int)ret;
 	msg->altstack_sp = (uint64_t)(uintptr_t)stack.ss_sp;
 	msg->altstack_size = stack.ss_size;
 	msg->altstack_flags = stack.ss_flags;
@@ -45,14 +61,11 @@ static int dump_altstack(struct remote *thread, baton_Thread *msg)
 
 static int dump_clear_tid(struct remote *thread, baton_Thread *msg)
 {
-	uint64_t room = remote_room(thread, sizeof(uint64_t));
-	int64_t ret = remote_call(thread, SYS_prctl, PR_GET_TID_ADDRESS, room);
+	int64_t ret = ask_for(thread, &clear_tid, &msg->clear_child_tid);
 
 	if (ret == -EINVAL) /* a kernel without CONFIG_CHECKPOINT_RESTORE */
 		return log_fail(EOPNOTSUPP, "this kernel lacks CONFIG_CHECKPOINT_RESTORE");
-	return ret < 0 ? (int)ret
-		       : remote_read(thread, room, &msg->clear_child_tid,
-				     sizeof(msg->clear_child_tid));
+	return ret < 0 ? (int)ret : 0;
 }
 
 static int dump_comm(struct dump *d, pid_t tid, baton_Thread *msg)
@@ -257,6 +270,7 @@ const struct state_kind kind_thread = {
 	.name = "thread",
 	.fields = baton_Thread_fields,
 	.size = sizeof(baton_Thread),
+	.ask_thread = ask_thread,
 	.dump_thread = thread_dump,
 	.restore = thread_restore,
 };

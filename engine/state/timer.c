@@ -35,23 +35,38 @@ struct kernel_sigevent {
 
 /* ---- dump ---- */
 
+static struct question itimer_of(int which)
+{
+	return (struct question){
+		.nr = SYS_getitimer,
+		.args = {(uint64_t)which},
+		.rooms = 1 << 1,
+		.len = sizeof(struct itimerval),
+	};
+}
+
 /*
  * A real timer that fired while its signal was pending reads as not armed although it repeats: the
  * kernel rearms it when the signal is taken (kernel/time/itimer.c).
  */
 static int dump_itimers(struct dump *d, const struct state_kind *kind)
 {
-	uint64_t room = remote_room(&d->leader, sizeof(struct itimerval));
 	int which, err = 0;
 
+	for (which = ITIMER_REAL; which <= ITIMER_PROF; which++) {
+		const struct question q = itimer_of(which);
+
+		ask_ahead(&d->leader, &q);
+	}
+	err = ask_run(&d->leader);
 	for (which = ITIMER_REAL; which <= ITIMER_PROF && !err; which++) {
 		baton_Timer msg = {.itimer = true, .id = which};
+		const struct question q = itimer_of(which);
 		struct itimerval it;
-		int64_t ret = remote_call(&d->leader, SYS_getitimer, (uint64_t)which, room);
+		int64_t ret = ask_for(&d->leader, &q, &it);
 
-		err = ret < 0 ? (int)ret : remote_read(&d->leader, room, &it, sizeof(it));
-		if (err)
-			return err;
+		if (ret < 0)
+			return (int)ret;
 		msg.left_ns = it.it_value.tv_sec * NS_PER_SEC + it.it_value.tv_usec * 1000;
 		msg.interval_ns =
 			it.it_interval.tv_sec * NS_PER_SEC + it.it_interval.tv_usec * 1000;

@@ -12,8 +12,8 @@ from devices import Failure
 from moving import Arenas, Moving, told
 
 # Points that are met many times: which times are tried.
-TIMES = {"DUMP_STATE": (1, 4, 12, 30), "RESTORE_STATE": (1, 2, 4, 12, 30), "LANE_SEND": (1, 5, 20),
-         "LANE_RECEIVE": (1, 5, 20), "TLS_HANDSHAKE": (1, 2), "FILE_WRITTEN": (1, 2, 3),
+TIMES = {"DUMP_STATE": (1, 4, 12, 30), "DUMP_ASK": (1, 2, 4), "RESTORE_STATE": (1, 2, 4, 12, 30),
+         "LANE_SEND": (1, 5, 20), "LANE_RECEIVE": (1, 5, 20), "TLS_HANDSHAKE": (1, 2), "FILE_WRITTEN": (1, 2, 3),
          "FILE_RENAMED": (1, 2, 3), "PAGER_COPY": (1, 20),
          "PAGER_EVENT": (1, 3), "PAGER_LOGGED": (1, 10), "PAGER_FETCH": (1, 5), "PAGER_PUSH": (1, 5)}
 # What is on the way of a failure only: the other side fails there first.

@@ -229,31 +229,43 @@ static void own_vdso(void **state)
 }
 
 #ifdef __x86_64__
-static const uint8_t code[] = {0x90, 0x0f, 0x05, 0xc3, 0x90, 0x90, 0x58, 0xc3};
+/* Of the three stores the first takes %rsp from the stack, and the second one never returns. */
+static const uint8_t code[] = {0x90, 0x0f, 0x05, 0xc3, 0x90, 0x90, 0x58, 0xc3, 0x48, 0x89,
+			       0x43, 0x10, 0x5c, 0xc3, 0x48, 0x89, 0x03, 0x90, 0x90, 0x48,
+			       0x89, 0x43, 0x10, 0x31, 0xc0, 0x5b, 0x41, 0x5c, 0xc3};
+#define STORE 19
 #else
-static const uint32_t code[] = {0xd503201f, 0xd4000001, 0xd65f03c0, 0xd2801168, 0xd4000001};
+/* Of the three stores the first is where an argument is, and the second one takes its link register from nowhere. */
+static const uint32_t code[] = {0xd503201f, 0xd4000001, 0xd65f03c0, 0xd2801168, 0xd4000001,
+				0xf9000020, 0xa8c27bfd, 0xd65f03c0, 0xf9000a60, 0xd65f03c0,
+				0xf9000a60, 0xf9400bf3, 0x52800000, 0xa8c27bfd, 0xd65f03c0};
+#define STORE 40
 #endif
 
 static void way_is_found(void **state)
 {
 	struct arch_sigreturn way = {0}, again = {0};
 	const uint8_t *text = (const uint8_t *)code;
-	uint8_t piece[ARCH_SIGRETURN_CODE];
-	uint64_t at[2];
+	struct arch_place places[3];
 
 	UNUSED(state);
 	assert_false(arch_sigreturn_scan(&way, text, arch_syscall_insn_len, 0x1000));
-	assert_int_equal(arch_sigreturn_places(&way, at), 0);
+	assert_int_equal(arch_sigreturn_places(&way, places), 0);
+	/* Enough for the way, but not for steps on it. */
+	assert_false(arch_sigreturn_scan(&way, text, STORE, 0x1000));
+	assert_int_equal(arch_sigreturn_places(&way, places), 2);
+	assert_false(arch_sigreturn_has_steps(&way));
 	assert_true(arch_sigreturn_scan(&way, text, sizeof(code), 0x1000));
-	assert_int_equal(arch_sigreturn_places(&way, at), 2);
-	/* What lies at its places is enough to find it again, and nothing else. */
-	for (int i = 0; i < 2; i++) {
-		size_t left = sizeof(code) - (at[i] - 0x1000);
+	assert_int_equal(arch_sigreturn_places(&way, places), 3);
+	assert_true(arch_sigreturn_has_steps(&way));
+	assert_int_equal(places[2].at, 0x1000 + STORE);
+	/* What lies at its places is enough to find it again. */
+	for (int i = 0; i < 3; i++) {
+		const uint64_t at = places[i].at - 0x1000;
 
-		assert_true(at[i] >= 0x1000 && at[i] < 0x1000 + sizeof(code));
-		memset(piece, 0, sizeof(piece));
-		memcpy(piece, text + (at[i] - 0x1000), left < sizeof(piece) ? left : sizeof(piece));
-		arch_sigreturn_scan(&again, piece, sizeof(piece), at[i]);
+		assert_true(places[i].len <= ARCH_SIGRETURN_CODE);
+		assert_true(at < sizeof(code) && places[i].len <= sizeof(code) - at);
+		arch_sigreturn_scan(&again, text + at, places[i].len, places[i].at);
 	}
 	assert_memory_equal(&again, &way, sizeof(way));
 	assert_memory_equal(text + (arch_sigreturn_call(&way) - 0x1000), arch_syscall_insn,
@@ -556,39 +568,41 @@ static void narrower(void **state)
 }
 #endif
 
-/* The way back: a thread that works for us goes on as what it was when it is let go. */
-static void way_back(void **state)
+/* A child that sleeps in a call of its own, with a way back to it in shared memory. */
+static uint8_t *place;
+#define WAY 4096 /* where in there; and steps on it, and their results */
+#define STEPS 32768
+#define RESULTS 61440
+
+static void prepare_way(struct arch_sigreturn *way, struct arch_regs *regs)
 {
 	static uint8_t frame[ARCH_SIGRETURN_MAX] __attribute__((aligned(64)));
-	uint8_t *place = mmap(NULL, 65536, PROT_READ | PROT_WRITE | PROT_EXEC,
-			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	struct arch_sigreturn way = {0};
-	struct arch_regs regs, at_work;
-	uint64_t at = (uintptr_t)place + 4096, args[6] = {0};
+	struct arch_regs back;
+	uint64_t at;
 	ssize_t len;
 
-	UNUSED(state);
-	if (!can_trace())
-		skip();
+	place = mmap(NULL, 65536, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_SHARED | MAP_ANONYMOUS,
+		     -1, 0);
+	at = (uintptr_t)place + WAY;
 	memcpy(place, code, sizeof(code));
 	__builtin___clear_cache((char *)place, (char *)place + sizeof(code));
-	assert_true(arch_sigreturn_scan(&way, place, sizeof(code), (uintptr_t)place));
+	assert_true(arch_sigreturn_scan(way, place, sizeof(code), (uintptr_t)place));
 	assert_true(stop_child(sleep_futex));
-	assert_int_equal(arch_regs_get_call(child, &regs), 0);
-	assert_int_equal(arch_restart_kind(&regs), ARCH_RESTART_REWIND);
-	at_work = regs;
-	arch_restart_rewind(&regs);
-	assert_int_equal(arch_sigreturn_frame(&way, child, &regs, 0, at + 1, frame, sizeof(frame)),
+	assert_int_equal(arch_regs_get_call(child, regs), 0);
+	assert_int_equal(arch_restart_kind(regs), ARCH_RESTART_REWIND);
+	back = *regs;
+	arch_restart_rewind(&back);
+	assert_int_equal(arch_sigreturn_frame(way, child, &back, 0, at + 1, frame, sizeof(frame)),
 			 -EINVAL);
-	len = arch_sigreturn_frame(&way, child, &regs, 0, at, frame, sizeof(frame));
+	len = arch_sigreturn_frame(way, child, &back, 0, at, frame, sizeof(frame));
 	assert_true(len > 500 && len <= ARCH_SIGRETURN_MAX);
-	memcpy(place + 4096, frame, (size_t)len);
+	memcpy(place + WAY, frame, (size_t)len);
 	to_signal_stop();
-	arch_inject_load(&at_work, arch_sigreturn_call(&way), SYS_getpid, args);
-	arch_sigreturn_set_stack(&at_work, &way, at);
-	assert_int_equal(arch_regs_set(child, &at_work), 0);
-	/* Let go with a call of ours before it: it ends that, goes back, and waits in its own again. */
-	ptrace(PTRACE_CONT, child, 0, 0);
+}
+
+/* It waits in its own call again, as what it was. */
+static void check_it_waits(void)
+{
 	usleep(50000);
 	assert_int_equal(waitpid(child, &child_status, __WALL | WNOHANG), 0);
 	__atomic_store_n(&shared[0], 1, __ATOMIC_RELEASE);
@@ -598,6 +612,104 @@ static void way_back(void **state)
 	assert_int_equal(shared[2], 1);
 	assert_int_equal((int)shared[1], 0);
 	end_child();
+}
+
+/* The way back: a thread that works for us goes on as what it was when it is let go. */
+static void way_back(void **state)
+{
+	struct arch_sigreturn way = {0};
+	struct arch_regs regs;
+	const uint64_t args[6] = {0};
+
+	UNUSED(state);
+	if (!can_trace())
+		skip();
+	prepare_way(&way, &regs);
+	arch_inject_load(&regs, arch_sigreturn_call(&way), SYS_getpid, args);
+	arch_sigreturn_set_stack(&regs, &way, (uintptr_t)place + WAY);
+	assert_int_equal(arch_regs_set(child, &regs), 0);
+	/* Let go with a call of ours before it: it ends that, goes back, and waits in its own again. */
+	ptrace(PTRACE_CONT, child, 0, 0);
+	check_it_waits();
+}
+
+/* Three calls on the way; the last is a signal to itself, which it ignores. */
+static void put_steps(const struct arch_sigreturn *way, const struct arch_regs *regs)
+{
+	const uint64_t base = (uintptr_t)place, back = base + WAY;
+	const struct arch_step steps[] = {
+		{SYS_getpid, {0}, base + RESULTS},
+		{SYS_rt_sigaction, {SIGUSR1, 0, base + RESULTS + 16, 8}, base + RESULTS + 8},
+		{SYS_close, {(uint64_t)-1}, base + RESULTS + 48},
+		{SYS_tgkill, {(uint64_t)child, (uint64_t)child, SIGURG}, 0},
+	};
+	uint64_t at = base + STEPS;
+
+	memset(place + RESULTS, 0xff, 64);
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		uint8_t step[ARCH_STEP_MAX] __attribute__((aligned(16)));
+		ssize_t len = arch_sigreturn_step(way, child, regs, ~(1ULL << (SIGURG - 1)), at,
+						  back, &steps[i], step);
+
+		assert_true(len > 0 && len % 16 == 0 && len <= ARCH_STEP_MAX);
+		memcpy(place + (at - base), step, (size_t)len);
+		at += (uint64_t)len;
+	}
+}
+
+static void check_results(void)
+{
+	int64_t results[7];
+	struct arch_sigaction act;
+
+	memcpy(results, place + RESULTS, sizeof(results));
+	memcpy(&act, place + RESULTS + 16, sizeof(act));
+	assert_int_equal(results[0], child);
+	assert_int_equal(results[1], 0);
+	assert_int_equal(act.handler, 0);
+	assert_int_equal(results[6], -EBADF);
+}
+
+static void steps_taken(void **state)
+{
+	struct arch_sigreturn way = {0};
+	struct arch_regs regs, first;
+
+	UNUSED(state);
+	if (!can_trace())
+		skip();
+	prepare_way(&way, &regs);
+	put_steps(&way, &regs);
+	first = regs;
+	arch_sigreturn_load(&first, &way, (uintptr_t)place + STEPS);
+	assert_int_equal(arch_regs_set(child, &first), 0);
+	ptrace(PTRACE_CONT, child, 0, 0);
+	assert_int_equal(waitpid(child, &child_status, __WALL), child);
+	assert_true(WIFSTOPPED(child_status) && WSTOPSIG(child_status) == SIGURG);
+	assert_int_equal(arch_regs_get(child, &first), 0);
+	assert_int_equal(arch_regs_pc(&first), arch_sigreturn_call(&way) + arch_syscall_insn_len);
+	assert_int_equal(arch_regs_sp(&first), (uintptr_t)place + WAY);
+	check_results();
+	ptrace(PTRACE_CONT, child, 0, 0);
+	check_it_waits();
+}
+
+/* Nobody is there to take the signal: it is nothing to it, and the way goes on. */
+static void steps_alone(void **state)
+{
+	struct arch_sigreturn way = {0};
+	struct arch_regs regs;
+
+	UNUSED(state);
+	if (!can_trace())
+		skip();
+	prepare_way(&way, &regs);
+	put_steps(&way, &regs);
+	arch_sigreturn_load(&regs, &way, (uintptr_t)place + STEPS);
+	assert_int_equal(arch_regs_set(child, &regs), 0);
+	ptrace(PTRACE_DETACH, child, 0, 0);
+	check_it_waits();
+	check_results();
 }
 
 int main(void)
@@ -621,6 +733,8 @@ int main(void)
 		cmocka_unit_test_setup(through_block, setup_child),
 		cmocka_unit_test_setup(extended, setup_child),
 		cmocka_unit_test_setup(way_back, setup_child),
+		cmocka_unit_test_setup(steps_taken, setup_child),
+		cmocka_unit_test_setup(steps_alone, setup_child),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

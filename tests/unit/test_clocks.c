@@ -51,6 +51,28 @@ static void test_jump(void **state)
 		clocks_jump(&(struct clocks){{0, 0}}, &(struct clocks){{HOUR, 1}}, INT64_MAX), 0);
 }
 
+/* A clock that goes by ticks has passed a moment, or is as far as another one was then. */
+static void test_settle(void **state)
+{
+	struct clocks now;
+	struct timespec ts;
+	int64_t behind, coarse;
+
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		clocks_now(&now);
+		behind = clocks_coarse_behind(&now);
+		assert_true(behind >= 0 && behind < SECOND);
+		clocks_settle(&now, i % 2 ? 0 : behind);
+		clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+		coarse = ts.tv_sec * SECOND + ts.tv_nsec;
+		assert_true(coarse >= now.ns[CLOCKS_MONOTONIC] - (i % 2 ? 0 : behind));
+	}
+	/* Another device's moment is not waited for. */
+	now.ns[CLOCKS_MONOTONIC] += HOUR;
+	clocks_settle(&now, 0);
+}
+
 static void test_sane(void **state)
 {
 	(void)state;
@@ -196,9 +218,8 @@ static void test_shift(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_jump),
-		cmocka_unit_test(test_sane),
-		cmocka_unit_test(test_left),
+		cmocka_unit_test(test_jump),  cmocka_unit_test(test_settle),
+		cmocka_unit_test(test_sane),  cmocka_unit_test(test_left),
 		cmocka_unit_test(test_shift),
 	};
 
