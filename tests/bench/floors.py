@@ -17,10 +17,10 @@ def warm(ctx, mib):
 
 def once(ctx, link_name, busy):
     link = LINKS[link_name]
-    how = ["busy"] if busy else []
+    how = ["busy"] if busy else ["pushed"] if link_name == "veth" else []
     with ctx.pair() as pair, link.laid(ctx, pair):
         warm(ctx, link.mib)
-        server = pair.a.start([ctx.floors, "serve", PORT] + how)
+        server = pair.a.start([ctx.floors, "serve", PORT] + (["busy"] if busy else []))
         wait_for(lambda: "listening" in server.stderr, 10, "floors listens")
         out = pair.b.run([ctx.floors, "measure", pair.a.address, PORT, link.faults,
                           0 if busy else link.mib] + how, timeout=120)
