@@ -177,7 +177,8 @@ static int serve(uint16_t port)
 /* Memory that a virtual machine's host takes back when it is free is slow to come: here it comes before. */
 static int warm(size_t mib)
 {
-	char *mem = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *mem =
+		mmap(NULL, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (mem == MAP_FAILED)
 		die("mmap");
@@ -202,7 +203,8 @@ int main(int argc, char **argv)
 	if ((argc == 6 || argc == 7) && !strcmp(argv[1], "measure"))
 		return measure(argv[2], (uint16_t)atoi(argv[3]), (size_t)atoi(argv[4]),
 			       (size_t)atoi(argv[5]), argc == 7);
-	fprintf(stderr, "usage: floors serve PORT [busy] | measure ADDR PORT FAULTS MIB [pushed] [busy]"
-			" | warm MIB\n");
+	fprintf(stderr,
+		"usage: floors serve PORT [busy] | measure ADDR PORT FAULTS MIB [pushed] [busy]"
+		" | warm MIB\n");
 	return 2;
 }
