@@ -384,6 +384,7 @@ static void reset(struct lane *lane)
 	lane->tx_sent = 0;
 	lane->tx_allowed = UINT64_MAX;
 	lane->tx_packet = 0;
+	lane->tx_short = false;
 	lane->watch = (struct lane_watch){0};
 	lane->asked_ms = 0;
 }

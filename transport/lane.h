@@ -69,6 +69,8 @@ struct lane {
 	uint64_t tx_allowed;
 	/* Each record in a packet of its own, of at most so many bytes; 0: as large as they may be. */
 	uint32_t tx_packet;
+	/* Short records: who receives looks up from one after about 10 us. */
+	bool tx_short;
 
 	struct lane_patience patience; /* kept while the lane is closed and opened again */
 	struct lane_watch watch;

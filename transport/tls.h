@@ -52,7 +52,7 @@ const char *tls_peer_name(const struct lane *lane);
 ssize_t tls_write(struct lane *lane, const void *buf, size_t len);
 ssize_t tls_read(struct lane *lane, void *buf, size_t len);
 bool tls_has_pending(const struct lane *lane);
-/* What one record carries at most. */
+/* What the next record carries at most. */
 size_t tls_record_bytes(const struct lane *lane);
 /* Tells the peer that this is the end (best effort) and frees the session. */
 void tls_close(struct lane *lane);

@@ -39,6 +39,7 @@ struct tls_session {
 /* This device: valid after tls_setup. */
 struct tls_identity {
 	bool loaded, has_ca;
+	size_t short_record; /* bytes that the cipher deals with in 10 us */
 	int keys_fd;
 	mbedtls_pk_context key;
 	mbedtls_x509_crt cert, ca;

@@ -421,11 +421,12 @@ const char *tls_peer_name(const struct lane *lane)
 
 /* ---- bytes ---- */
 
-/* The content of the next record. */
-static size_t record_bytes(const struct lane *lane)
+size_t tls_record_bytes(const struct lane *lane)
 {
-	size_t most = lane->tls->record_bytes;
+	size_t most = lane->tls->record_bytes, limit = tls_identity()->short_record;
 
+	if (lane->tx_short && limit < most)
+		most = limit;
 	if (lane->tx_packet > TLS_RECORD_OVERHEAD && lane->tx_packet - TLS_RECORD_OVERHEAD < most)
 		return lane->tx_packet - TLS_RECORD_OVERHEAD;
 	return most;
@@ -444,8 +445,8 @@ ssize_t tls_write(struct lane *lane, const void *buf, size_t len)
 	 */
 	if (session->pending)
 		len = session->pending;
-	else if (len > record_bytes(lane))
-		len = record_bytes(lane);
+	else if (len > tls_record_bytes(lane))
+		len = tls_record_bytes(lane);
 	if (IS_ENABLED(CONFIG_KTLS) && session->kernel_sends) {
 		session->end_packet = 0;           /* tls_sw_sendmsg of older kernels refuses it */
 		put = bio_send(session, buf, len); /* one record */
@@ -490,11 +491,6 @@ bool tls_has_pending(const struct lane *lane)
 	/* Of the kernel's poll(2) tells. */
 	return !lane->tls->broken && !lane->tls->kernel_receives &&
 	       mbedtls_ssl_check_pending(&lane->tls->ssl) != 0;
-}
-
-size_t tls_record_bytes(const struct lane *lane)
-{
-	return lane->tls->record_bytes;
 }
 
 void tls_close(struct lane *lane)

@@ -23,6 +23,14 @@
 /* Messages read of one memory before the lanes have their turn. */
 #define READS_AT_ONCE 32
 
+/* What the loop waits for: the fault lane, the bulk lane, and each memory that may be read. */
+#define LANES 2
+struct watch {
+	struct pollfd fds[LANES + PAGER_SPACES];
+	uint8_t space[PAGER_SPACES];
+	unsigned int nr;
+};
+
 int pager_init(struct pager **pager)
 {
 	struct todo_node *nodes = arena_alloc(ARENA_TABLES, CONFIG_TODO_NODES * sizeof(*nodes), 16);
@@ -147,12 +155,14 @@ static void wake_dropped(struct pager *p)
 	}
 }
 
-static int read_spaces(struct pager *p, const struct pollfd *fds)
+static int read_spaces(struct pager *p, const struct watch *w)
 {
 	int busy = 0;
 
-	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
-		if (!fds[i].revents)
+	for (unsigned int k = 0; k < w->nr; k++) {
+		unsigned int i = w->space[k];
+
+		if (!w->fds[LANES + k].revents)
 			continue;
 		for (int n = 0; n < READS_AT_ONCE; n++) {
 			int err;
@@ -171,7 +181,8 @@ static int read_spaces(struct pager *p, const struct pollfd *fds)
 	return busy;
 }
 
-static int run_faults(struct pager *p, bool *waiting)
+/* ready: something may have come on the lane. */
+static int run_faults(struct pager *p, bool ready, bool *waiting)
 {
 	int busy = 0, err;
 
@@ -183,7 +194,7 @@ static int run_faults(struct pager *p, bool *waiting)
 		err = lane_flush(p->faults);
 		if (err < 0)
 			return err;
-		err = lane_receive(p->faults);
+		err = ready ? lane_receive(p->faults) : 0;
 		if (err <= 0)
 			return err < 0 ? err : busy;
 		err = pager_fault_frame(p);
@@ -249,46 +260,49 @@ static int run_tick(struct pager *p, pager_tick_fn *tick, void *data)
 	return tick(data, &counters);
 }
 
-static int wait_for_work(struct pager *p, struct pollfd *fds, int timeout_ms)
+static void watch_lane(struct pollfd *fd, const struct lane *lane)
 {
-	bool room = p->nr_faults < PAGER_FAULTS;
+	*fd = (struct pollfd){.fd = lane->fd, .events = POLLIN};
+	if (lane->tx_len > lane->tx_sent)
+		fd->events |= POLLOUT;
+}
+
+static int wait_for_work(struct pager *p, struct watch *w, int timeout_ms)
+{
 	int err;
 
-	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
-		int fd = p->spaces[i].uffd;
-
-		fds[i] = (struct pollfd){.fd = fd >= 0 && room && pager_space_promises(p, i) ? fd
-											     : -1,
-					 .events = POLLIN};
+	w->nr = 0;
+	for (unsigned int i = 0; i < PAGER_SPACES && p->nr_faults < PAGER_FAULTS; i++) {
+		if (p->spaces[i].uffd < 0 || !pager_space_promises(p, i))
+			continue;
+		w->space[w->nr] = (uint8_t)i;
+		w->fds[LANES + w->nr++] =
+			(struct pollfd){.fd = p->spaces[i].uffd, .events = POLLIN};
 	}
-	fds[PAGER_SPACES] = (struct pollfd){.fd = p->faults->fd, .events = POLLIN};
-	if (p->faults->tx_len > p->faults->tx_sent)
-		fds[PAGER_SPACES].events |= POLLOUT;
-	fds[PAGER_SPACES + 1] = (struct pollfd){.fd = p->bulk->fd, .events = POLLIN};
-	if (p->bulk->tx_len > p->bulk->tx_sent)
-		fds[PAGER_SPACES + 1].events |= POLLOUT;
+	watch_lane(&w->fds[0], p->faults);
+	watch_lane(&w->fds[1], p->bulk);
 	if (lane_has_pending(p->faults) || lane_has_pending(p->bulk))
 		timeout_ms = 0;
-	err = io_poll_busy(fds, PAGER_SPACES + 2, timeout_ms, p->fault_ns);
+	err = io_poll_busy(w->fds, LANES + w->nr, timeout_ms, p->fault_ns);
 	return err < 0 && err != -EINTR ? log_fail(-err, "cannot poll: %s", strerror(-err)) : 0;
 }
 
 static int pager_loop(struct pager *p, pager_tick_fn *tick, void *data)
 {
-	struct pollfd fds[PAGER_SPACES + 2];
+	struct watch watch;
 	int timeout_ms = 0;
 
 	while (!is_complete(p)) {
 		bool waiting;
 		int err, busy;
 
-		err = wait_for_work(p, fds, timeout_ms);
+		err = wait_for_work(p, &watch, timeout_ms);
 		if (err)
 			return err;
-		busy = read_spaces(p, fds);
+		busy = read_spaces(p, &watch);
 		if (busy < 0)
 			return busy;
-		err = run_faults(p, &waiting);
+		err = run_faults(p, watch.fds[0].revents || lane_has_pending(p->faults), &waiting);
 		if (err < 0)
 			return err;
 		busy |= err;

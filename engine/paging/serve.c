@@ -25,6 +25,8 @@
 #define SLOW_UNSENT_BYTES 8192
 /* So long bulk data is worked on before faults are looked for again. */
 #define LOOK_NS 5000
+/* So long after a fault the next one is expected: then records of the push are short. */
+#define FRESH_NS 10000000
 /* How far a push may run ahead of its rate after a pause. */
 #define RATE_BURST_NS 50000000
 /* So much longer may a run be that becomes shorter before it is sent. */
@@ -50,6 +52,7 @@ struct serve {
 	struct lane_watch watch;
 	int64_t tick_ms, signals_ms;
 	int64_t fault_ns; /* when the last FETCH came */
+	bool sending;     /* a frame of the push that the socket has room for */
 	uint64_t faults, bytes_before, bytes_base;
 	struct lane *lane_faults, *lane_bulk; /* while running */
 	bool fresh;                           /* the next link begins without requests */
@@ -311,7 +314,8 @@ static int serve_bulk(struct serve *s, struct lane *lane, unsigned int max_rate_
 {
 	int err, busy = 0;
 
-	if (lane_has_room(lane, PING_MAX)) {
+	/* Once a frame, not once a record. */
+	if (lane_has_room(lane, PING_MAX) && !s->sending) {
 		busy = take_request(s, lane, false);
 		if (busy < 0)
 			return busy;
@@ -409,6 +413,7 @@ static int serve_loop(struct serve *s, struct lane *faults, struct lane *bulk,
 {
 	for (;;) {
 		bool foreign = false;
+		int64_t now_ns;
 		int busy, err;
 
 		busy = serve_faults(s, faults, &foreign);
@@ -427,11 +432,14 @@ static int serve_loop(struct serve *s, struct lane *faults, struct lane *bulk,
 			if (err < 0)
 				return err;
 			busy |= err;
+			now_ns = clock_now_ns();
+			bulk->tx_short = s->fault_ns && now_ns - s->fault_ns < FRESH_NS;
 			err = lane_flush_bulk(bulk, more_follows(s, max_rate_mib_s),
-					      clock_now_ns() + LOOK_NS);
+					      now_ns + LOOK_NS);
 			if (err < 0)
 				return err;
-			busy |= err == LANE_AGAIN;
+			s->sending = err == LANE_AGAIN;
+			busy |= s->sending;
 		}
 		err = serve_tick(s, tick, data);
 		if (!err && !busy)
@@ -453,6 +461,7 @@ int serve_run(struct serve *s, struct lane *faults, struct lane *bulk, unsigned 
 		pace_begin(&s->pace);
 	}
 	s->most_unsent = 0;
+	s->sending = false;
 	set_unsent(s, bulk);
 	s->source.packer.rule = bulk->pack;
 	s->lane_faults = faults;
@@ -465,6 +474,7 @@ int serve_run(struct serve *s, struct lane *faults, struct lane *bulk, unsigned 
 	s->lane_faults = s->lane_bulk = NULL;
 	bulk->tx_allowed = UINT64_MAX;
 	bulk->tx_packet = 0;
+	bulk->tx_short = false;
 	if (err < 0)
 		s->fresh = true;
 	return err;

@@ -7,6 +7,7 @@
 #include "engine/process/landlock.h"
 #include "engine/process/proc.h"
 #include "engine/process/restart.h"
+#include "engine/state/guardpage.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
 #include "lib/fault.h"
@@ -500,10 +501,15 @@ int dump_describe(struct dump *d, struct lane *out)
 	int err;
 
 	dump_emit_begin(d, out);
+	d->nr_unguarded = 0;
 	err = describe_process(d);
 	/* The leader last: the target needs it for its own calls until then. */
-	for (i = 1; i <= d->freeze->nr && !err; i++)
-		err = describe_thread(d, &d->freeze->threads[i % d->freeze->nr]);
+	for (i = 1; i <= d->freeze->nr && !err; i++) {
+		if (i == d->freeze->nr)
+			err = guardpage_dump_noted(d);
+		if (!err)
+			err = describe_thread(d, &d->freeze->threads[i % d->freeze->nr]);
+	}
 	landlock_end();
 	if (!err)
 		err = close_leader(d);

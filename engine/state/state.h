@@ -49,6 +49,9 @@ void probe_refused(struct probe *p, const char *item, const char *fmt, ...)
 
 /* ---- source: every thread is stopped ---- */
 
+/* More than so many are looked through where they are described. */
+#define DUMP_UNGUARDED 32
+
 struct dump {
 	pid_t pid;
 	int proc_fd, pidfd;
@@ -73,6 +76,11 @@ struct dump {
 	bool other_vdso;        /* the target's kernel has another one */
 	struct vdso_place vdso; /* where the one here lies */
 	struct vma_skip skip;   /* what smaps need not look through */
+	/* Large mappings whose guard regions are still to be told. */
+	struct dump_range {
+		uint64_t start, end;
+	} unguarded[DUMP_UNGUARDED];
+	unsigned int nr_unguarded;
 };
 
 /* Sends one message of a kind. */

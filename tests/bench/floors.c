@@ -2,8 +2,10 @@
 /*
  * What a minimal but honest program reaches between the same two devices, which baton is compared with.
  *
- *	floors serve PORT			the source: answers one client after another
- *	floors measure ADDR PORT FAULTS MIB	the target, and the program whose memory is missing; prints JSON
+ *	floors serve PORT			the source: answers each client in a process of its own
+ *	floors measure ADDR PORT FAULTS MIB [pushed]
+ *						the target, and the program whose memory is missing; prints JSON
+ *	floors warm MIB				touches so much memory, and ends
  *
  * With `busy` behind it neither side ever sleeps; else both sleep in poll and recv, as baton does.
  *
@@ -12,6 +14,7 @@
  *	fault	both, and the page is encrypted and decrypted: what the program waits for
  *	cipher	a page (us), and a long record (MiB/s): encrypted and decrypted
  *	stream	recv and UFFDIO_COPY in runs of 64 KiB, nothing encrypted
+ *	pushed	if asked for: a fault as above, while two other processes do that stream over a connection of their own
  *
  * Linked with the product's own ciphers.
  */
@@ -23,9 +26,12 @@
 #include <mbedtls/gcm.h>
 #include <mbedtls/platform.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -154,12 +160,31 @@ static int serve(uint16_t port)
 	if (bind(l, (struct sockaddr *)&addr, sizeof(addr)) || listen(l, 1))
 		die("listen");
 	fprintf(stderr, "floors: listening\n");
+	signal(SIGCHLD, SIG_IGN);
 	while ((fd = accept(l, NULL, NULL)) >= 0) {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-		answer(fd);
+		if (!fork()) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			answer(fd);
+			_exit(0);
+		}
+		close(fd);
 	}
 	die("accept");
 	return 1;
+}
+
+/* Memory that a virtual machine's host takes back when it is free is slow to come: here it comes before. */
+static int warm(size_t mib)
+{
+	char *mem =
+		mmap(NULL, mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED)
+		die("mmap");
+	for (size_t i = 0; i < mib << 20; i += page)
+		mem[i] = 1;
+	return 0;
 }
 
 int main(int argc, char **argv)
@@ -171,11 +196,15 @@ int main(int argc, char **argv)
 	}
 	memset(run, 1, sizeof(run));
 	cipher_init();
+	if (argc == 3 && !strcmp(argv[1], "warm"))
+		return warm((size_t)atoi(argv[2]));
 	if (argc == 3 && !strcmp(argv[1], "serve"))
 		return serve((uint16_t)atoi(argv[2]));
-	if (argc == 6 && !strcmp(argv[1], "measure"))
+	if ((argc == 6 || argc == 7) && !strcmp(argv[1], "measure"))
 		return measure(argv[2], (uint16_t)atoi(argv[3]), (size_t)atoi(argv[4]),
-			       (size_t)atoi(argv[5]));
-	fprintf(stderr, "usage: floors serve PORT [busy] | measure ADDR PORT FAULTS MIB [busy]\n");
+			       (size_t)atoi(argv[5]), argc == 7);
+	fprintf(stderr,
+		"usage: floors serve PORT [busy] | measure ADDR PORT FAULTS MIB [pushed] [busy]"
+		" | warm MIB\n");
 	return 2;
 }

@@ -36,6 +36,6 @@ bool seal(uint8_t *buf, size_t len, bool encrypt);
 int64_t seal_ns(size_t len);
 
 /* The target's side: prints all floors as one JSON object. */
-int measure(const char *address, uint16_t port, size_t nr_faults, size_t mib);
+int measure(const char *address, uint16_t port, size_t nr_faults, size_t mib, bool pushed);
 
 #endif

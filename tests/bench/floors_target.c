@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -156,7 +157,7 @@ static void faults(const char *name, int what, size_t n)
 	}
 	waitpid(pid, NULL, 0);
 	show(name, took, n);
-	if (what == PAGE_SEALED)
+	if (!strcmp(name, "fault"))
 		show_hundredths(took, n);
 	munmap(mem, n * page);
 	munmap(took, n * sizeof(*took));
@@ -201,7 +202,7 @@ static void stream(size_t mib)
 	close(uffd);
 }
 
-int measure(const char *address, uint16_t port, size_t nr_faults, size_t mib)
+static void dial(const char *address, uint16_t port)
 {
 	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons(port)};
 	int on = 1;
@@ -211,12 +212,41 @@ int measure(const char *address, uint16_t port, size_t nr_faults, size_t mib)
 	    connect(source_fd, (struct sockaddr *)&addr, sizeof(addr)))
 		die(address);
 	setsockopt(source_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+/* Faults while a stream over another connection fills the memory of another program, again and again. */
+static void pushed_faults(const char *address, uint16_t port, size_t n, size_t mib)
+{
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid < 0)
+		die("fork");
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (!freopen("/dev/null", "w", stdout))
+			die("/dev/null");
+		dial(address, port);
+		for (;;)
+			stream(mib);
+	}
+	faults("pushed", PAGE_SEALED, n);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+int measure(const char *address, uint16_t port, size_t nr_faults, size_t mib, bool pushed)
+{
+	dial(address, port);
 	printf("{");
 	faults("uffd", LOCAL, nr_faults);
 	round_trips(nr_faults);
 	faults("fault", PAGE_SEALED, nr_faults);
 	if (mib)
 		stream(mib);
+	if (pushed)
+		pushed_faults(address, port, nr_faults, mib);
 	printf("\"cipher_page_us\": %.2f, ", (double)seal_ns(page) / 1e3);
 	printf("\"cipher_mib_s\": %.0f, \"cipher\": \"%s\"}\n",
 	       (double)RECORD / (1 << 20) * 1e9 / (double)seal_ns(RECORD),

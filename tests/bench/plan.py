@@ -2,6 +2,7 @@
 """What is measured: which workload, over which link, moved by whom; and one round of it."""
 import time
 
+import floors
 import services
 from links import LINKS
 from movers import Baton
@@ -30,6 +31,7 @@ class Job:
             try:
                 mover.prepare(ctx, pair)
                 pid = workload.start(ctx, pair)
+                floors.warm(ctx, workload.mib)
                 mover.begin(pair, pid)
                 if mover.hold:
                     time.sleep(mover.hold)

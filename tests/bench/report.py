@@ -56,8 +56,9 @@ def ratios_table(run):
             continue
         median = {key: row.summary(key).median for key in row.figures()}
         line = [label(row)]
-        for key in ("seen_p50_us", "seen_p99_us"):
-            line.append(ratio(median.get(key), run.floor(key.replace("seen", "fault"), row.link)))
+        for floor in ("fault", "pushed"):
+            for key in ("seen_p50_us", "seen_p99_us"):
+                line.append(ratio(median.get(key), run.floor(key.replace("seen", floor), row.link)))
         line.append(ratio(median.get("rate_mib_s"), run.floor("stream_mib_s", row.link)))
         key = "gap_ms" if "gap_ms" in median else "first_answer_ms"
         for who in ("criu", "criu, TLS"):
@@ -66,7 +67,8 @@ def ratios_table(run):
                         f"1/{there / median[key]:.1f}" if there and median.get(key) else "")
         body.append(line)
     return ("Ratios: times the floor of the same link; and of the peer's standstill",
-            ["what", "fault p50", "fault p99", "stream", "criu", "criu, TLS"], body)
+            ["what", "fault p50", "fault p99", "pushed p50", "pushed p99", "stream", "criu", "criu, TLS"],
+            body)
 
 
 def stages_table(rows):

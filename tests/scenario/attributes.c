@@ -384,8 +384,18 @@ static void on_fault_signal(int sig)
 	madvise((char *)((uintptr_t)guarded), 8 * PAGE, 103); /* MADV_GUARD_REMOVE */
 }
 
+/* One so large that it is looked through last. */
+#define LARGE_BYTES ((size_t)96 << 20)
+static char *large;
+
 static void guards_prepare(void)
 {
+	large = mmap(NULL, LARGE_BYTES, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	CHECK(large != MAP_FAILED);
+	scenario_fill(large + LARGE_BYTES / 2, 4 * PAGE, 5);
+	madvise(large + LARGE_BYTES / 2 + PAGE, PAGE, MADV_GUARD_INSTALL);
+	madvise(large, PAGE, MADV_GUARD_INSTALL);
 	guarded = mmap(NULL, 32 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(guarded != MAP_FAILED);
 	scenario_fill(guarded, 32 * PAGE, 3);
@@ -400,6 +410,15 @@ static void guards_check(void)
 	CHECK(scenario_differs(guarded + 3 * PAGE, 29 * PAGE, 3, 3 * PAGE) < 0, "after the guard");
 	*(volatile char *)(guarded + 2 * PAGE);
 	CHECK(faulted == has_guards, "the guard is gone");
+	guarded = large;
+	for (size_t i = 0; i < 2; i++) {
+		faulted = 0;
+		*(volatile char *)(large + i * (LARGE_BYTES / 2 + PAGE));
+		CHECK(faulted == has_guards, "guard %zu of the large mapping is gone", i);
+		guarded = large + LARGE_BYTES / 2;
+	}
+	CHECK(scenario_differs(large + LARGE_BYTES / 2 + 2 * PAGE, 2 * PAGE, 5, 2 * PAGE) < 0,
+	      "behind the guard of the large mapping");
 }
 
 /* ---- all ---- */

@@ -47,7 +47,8 @@ def every_figure(ctx):
         expect_positive(move["name"], move["median"], of_a_move + WANTED[move["kind"]][1])
     for link, rounds in found["floors"].items():
         names = [f"{name}_{p}_us" for name in FLOOR for p in ("p50", "p99")] + ["stream_mib_s", "cipher_mib_s"]
-        expect_positive(link, rounds[0], names + (["busy_fault_p50_us"] if link == "veth" else []))
+        expect_positive(link, rounds[0], names + (
+            ["busy_fault_p50_us", "pushed_p50_us", "pushed_p99_us"] if link == "veth" else []))
     plots = ["downtime.svg", "faults.svg", "faults-slow.svg"] if shutil.which("gnuplot") else []
     for name in ["bench.csv", "table.md"] + plots:
         if not os.path.getsize(f"{out}/{name}"):

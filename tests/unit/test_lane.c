@@ -479,31 +479,40 @@ static void test_frames(void **state)
 	assert_int_equal(exit_code(pid), 0);
 }
 
-static void in_slices_of(uint32_t packet)
+static void in_slices_of(uint32_t packet, bool short_records)
 {
 	pid_t pid = start(run_echo, dir('a'), 0);
 
 	assert_int_equal(dial('b', 5000), 0);
 	in_slices = true;
 	lane.tx_packet = packet;
+	lane.tx_short = short_records;
 	exchange(100);
 	in_slices = false;
 	lane_close(&lane);
 	assert_int_equal(lane.tx_packet, 0);
+	assert_false(lane.tx_short);
 	assert_int_equal(exit_code(pid), 0);
 }
 
 static void test_frames_in_slices(void **state)
 {
 	UNUSED(state);
-	in_slices_of(0);
+	in_slices_of(0, false);
+}
+
+static void test_frames_in_short_records(void **state)
+{
+	UNUSED(state);
+	in_slices_of(0, true);
+	in_slices_of(1448, true);
 }
 
 static void test_frames_in_packets(void **state)
 {
 	UNUSED(state);
-	in_slices_of(1448);
-	in_slices_of(1); /* makes no sense, and so does nothing */
+	in_slices_of(1448, false);
+	in_slices_of(1, false); /* makes no sense, and so does nothing */
 }
 
 /* What follows at once is sent together with what does not fill a record. */
@@ -517,6 +526,10 @@ static void test_records_are_full(void **state)
 	assert_int_equal(dial('b', 5000), 0);
 	record = (uint32_t)tls_record_bytes(&lane);
 	assert_in_range(record, 512, FRAME_BODY_MAX);
+	/* Of a short one never more, however fast the cipher is. */
+	lane.tx_short = true;
+	assert_in_range(tls_record_bytes(&lane), 512, record);
+	lane.tx_short = false;
 	assert_int_equal(lane_queue(&lane, &frame, lane.rx_body), 0);
 	assert_int_equal(lane_flush_bulk(&lane, true, 0), LANE_AGAIN);
 	assert_int_equal(lane.tx_sent, record);
@@ -653,6 +666,7 @@ int main(void)
 		cmocka_unit_test_setup(test_frames, clear),
 		cmocka_unit_test_setup(test_frames_in_slices, clear),
 		cmocka_unit_test_setup(test_frames_in_packets, clear),
+		cmocka_unit_test_setup(test_frames_in_short_records, clear),
 		cmocka_unit_test_setup(test_records_are_full, clear),
 		cmocka_unit_test_setup(test_slow_reader, clear),
 		cmocka_unit_test_setup(test_memory_of_two, clear),
