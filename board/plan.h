@@ -24,7 +24,7 @@ enum plan_state {
 struct plan_item {
 	char name[PLAN_NAME_BYTES], after[PLAN_NAME_BYTES];
 	int priority;
-	bool listed; /* by that name in the list of what matters; else a guest */
+	bool listed;      /* by that name in the list of what matters; else a guest */
 	pid_t pid, child; /* child: the send that is ours; 0: somebody else's, or none */
 	enum plan_state state;
 	int outcome; /* of the last send */
