@@ -72,6 +72,7 @@ void batch_add(struct remote *r, uint32_t flags, batch_fail_fn *fail, long nr,
 	call->nr = (uint32_t)nr;
 	call->flags = flags;
 	memcpy(call->args, args, sizeof(call->args));
+	/* cppcheck-suppress AssignmentAddressToInteger; an array of functions it is */
 	b->fail[b->nr++] = fail;
 }
 

@@ -48,7 +48,7 @@ static int look(const struct fd_table *table, int fd, int copy, struct itimerspe
 		uint64_t *ticks)
 {
 	for (int tries = 16;; tries--) {
-		uint64_t before;
+		uint64_t before = 0;
 		int err = timerfd_gettime(copy, left) < 0 ? -errno : 0;
 
 		if (!err)
