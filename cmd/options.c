@@ -248,7 +248,7 @@ static int set_option(struct options *options, const char *argv0, int id, const 
 		*(bool *)member = true;
 		return -1;
 	}
-	if (!value[0])
+	if (!value || !value[0])
 		return cmd_usage(argv0, "--%s needs a value", row->name);
 	*(const char **)member = value;
 	return -1;

@@ -163,7 +163,7 @@ lint-tidy: | $(PREPARED)
 	@printf '%s\n' $(foreach f,$(OTHER_FLAGS),'$(f)') > $(B)/tidy-$(OTHER_DIR)/compile_flags.txt
 	$(Q){ printf '%s\n' $(SOURCES) | $(TIDY) $(B) && \
 		printf '%s\n' $(OTHER_SOURCES) | $(TIDY) $(B)/tidy-$(OTHER_DIR); } 2>$(B)/tidy.log || \
-		{ grep -v 'warnings generated\|^Suppressed\|^Use -' $(B)/tidy.log; false; }
+		{ grep -v 'warnings\? generated\|^Suppressed\|^Use -' $(B)/tidy.log; false; }
 
 lint-cppcheck: | $(PREPARED)
 	$(call say,CPPCHK,$(words $(SOURCES)) files)

@@ -72,11 +72,10 @@ static void consider(struct vma_skip *skip, const struct smaps *s, uint64_t kib[
 static void choose(struct vma_skip *skip, struct smaps *s, int proc_fd)
 {
 	uint64_t kib[VMA_SKIPS] = {0};
-	int err = smaps_open(s, proc_fd);
 
-	while (!err && (err = smaps_next(s)) > 0) {
-		consider(skip, s, kib);
-		err = 0;
+	if (!smaps_open(s, proc_fd)) {
+		while (smaps_next(s) > 0)
+			consider(skip, s, kib);
 	}
 	smaps_close(s);
 }
