@@ -171,13 +171,13 @@ static int take_frame(void *data, const struct frame *frame, const uint8_t *body
 
 	if (frame->type == FRAME_OFFER)
 		return take_offer(core, frame, body);
-	if (frame->type == FRAME_PAGES)
-		return put_memory(core, frame->addr, frame->len, body,
-				  frame->addr < core->vma_end ? core->vma_prot : PROT_READ, 0);
-	if (frame->type != FRAME_STATE)
+	if (frame->type != FRAME_PAGES && frame->type != FRAME_STATE)
 		return 0;
 	if (!core->page)
 		return log_fail(EBADMSG, "%s does not say what it is of", core->image->path);
+	if (frame->type == FRAME_PAGES)
+		return put_memory(core, frame->addr, frame->len, body,
+				  frame->addr < core->vma_end ? core->vma_prot : PROT_READ, 0);
 	err = notes_take(frame, body, core->page);
 	return err || frame->space != KIND_VMA ? err : take_vma(core, frame, body);
 }

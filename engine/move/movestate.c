@@ -507,7 +507,7 @@ static bool is_left_over(const struct movestate *state)
 		return true;
 	/* What was offered may be waited for: its process has to tell, while it lives, see baton resume. */
 	return (state->stage == STAGE_OFFERED || movestate_is_of_file(state)) &&
-	       !movestate_process_lives(state);
+	       look_for_process(state) == -ESRCH;
 }
 
 static int sweep_one(void *data, struct movestate *state)

@@ -235,7 +235,8 @@ int64_t ask_for(struct remote *r, const struct question *q, void *out)
 		if (table.asked[i].taken || !is_same(&table.asked[i].q, q))
 			continue;
 		table.asked[i].taken = true;
-		memcpy(out, table.head.rooms + table.asked[i].room, q->len);
+		if (q->len)
+			memcpy(out, table.head.rooms + table.asked[i].room, q->len);
 		return table.head.result[i];
 	}
 	return ask_now(r, q, out);

@@ -32,7 +32,7 @@
 
 #define VDSO_READ_BYTES 16384
 #define SCAN_BYTES 65536
-/* Parts of the room in the stack, see is_room; nothing to do with the size of a page. */
+/* Parts of the room in the stack, see find_room; nothing to do with the size of a page. */
 #define WAY_BYTES 16384ULL
 #define ARGUMENT_BYTES 8192ULL
 #define STEPS_BYTES 16384ULL
@@ -40,6 +40,7 @@
 #define ARGUMENTS WAY_BYTES
 #define THREAD_WAY (ARGUMENTS + ARGUMENT_BYTES)
 #define STEPS (THREAD_WAY + WAY_BYTES)
+#define ROOM_BYTES (STEPS + STEPS_BYTES)
 #define KILL_TIMEOUT_MS 10000
 _Static_assert(ARCH_SIGRETURN_MAX <= WAY_BYTES, "a way back has room");
 
@@ -140,31 +141,49 @@ static bool way_is_there(const struct dump *d)
 /* ---- a thread that works for us ---- */
 
 /*
- * Memory for arguments: the low end of the main stack, below what is used of it, or where nothing
- * ever was. No call is needed to make it, and what stays of it, should we die, is nobody's.
+ * Zeros are what is put back. Anything else may be needed, wherever the stack pointer is: a handler's alternate stack, or
+ * that of a coroutine, can lie in a frame of the main stack, above frames that are in use.
+ */
+static bool is_zero(struct dump *d, uint64_t at, uint64_t end)
+{
+	uint64_t from, upto, done, words[64];
+
+	for (; at < end; at = done) {
+		if (pagemap_next(&d->pagemap, at, end, &from, &upto, &done))
+			return false;
+		for (; from < upto; from += sizeof(words)) {
+			if (remote_read(&d->leader, from, words, sizeof(words)))
+				return false;
+			for (unsigned int i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+				if (words[i])
+					return false;
+		}
+	}
+	return true;
+}
+
+/*
+ * Memory for arguments: the low end of the main stack, below what is used of it, or where nothing but zeros
+ * ever was; else what comes when the stack grows by it (mm/memory.c, access_remote_vm). No call is needed to make
+ * it, and what stays of it, should we die, is nobody's. 0: there is none.
  *
  *     low ── leader's way back ── arguments ── a thread's way back ── steps, if they fit ── margin ── used stack
  */
-static bool is_room(struct dump *d, const struct proc_map *map, uint64_t len)
+static uint64_t find_room(struct dump *d, const struct proc_map *map, uint64_t len)
 {
-	uint64_t sp = arch_regs_sp(&d->leader.saved), page = d->pagemap.page_bytes;
-	uint64_t end = map->start + (len + page - 1) / page * page, from, upto, done;
+	const uint64_t page = d->pagemap.page_bytes, whole = (len + page - 1) / page * page;
+	const uint64_t sp = arch_regs_sp(&d->leader.saved), low = map->start - whole;
 
-	if (strcmp(map->name, "[stack]") != 0 || !map->write || map->end - map->start < len)
-		return false;
-	if (sp >= map->start && sp < map->end)
-		return sp - map->start >= len;
-	return !pagemap_next(&d->pagemap, map->start, end, &from, &upto, &done) && from == upto &&
-	       done >= end;
+	if (map->end - map->start >= len && (sp < map->start || sp >= map->start + len) &&
+	    is_zero(d, map->start, map->start + whole))
+		return map->start;
+	return whole < map->start && !remote_write(&d->leader, low, "", 1) ? low : 0;
 }
 
 static bool survey_map(struct dump *d, const struct proc_map *map)
 {
-	for (uint64_t len = STEPS + STEPS_BYTES; !d->room && len >= STEPS; len -= STEPS_BYTES)
-		if (is_room(d, map, len + STACK_MARGIN_BYTES)) {
-			d->room = map->start;
-			d->room_len = len;
-		}
+	if (!strcmp(map->name, "[stack]") && map->write)
+		d->room = find_room(d, map, ROOM_BYTES + STACK_MARGIN_BYTES);
 	if (!strcmp(map->name, "[vdso]")) {
 		size_t mark = arena_mark(), len = map->end - map->start;
 		uint8_t *image = arena_alloc(ARENA_SCRATCH, VDSO_READ_BYTES, 16);
@@ -221,10 +240,13 @@ static int begin_steps(struct dump *d)
 	struct proc_status status;
 	int err = proc_status(d->proc_fd, &status);
 
+	d->leader.steps = 0;
 	if (err)
 		return err;
-	d->leader.steps_len = (uint32_t)(d->room_len - STEPS);
-	d->leader.steps = d->leader.steps_len ? d->room + STEPS : 0;
+	if (d->freeze->filtered || !status.pid_inside)
+		return 0;
+	d->leader.steps_len = STEPS_BYTES;
+	d->leader.steps = d->room + STEPS;
 	d->leader.pid_inside = d->leader.tid_inside = d->freeze->threads[0].tid_inside;
 	ask_begin(&d->leader, &status, d->leader_mask);
 	return 0;
@@ -286,7 +308,7 @@ static void drop_scratch(struct dump *d)
 	struct remote *leader = &d->leader;
 
 	if (d->room) {
-		drop_part(d, d->room + WAY_BYTES, d->room_len - WAY_BYTES);
+		drop_part(d, d->room + WAY_BYTES, ROOM_BYTES - WAY_BYTES);
 	} else if (leader->scratch) {
 		remote_call(leader, SYS_munmap, leader->scratch, leader->scratch_len);
 	}

@@ -182,6 +182,7 @@ static int sweep_thread(void *data, pid_t tid)
 	t->tid = tid;
 	t->tid_inside = status.pid_inside;
 	t->stopped = status.state == 'T';
+	f->filtered |= status.seccomp != 0;
 	look_at_sleeper(s->proc_fd, t);
 	if (ptrace(PTRACE_SEIZE, tid, 0, SEIZE_OPTIONS) < 0) {
 		if (errno == ESRCH)
@@ -306,7 +307,7 @@ int freeze_process(struct freeze *f, pid_t pid)
 
 	f->pid = pid;
 	f->nr = 0;
-	f->held = false;
+	f->held = f->filtered = false;
 	if (proc_fd < 0)
 		return log_fail(-proc_fd, "pid %d: no such process", pid);
 	f->frozen = true;

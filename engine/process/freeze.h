@@ -20,6 +20,7 @@ struct freeze {
 	struct freeze_thread *threads; /* threads[0] is the leader */
 	unsigned int nr, max;          /* max: CONFIG_MAX_THREADS */
 	bool frozen, held;
+	bool filtered; /* a thread has a seccomp filter, which it meets as soon as we are gone */
 };
 
 /* Takes the table from the arena; before arena_seal. */

@@ -62,7 +62,7 @@ struct dump {
 	struct remote thread;   /* per-thread kinds: the same for the thread they are called for */
 	uint64_t thread_mask;   /* its signal mask */
 	struct arch_sigreturn way; /* how a thread finds back if we die; see dump_prepare */
-	uint64_t room, room_len;   /* unused part of its stack that is used meanwhile; 0: none */
+	uint64_t room;             /* unused part of its stack that is used meanwhile; 0: none */
 	struct freeze *freeze;     /* the threads */
 	struct lane *out;          /* where STATE and PAGES frames go */
 	struct packer packer;      /* of those pages */

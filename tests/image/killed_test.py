@@ -2,9 +2,10 @@
 """baton is killed, or fails, at each step: the process runs on, and a file is the old one or the new one."""
 import json
 import os
+import time
 
 import format
-from devices import Failure, read
+from devices import Failure, read, wait_for
 from images import Counter, baton, counted, dump, gone, idle, nothing_started, restore
 from whole_test import read_bytes
 
@@ -191,11 +192,32 @@ def twins(ctx):
         idle(pair)
 
 
+def inner(ctx, *filtered):
+    """A stack in a frame of the main stack: nothing below it is nobody's. A filter counts as soon as baton is gone."""
+    with ctx.pair() as pair:
+        a, path = pair.a, f"{pair.folder}/image"
+        out = a.start([ctx.inner, *filtered])
+        pid = a.pid_of(out)
+        wait_for(lambda: "ready" in out.stdout, 20, "it looks at its stack")
+        for fault in (None, "kill:DUMP_ASK", "kill:DUMP_ASK:2", "kill:DUMP_STATE:4", None):
+            baton(pair, a, "dump", "--leave-running", pid, path, fault=fault, fails="any" if fault else 0)
+            time.sleep(0.1)
+            if not a.alive(pid):
+                raise Failure(f"{fault}: it has ended: {out.code}")
+        baton(pair, a, "dump", pid, path)
+        gone(a, pid)
+        restore(pair, a, path)
+        time.sleep(0.1)
+        if not a.alive(pid):
+            raise Failure("out of the file it finds its stack changed")
+
+
 def tests(ctx):
     return [(f"dump: {word} at {name}", lambda f=function, w=word: f(ctx, w))
             for word in ("kill", "fail") for name, function in (("each write", at_each_write),
                                                                 ("each step", at_each_step),
                                                                 ("the parting of a mapping", parting))] + \
            [(name, lambda f=function: f(ctx)) for name, function in (
+               ("dump: a stack within the stack", inner), ("dump: the same, with a filter", lambda c: inner(c, "filter")),
                ("dump: what is left over", left_over), ("restore: killed before it runs", restore_before),
                ("restore: killed while it is filled", restore_after), ("restore: both twins killed", twins))]
