@@ -3,6 +3,8 @@
 what a source does that was rebooted. Nothing runs twice, and the operator gets the process back."""
 import os
 import re
+import signal
+import time
 
 from devices import Failure, wait_for
 from faults import kill
@@ -13,7 +15,12 @@ from operator_test import begun, command, expect
 def reboot(moving, device, verifier, keep):
     """All that ran there is gone in one instant. `keep`: the state folder is on flash."""
     service = moving.arena.services[device.name]
-    victims = [*device.batons(moving.arena.binary)]
+    victims = set()
+    # Stopped first: else who is reached last may have put another in the place of who is reached first.
+    while victims != (there := set(device.batons(moving.arena.binary))):
+        kill(device, *(there - victims), sig=signal.SIGSTOP)
+        victims = there
+        time.sleep(0.01)
     kill(device, *victims, verifier.pid)
     wait_for(lambda: not device.alive(verifier.pid), 5, "the process is gone")
     for name in os.listdir(device.state):
