@@ -173,7 +173,8 @@ def no_descriptor_for_a_guard(arenas):
     must not be taken for their death, and there is one again."""
     with arenas.use() as arena:
         source, target = arena.pair.a, arena.pair.b
-        verifier = arena.verifier(source, mib=16)
+        # It touches all of it itself: the more there is, the longer it is filled.
+        verifier = arena.verifier(source, mib=128)
         moving = Moving(arena, source, target, verifier.pid, rate=4)
         few = None
         try:
