@@ -3,6 +3,7 @@
 #include "engine/state/fd_check.h"
 
 #include "engine/state/timerfd.pb.h"
+#include "lib/clock.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 
@@ -17,6 +18,9 @@
 #define NS_PER_S 1000000000ull
 /* Seconds beyond this are refused: the kernel's own bound, KTIME_SEC_MAX. */
 #define NS_MAX (INT64_MAX / 2)
+/* It is asked again so often when it ticked, or when we did not get the processor, in between. */
+#define LOOKS 16
+#define LOOK_NS 20000
 
 bool timerfd_check(struct fd_look *look)
 {
@@ -40,24 +44,28 @@ static bool is_real_time(int clock)
 }
 
 /*
- * What is left, and the ticks that were there at that moment: the timer goes on, and a tick between the two questions
- * would be in both. To ask for the time counts what has expired (fs/timerfd.c). One that ticks faster than we ask is
- * believed at last.
+ * What is left, also as what was left when the clocks were read, and the ticks that were there at that moment. The timer
+ * goes on: a tick between the questions would be in two answers, and time between them in none; then it is asked again. To
+ * ask for the time counts what has expired (fs/timerfd.c). One that ticks faster than we ask is believed at last.
  */
-static int look(const struct fd_table *table, int fd, int copy, struct itimerspec *left,
-		uint64_t *ticks)
+static int look(struct dump *d, const struct fd_table *table, int copy, struct itimerspec *left,
+		baton_Timerfd *msg)
 {
-	for (int tries = 16;; tries--) {
-		uint64_t before = 0;
+	for (int tries = LOOKS;; tries--) {
 		int err = timerfd_gettime(copy, left) < 0 ? -errno : 0;
+		uint64_t before = 0;
+		int64_t since_ns;
 
 		if (!err)
-			err = fd_info_u64(table, fd, "ticks:", 10, &before);
+			err = fd_info_u64(table, msg->fd, "ticks:", 10, &before);
+		since_ns = clock_now_ns();
 		if (!err && timerfd_gettime(copy, left) < 0)
 			err = -errno;
+		msg->value_ns = clocks_left_then(&d->clocks, msg->clock, to_ns(&left->it_value));
+		since_ns = clock_now_ns() - since_ns;
 		if (!err)
-			err = fd_info_u64(table, fd, "ticks:", 10, ticks);
-		if (err || *ticks == before || !tries)
+			err = fd_info_u64(table, msg->fd, "ticks:", 10, &msg->ticks);
+		if (err || !tries || (msg->ticks == before && since_ns < LOOK_NS))
 			return err;
 	}
 }
@@ -69,23 +77,22 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 	struct itimerspec left;
 	struct timespec now;
 	uint64_t clock, flags = 0;
-	int err = look(table, entry->fd, copy, &left, &msg.ticks);
+	int err = fd_info_u64(table, entry->fd, "clockid:", 10, &clock);
 
 	if (!err)
-		err = fd_info_u64(table, entry->fd, "clockid:", 10, &clock);
-	if (!err)
 		err = fd_info_u64(table, entry->fd, "settime flags:", 8, &flags);
+	if (!err) {
+		msg.clock = (int32_t)clock;
+		err = look(d, table, copy, &left, &msg);
+	}
 	if (err)
 		return log_fail(err, "cannot read fd %d (a timerfd): %s", entry->fd,
 				strerror(-err));
-	msg.clock = (int32_t)clock;
 	msg.interval_ns = to_ns(&left.it_interval);
-	msg.value_ns = to_ns(&left.it_value);
 	/*
 	 * A date is the same on every device; a point of the monotonic clock is not, so there it
 	 * is what was left that counts.
 	 */
-	msg.value_ns = clocks_left_then(&d->clocks, msg.clock, msg.value_ns);
 	if ((flags & TFD_TIMER_ABSTIME) && is_real_time(msg.clock) && msg.value_ns) {
 		clock_gettime(CLOCK_REALTIME, &now);
 		msg.value_ns = to_ns(&left.it_value) + to_ns(&now);
@@ -130,7 +137,7 @@ static int arm_at(int fd, uint64_t value, uint64_t interval_ns, uint64_t ticks, 
 {
 	uint64_t missed = take_missed(&value, interval_ns, index);
 
-	for (int tries = 16;; tries--) {
+	for (int tries = LOOKS;; tries--) {
 		struct itimerspec spec = {from_ns(interval_ns), from_ns(value)};
 		int err = set(fd, TFD_TIMER_ABSTIME, &spec, ticks += missed);
 

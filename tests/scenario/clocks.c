@@ -338,7 +338,7 @@ static int64_t first_beat[NR_BEATS];
 static const struct {
 	clockid_t clock;
 	int64_t every;
-} beat[NR_BEATS] = {{CLOCK_MONOTONIC, BEAT}, {CLOCK_BOOTTIME, BEAT}, {CLOCK_MONOTONIC, BEAT / 500}};
+} beat[NR_BEATS] = {{CLOCK_MONOTONIC, BEAT}, {CLOCK_BOOTTIME, BEAT}, {CLOCK_MONOTONIC, BEAT / 100}};
 
 static void begin_beats(void)
 {
