@@ -81,7 +81,8 @@ int socket_listen(const char *text, uint16_t default_port, char *name, uint16_t 
 	/* A receiver started again must not wait for connections of the old one to expire. */
 	set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (bind(fd, (struct sockaddr *)&addr, addr_len(&addr)) < 0 || listen(fd, 64) < 0)
-		err = log_fail(errno, "cannot listen on %s: %s", text, strerror(errno));
+		err = log_fail(errno, "cannot listen on %s (port %u if it names none): %s",
+			       text[0] ? text : "any address", default_port, strerror(errno));
 	else
 		err = own_address(fd, name, port);
 	if (err) {
