@@ -53,6 +53,11 @@ def test_watchdog(ctx):
     """Fed while it is healthy; evacuated, and not fed any more, when it is not."""
     with fleet(ctx) as (pair, victims):
         device, ill = f"{pair.folder}/watchdog", f"{pair.folder}/ill"
+        missing = pair.a.start([f"{HOOKS}/watchdog", device])
+        missing.wait(10)
+        if missing.code != 6 or "is not there" not in missing.stderr or os.path.exists(device):
+            raise Failure(f"without a device: exit {missing.code}: {missing.tail()}")
+        open(device, "w").close()
         out = pair.a.start([f"{HOOKS}/watchdog", device],
                            env=environment(pair, EVERY="1", PRETIMEOUT="2", HEALTH=f"test ! -e {ill}"))
         wait_for(lambda: len(read(device)) > 2, 20, "the watchdog is fed")
