@@ -78,8 +78,8 @@ static bool has_pending(pid_t tid)
 
 static bool can_run_steps(const struct remote *r)
 {
-	return r->steps && r->silent && r->way_at && arch_sigreturn_has_steps(&r->way) &&
-	       !has_pending(r->tid);
+	return r->steps && r->steps_len >= HEAD_BYTES + 2 * ARCH_STEP_MAX && r->silent &&
+	       r->way_at && arch_sigreturn_has_steps(&r->way) && !has_pending(r->tid);
 }
 
 void ask_ahead(struct remote *r, const struct question *q)

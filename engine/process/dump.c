@@ -165,7 +165,8 @@ static bool is_zero(struct dump *d, uint64_t at, uint64_t end)
 /*
  * Memory for arguments: the low end of the main stack, below what is used of it, or where nothing but zeros
  * ever was; else what comes when the stack grows by it (mm/memory.c, access_remote_vm). No call is needed to make
- * it, and what stays of it, should we die, is nobody's. 0: there is none.
+ * it, and what stays of it, should we die, is nobody's. 0: there is none. A write below finds what else is mapped there,
+ * rather than making the stack grow, so nothing may be.
  *
  *     low ── leader's way back ── arguments ── a thread's way back ── steps, if they fit ── margin ── used stack
  */
@@ -177,12 +178,13 @@ static uint64_t find_room(struct dump *d, const struct proc_map *map, uint64_t l
 	if (map->end - map->start >= len && (sp < map->start || sp >= map->start + len) &&
 	    is_zero(d, map->start, map->start + whole))
 		return map->start;
-	return whole < map->start && !remote_write(&d->leader, low, "", 1) ? low : 0;
+	return whole < map->start && d->below <= low && !remote_write(&d->leader, low, "", 1) ? low
+											      : 0;
 }
 
 static bool survey_map(struct dump *d, const struct proc_map *map)
 {
-	if (!strcmp(map->name, "[stack]") && map->write)
+	if (!strcmp(map->name, "[stack]") && map->write && way_is_there(d))
 		d->room = find_room(d, map, ROOM_BYTES + STACK_MARGIN_BYTES);
 	if (!strcmp(map->name, "[vdso]")) {
 		size_t mark = arena_mark(), len = map->end - map->start;
@@ -197,6 +199,7 @@ static bool survey_map(struct dump *d, const struct proc_map *map)
 		d->leader.insn = offset < 0 ? 0 : map->start + (uint64_t)offset;
 		arena_reset(mark);
 	}
+	d->below = map->end;
 	return true;
 }
 
@@ -260,12 +263,10 @@ static int open_leader(struct dump *d)
 		return log_fail(-err, "pid %d: its registers or memory cannot be read: %s", d->pid,
 				err == -ENOEXEC ? "it is a 32-bit program" : strerror(-err));
 	restart_name(&d->leader.saved, &d->freeze->threads[0]);
-	d->room = 0;
+	d->room = d->below = 0;
 	err = maps_each(d, survey_map);
 	if (!err && !d->leader.insn)
 		err = log_fail(ENOEXEC, "pid %d has no vdso, or none with a system call", d->pid);
-	if (!way_is_there(d))
-		d->room = 0;
 	if (err)
 		return err;
 	d->leader_open = true;

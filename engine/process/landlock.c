@@ -153,6 +153,7 @@ void landlock_begin(pid_t pid)
 {
 	if (kernel_has_landlock())
 		begin(pid, pid);
+	helper.asks = 0; /* until it stands still its ids may change */
 }
 
 static struct question robust_list_of_helper(void)

@@ -63,6 +63,7 @@ struct dump {
 	uint64_t thread_mask;   /* its signal mask */
 	struct arch_sigreturn way; /* how a thread finds back if we die; see dump_prepare */
 	uint64_t room;             /* unused part of its stack that is used meanwhile; 0: none */
+	uint64_t below;                /* while mappings are looked through: the end of the one before */
 	struct freeze *freeze;     /* the threads */
 	struct lane *out;          /* where STATE and PAGES frames go */
 	struct packer packer;      /* of those pages */
