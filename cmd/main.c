@@ -21,12 +21,42 @@
 		name, BUILT_IN(symbol, run), BUILT_IN(symbol, usage), BUILT_IN(symbol, summary)    \
 	}
 
-/* Words of a usage that are there only with image files. */
+/* clang-format off */
+/* As they are printed. Words that are there only with image files. */
 #if IS_ENABLED(CONFIG_IMAGE)
 #define FOR_IMAGES(words) words
 #else
 #define FOR_IMAGES(words)
 #endif
+
+#define SEND_USAGE \
+	"[--keys DIR] [--state DIR] [--json] [--eager | --on-demand]\n" \
+	"                     [--max-rate MIB_S] [--keepalive SECONDS] [--patience SECONDS]\n" \
+	"                     [--allow-clock-jump] [--compress WHEN] [--poll-us US]\n" \
+	"                     PID HOST[:PORT]"
+#define DUMP_USAGE \
+	FOR_IMAGES( \
+	"[--leave-running] [--allow-unsigned] [--keys DIR] [--state DIR] [--json]\n" \
+	"                     [--allow-clock-jump] [--compress WHEN] PID FILE\n" \
+	"       baton dump ") \
+	"--serve ADDR:PORT [--keys DIR] [--state DIR] [--json] [--port-file FILE]\n" \
+	"                     [--max-rate MIB_S] [--keepalive SECONDS] [--patience SECONDS]\n" \
+	"                     [--allow-clock-jump] [--compress WHEN] [--poll-us US] PID"
+#define RESTORE_USAGE \
+	FOR_IMAGES( \
+	"[--lazy | --on-demand | --eager] [--pidns] [--stdio FILE]\n" \
+	"                     [--allow-unsigned] [--keys DIR] [--state DIR] [--json]\n" \
+	"                     [--allow-clock-jump] FILE\n" \
+	"       baton restore ") \
+	"--from HOST:PORT [--lazy | --on-demand | --eager] [--pidns]\n" \
+	"                     [--stdio FILE] [--keys DIR] [--state DIR] [--json]\n" \
+	"                     [--keepalive SECONDS] [--allow-clock-jump] [--compress WHEN]\n" \
+	"                     [--poll-us US]"
+#define DUMP_SUMMARY \
+	FOR_IMAGES("write a process into a file, or ") "keep a process ready for another device to fetch it"
+#define RESTORE_SUMMARY \
+	FOR_IMAGES("start a process out of a file, or ") "fetch a process that another device serves"
+/* clang-format on */
 
 static const struct command commands[] = {
 	COMMAND(CONFIG_CMD_CHECK, "check", cmd_check,
@@ -43,42 +73,10 @@ static const struct command commands[] = {
 		"SECONDS]\n"
 		"                     [--compress WHEN] [--poll-us US]",
 		"take processes that other devices send"),
-	COMMAND(CONFIG_CMD_SEND, "send", cmd_send,
-		"[--keys DIR] [--state DIR] [--json] [--eager | --on-demand]\n"
-		"                     [--max-rate MIB_S] [--keepalive SECONDS] [--patience "
-		"SECONDS]\n"
-		"                     [--compress WHEN] [--poll-us US] PID HOST[:PORT]",
+	COMMAND(CONFIG_CMD_SEND, "send", cmd_send, SEND_USAGE,
 		"hand a running process to another device"),
-	COMMAND(CONFIG_CMD_DUMP, "dump", cmd_dump,
-		FOR_IMAGES(
-			"[--leave-running] [--allow-unsigned] [--keys DIR] [--state DIR] [--json]\n"
-			"                     [--allow-clock-jump] [--compress WHEN] PID FILE\n"
-			"       baton dump ") "--serve ADDR:PORT [--keys DIR] [--state DIR] "
-					      "[--json] "
-					      "[--port-file FILE]\n"
-					      "                     [--max-rate MIB_S] "
-					      "[--keepalive "
-					      "SECONDS] [--patience SECONDS]\n"
-					      "                     [--compress WHEN] [--poll-us "
-					      "US] PID",
-		FOR_IMAGES("write a process into a file, or ") "keep a process ready for another "
-							       "device "
-							       "to fetch it"),
-	COMMAND(CONFIG_CMD_RESTORE, "restore", cmd_restore,
-		FOR_IMAGES(
-			"[--lazy | --on-demand | --eager] [--pidns] [--stdio FILE]\n"
-			"                     [--allow-unsigned] [--keys DIR] [--state DIR] "
-			"[--json]\n"
-			"                     [--allow-clock-jump] FILE\n"
-			"       baton restore ") "--from HOST:PORT [--lazy | --on-demand | "
-						 "--eager] "
-						 "[--pidns]\n"
-						 "                     [--stdio FILE] [--keys DIR] "
-						 "[--state DIR] [--json]\n"
-						 "                     [--keepalive SECONDS] "
-						 "[--compress WHEN] [--poll-us US]",
-		FOR_IMAGES("start a process out of a file, or ") "fetch a process that another "
-								 "device serves"),
+	COMMAND(CONFIG_CMD_DUMP, "dump", cmd_dump, DUMP_USAGE, DUMP_SUMMARY),
+	COMMAND(CONFIG_CMD_RESTORE, "restore", cmd_restore, RESTORE_USAGE, RESTORE_SUMMARY),
 	COMMAND(CONFIG_CMD_STATUS, "status", cmd_status, "[--state DIR] [--json] [--watch]",
 		"moves under way: stage, pages, rate, fault latencies"),
 	COMMAND(CONFIG_CMD_RESUME, "resume", cmd_resume,
@@ -89,7 +87,7 @@ static const struct command commands[] = {
 		"end a move, with what of it is on this device"),
 	COMMAND(CONFIG_CMD_INSPECT, "inspect", cmd_inspect, "[--keys DIR] [--json] FILE",
 		"what is in an image file, and what it needs"),
-	COMMAND(CONFIG_CMD_CORE, "core", cmd_core, "FILE -o CORE",
+	COMMAND(CONFIG_CMD_CORE, "core", cmd_core, "FILE -o | --output CORE",
 		"make a core file for gdb out of an image file"),
 	COMMAND(CONFIG_CMD_CONSOLE, "console", cmd_console,
 		"[--tty DEV] [--baud N] [--machine] [--keys DIR] [--state DIR]\n"
