@@ -44,7 +44,7 @@ class Image:
                        "image/etc/baton/peers", "image/var/log", "image/var/run", "image/run"):
             os.makedirs(f"{self.top}/{folder}")
         shutil.copy(shutil.which("busybox"), f"{self.image}/bin/busybox")
-        for tool in ("sh", "mkdir", "rm", "cp", "mv", "chmod", "mount", "sync", "sleep", "grep", "start-stop-daemon"):
+        for tool in ("sh", "mkdir", "rmdir", "rm", "cp", "mv", "chmod", "mount", "sync", "sleep", "grep", "start-stop-daemon"):
             os.symlink("busybox", f"{self.image}/bin/{tool}")
         shutil.copy(binary or ctx.binary, f"{self.image}/usr/local/sbin/baton")
         for name in ("first-boot", "baton-receive"):
@@ -82,6 +82,8 @@ def good_pair(keys):
 def test_kept(ctx):
     image = Image(ctx, "kept")
     image.settings("DATA=/data/baton/\nNAME=gateway-7\n")
+    # As the image of the partition may have it: nothing of the device has begun there.
+    os.mkdir(f"{image.data}/baton")
     said = image.boot("ro")
     keys = f"{image.data}/baton"
     if "name        gateway-7\n" not in said or "SHA-256" not in said:

@@ -52,8 +52,9 @@ static void map_neighbour(void)
 		if (strstr(line, "[stack]"))
 			low = strtoul(line, NULL, 16);
 	fclose(maps);
-	neighbour = mmap((void *)(low - 16384 - NEIGHBOUR_BYTES), NEIGHBOUR_BYTES, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	neighbour = mmap((void *)(low - 16384 - NEIGHBOUR_BYTES), NEIGHBOUR_BYTES,
+			 PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+			 -1, 0);
 	if (neighbour == MAP_FAILED)
 		_exit(2);
 	for (uint32_t i = 0; i < NEIGHBOUR_BYTES / sizeof(*neighbour); i++)
@@ -72,20 +73,23 @@ __attribute__((noinline)) static void go_deep(int with_neighbour)
 	swapcontext(&outside, &inside);
 }
 
-#define KILL_FOR(call) \
-	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (call), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
+#define KILL_FOR(call)                                                                             \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (call), 0, 1),                                         \
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS)
 
 static void set_filter(void)
 {
-	struct sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-				     KILL_FOR(SYS_keyctl),
-				     KILL_FOR(SYS_get_robust_list),
-				     KILL_FOR(SYS_get_mempolicy),
-				     KILL_FOR(SYS_personality),
-				     BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		KILL_FOR(SYS_keyctl),
+		KILL_FOR(SYS_get_robust_list),
+		KILL_FOR(SYS_get_mempolicy),
+		KILL_FOR(SYS_personality),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
 	struct sock_fprog program = {sizeof(code) / sizeof(code[0]), code};
 
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
 		_exit(2);
 }
 

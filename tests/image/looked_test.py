@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 
+import format
 from devices import Failure, Skip
 from images import baton, counted, dump, expect_refused, gone, restore
 from whole_test import read_bytes
@@ -44,6 +45,19 @@ def core(ctx):
         return f"{len(live)} threads"
 
 
+def core_of_nothing(ctx):
+    """The head does not say what it is of: memory, or state, without an offer."""
+    with counted(ctx, kib=64) as (pair, counter, path):
+        dump(pair, counter, path)
+        whole = format.Image(read_bytes(path))
+        for kind in (format.PAGES, format.STATE):
+            head = [raw for raw in whole.head() if raw[0] == kind]
+            with open(path, "wb") as f:
+                f.write(format.build(head, {}, whole.data[:format.PREAMBLE]))
+            out = baton(pair, pair.a, "core", path, "-o", path + ".core", keys=False, state=False, fails=3)
+            expect_refused(out, 3, "does not say what it is of")
+
+
 def core_broken(ctx):
     with counted(ctx, kib=64) as (pair, counter, path):
         dump(pair, counter, path, "--leave-running")
@@ -81,4 +95,4 @@ def inspect(ctx):
 
 def tests(ctx):
     return [(name, lambda f=function: f(ctx)) for name, function in (
-        ("gdb and a core file", core), ("no core file of a damaged image", core_broken), ("inspect", inspect))]
+        ("gdb and a core file", core), ("no core file of a damaged image", core_broken), ("no core file of nothing", core_of_nothing), ("inspect", inspect))]
