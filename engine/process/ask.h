@@ -29,7 +29,8 @@ void ask_begin(struct remote *r, const struct proc_status *leader, uint64_t mask
 
 /* Notes a question for ask_run. Best effort. */
 void ask_ahead(struct remote *r, const struct question *q);
-/* Asks all that were noted of this thread. 0, or -ESRCH: it has died. */
+/* Asks all that were noted of this thread. 0 also when they will be asked one by one; -ESRCH: it has died; other -errno of
+ * ptrace(2) and of its memory. */
 int ask_run(struct remote *r);
 
 /*

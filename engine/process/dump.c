@@ -146,7 +146,7 @@ static bool way_is_there(const struct dump *d)
  */
 static bool is_zero(struct dump *d, uint64_t at, uint64_t end)
 {
-	uint64_t from, upto, done, words[64];
+	uint64_t from, upto, done, words[512];
 
 	for (; at < end; at = done) {
 		if (pagemap_next(&d->pagemap, at, end, &from, &upto, &done))
@@ -163,12 +163,12 @@ static bool is_zero(struct dump *d, uint64_t at, uint64_t end)
 }
 
 /*
- * Memory for arguments: the low end of the main stack, below what is used of it, or where nothing but zeros
- * ever was; else what comes when the stack grows by it (mm/memory.c, access_remote_vm). No call is needed to make
+ * Memory for arguments: the low end of the main stack, where nothing but zeros is, below what is used of it;
+ * else what comes when the stack grows by it (mm/memory.c, access_remote_vm). No call is needed to make
  * it, and what stays of it, should we die, is nobody's. 0: there is none. A write below finds what else is mapped there,
  * rather than making the stack grow, so nothing may be.
  *
- *     low ── leader's way back ── arguments ── a thread's way back ── steps, if they fit ── margin ── used stack
+ *     low ── leader's way back ── arguments ── a thread's way back ── steps ── margin ── used stack
  */
 static uint64_t find_room(struct dump *d, const struct proc_map *map, uint64_t len)
 {
@@ -238,21 +238,15 @@ static int open_thread(struct dump *d, struct remote *thread, uint64_t way_at, u
 	return err ? err : mask_set(thread->tid, ALL_SIGNALS);
 }
 
-static int begin_steps(struct dump *d)
+static void begin_steps(struct dump *d)
 {
-	struct proc_status status;
-	int err = proc_status(d->proc_fd, &status);
-
 	d->leader.steps = 0;
-	if (err)
-		return err;
-	if (d->freeze->filtered || !status.pid_inside)
-		return 0;
+	if (d->freeze->filtered || !d->status.pid_inside)
+		return;
 	d->leader.steps_len = STEPS_BYTES;
 	d->leader.steps = d->room + STEPS;
 	d->leader.pid_inside = d->leader.tid_inside = d->freeze->threads[0].tid_inside;
-	ask_begin(&d->leader, &status, d->leader_mask);
-	return 0;
+	ask_begin(&d->leader, &d->status, d->leader_mask);
 }
 
 static int open_leader(struct dump *d)
@@ -265,6 +259,8 @@ static int open_leader(struct dump *d)
 	restart_name(&d->leader.saved, &d->freeze->threads[0]);
 	d->room = d->below = 0;
 	err = maps_each(d, survey_map);
+	if (!err)
+		err = proc_status(d->proc_fd, &d->status);
 	if (!err && !d->leader.insn)
 		err = log_fail(ENOEXEC, "pid %d has no vdso, or none with a system call", d->pid);
 	if (err)
@@ -277,7 +273,8 @@ static int open_leader(struct dump *d)
 		return err ? err : map_scratch(d);
 	d->leader.scratch = d->room + ARGUMENTS;
 	d->leader.scratch_len = ARGUMENT_BYTES;
-	return begin_steps(d);
+	begin_steps(d);
+	return 0;
 }
 
 static void write_zeros(const struct remote *leader, uint64_t at, uint64_t len)

@@ -58,8 +58,8 @@ int proc_each_thread(int proc_fd, int (*fn)(void *data, pid_t tid), void *data);
 int proc_each_child(int proc_fd, int (*fn)(void *data, pid_t child), void *data);
 
 /*
- * Kills a process and all that descends from it, stopped first, so that none is made meanwhile. What has lost its
- * parent before is not found. For proc_each_child, too.
+ * Kills a process and all that descends from it. It is stopped first, so that hardly any is made meanwhile: a fork that is
+ * under way is not awaited. What has lost its parent before is not found. For proc_each_child, too.
  */
 int proc_kill_tree(void *unused, pid_t pid);
 

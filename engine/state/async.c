@@ -25,8 +25,6 @@ struct owner {
 /* The owner's number as the process knows it, or -ENOENT: it is no part of the process. */
 static int owner_inside(struct dump *d, const struct owner *owner)
 {
-	struct proc_status status;
-
 	if (owner->type != OWNER_PGRP) {
 		for (unsigned int i = 0; i < d->freeze->nr; i++)
 			if (d->freeze->threads[i].tid == owner->pid)
@@ -34,9 +32,8 @@ static int owner_inside(struct dump *d, const struct owner *owner)
 		return -ENOENT;
 	}
 	/* Its own group is what it will be in again. */
-	if (getpgid(d->pid) == owner->pid && proc_status(d->proc_fd, &status) == 0 &&
-	    status.pgid_inside > 0)
-		return status.pgid_inside;
+	if (getpgid(d->pid) == owner->pid && d->status.pgid_inside > 0)
+		return d->status.pgid_inside;
 	return -ENOENT;
 }
 

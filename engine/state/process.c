@@ -152,14 +152,11 @@ static int process_dump(struct dump *d, const struct state_kind *kind)
 {
 	size_t mark = arena_mark();
 	baton_Process *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
-	struct proc_status status;
 	int err;
 
 	if (!msg)
 		return -ENOMEM;
-	err = proc_status(d->proc_fd, &status);
-	if (!err)
-		err = proc_each_child(d->proc_fd, fail_child, d);
+	err = proc_each_child(d->proc_fd, fail_child, d);
 	if (!err)
 		err = dump_links(d, msg);
 	if (!err)
@@ -169,10 +166,10 @@ static int process_dump(struct dump *d, const struct state_kind *kind)
 	if (!err)
 		err = space_describe(d, msg);
 	if (!err) {
-		msg->pid = status.pid_inside;
-		msg->pgid = status.pgid_inside;
-		msg->sid = status.sid_inside;
-		msg->umask = status.umask;
+		msg->pid = d->status.pid_inside;
+		msg->pgid = d->status.pgid_inside;
+		msg->sid = d->status.sid_inside;
+		msg->umask = d->status.umask;
 		msg->stopped = freeze_is_stopped(d->freeze);
 		err = dump_clocks(d, msg);
 	}

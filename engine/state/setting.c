@@ -190,11 +190,10 @@ static uint32_t read_membarriers(struct remote *leader)
 /* Of the session, and the process' own only when it leads one. */
 static int32_t read_autogroup(const struct dump *d)
 {
-	struct proc_status status;
 	char text[64], *at;
 	int64_t nice = 0;
 
-	if (proc_status(d->proc_fd, &status) || status.sid_inside != status.pid_inside ||
+	if (d->status.sid_inside != d->status.pid_inside ||
 	    io_read_file(d->proc_fd, "autogroup", text, sizeof(text)) <= 0)
 		return 0;
 	at = strstr(text, " nice ");

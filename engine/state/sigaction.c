@@ -39,13 +39,10 @@ static struct question action_of(int number)
 
 static void sigaction_ask(struct dump *d)
 {
-	struct proc_status status;
-	int err = proc_status(d->proc_fd, &status);
-
-	for (int number = 1; number <= NR_SIGNALS && !err; number++) {
+	for (int number = 1; number <= NR_SIGNALS; number++) {
 		const struct question q = action_of(number);
 
-		if (is_set(&status, number))
+		if (is_set(&d->status, number))
 			ask_ahead(&d->leader, &q);
 	}
 }
@@ -70,16 +67,14 @@ static int sigaction_dump(struct dump *d, const struct state_kind *kind)
 {
 	size_t mark = arena_mark();
 	baton_Sigaction *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
-	struct proc_status status;
-	int number, err;
+	int number, err = 0;
 
 	if (!msg)
 		return -ENOMEM;
-	err = proc_status(d->proc_fd, &status);
 	for (number = 1; number <= NR_SIGNALS && !err; number++) {
 		baton_Action *action = &msg->actions[msg->actions_count];
 
-		if (!is_set(&status, number))
+		if (!is_set(&d->status, number))
 			continue;
 		remote_reset(&d->leader);
 		err = read_one(d, number, action);

@@ -55,22 +55,23 @@ void probe_refused(struct probe *p, const char *item, const char *fmt, ...)
 struct dump {
 	pid_t pid;
 	int proc_fd, pidfd;
-	struct pagemap pagemap; /* which of its pages exist */
-	struct remote leader;   /* runs remote calls in the process, with a scratch area */
-	uint64_t leader_mask;   /* its signal mask; all are blocked while it works for us */
-	bool leader_open;       /* there is something to put back */
-	struct remote thread;   /* per-thread kinds: the same for the thread they are called for */
-	uint64_t thread_mask;   /* its signal mask */
+	struct pagemap pagemap;    /* which of its pages exist */
+	struct remote leader;      /* runs remote calls in the process, with a scratch area */
+	uint64_t leader_mask;      /* its signal mask; all are blocked while it works for us */
+	bool leader_open;          /* there is something to put back */
+	struct proc_status status; /* its, read when it stands still */
+	struct remote thread; /* per-thread kinds: the same for the thread they are called for */
+	uint64_t thread_mask; /* its signal mask */
 	struct arch_sigreturn way; /* how a thread finds back if we die; see dump_prepare */
 	uint64_t room;             /* unused part of its stack that is used meanwhile; 0: none */
-	uint64_t below;                /* while mappings are looked through: the end of the one before */
-	struct freeze *freeze;     /* the threads */
-	struct lane *out;          /* where STATE and PAGES frames go */
-	struct packer packer;      /* of those pages */
-	uint64_t out_bytes_s;      /* how fast they go, with the cipher; 0: not known */
-	uint64_t nr_state;         /* STATE frames so far */
-	uint64_t nr_eager;         /* pages sent before the start */
-	unsigned int nr_sent;      /* pending signals that somebody sent, as they were described */
+	uint64_t below;         /* while mappings are looked through: the end of the one before */
+	struct freeze *freeze;  /* the threads */
+	struct lane *out;       /* where STATE and PAGES frames go */
+	struct packer packer;   /* of those pages */
+	uint64_t out_bytes_s;   /* how fast they go, with the cipher; 0: not known */
+	uint64_t nr_state;      /* STATE frames so far */
+	uint64_t nr_eager;      /* pages sent before the start */
+	unsigned int nr_sent;   /* pending signals that somebody sent, as they were described */
 	struct clocks clocks;   /* the moment from which on the description counts time, on ours */
 	const char *kind;       /* being dumped, for messages */
 	bool fds_known;         /* fd.c: its table is of this process, frozen */

@@ -61,7 +61,9 @@ static int look(struct dump *d, const struct fd_table *table, int copy, struct i
 		since_ns = clock_now_ns();
 		if (!err && timerfd_gettime(copy, left) < 0)
 			err = -errno;
-		msg->value_ns = clocks_left_then(&d->clocks, msg->clock, to_ns(&left->it_value));
+		if (!err)
+			msg->value_ns =
+				clocks_left_then(&d->clocks, msg->clock, to_ns(&left->it_value));
 		since_ns = clock_now_ns() - since_ns;
 		if (!err)
 			err = fd_info_u64(table, msg->fd, "ticks:", 10, &msg->ticks);
