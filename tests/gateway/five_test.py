@@ -9,7 +9,7 @@ import time
 
 from devices import PORT, TOP, Failure, read, wait_for
 from fleet import allow_recall, moves, run
-from real_test import cli, http_get, mqtt, mqtt_open, mqtt_text, need
+from real_test import cli, http_get, mqtt_retain, mqtt_retained, need
 from victim import Receiver
 
 ROUNDS = int(os.environ.get("ROUNDS", "1"))
@@ -75,22 +75,10 @@ class Mosquitto(Service):
         return device.listens(1883)
 
     def fill(self, device):
-        sock = mqtt_open(device, device.address)
-        mqtt(sock, 0x31, mqtt_text("state/door") + b"open since 7")  # retained
-        mqtt(sock, 0xE0, b"")
-        sock.close()
+        mqtt_retain(device)
 
     def check(self, device):
-        sock = mqtt_open(device, device.address)
-        mqtt(sock, 0x82, b"\x00\x01" + mqtt_text("state/#") + b"\x00")
-        got = b""
-        while b"open since 7" not in got:
-            data = sock.recv(200)
-            if not data:
-                raise Failure(f"mosquitto has lost its retained message: {got!r}")
-            got += data
-        mqtt(sock, 0xE0, b"")
-        sock.close()
+        mqtt_retained(device)
 
 
 class Nginx(Service):

@@ -216,6 +216,28 @@ def mqtt_open(device, address):
     return sock
 
 
+def mqtt_retain(device):
+    """Leaves a message with the broker of a device for whoever asks."""
+    sock = mqtt_open(device, device.address)
+    mqtt(sock, 0x31, mqtt_text("state/door") + b"open since 7")
+    mqtt(sock, 0xE0, b"")
+    sock.close()
+
+
+def mqtt_retained(device):
+    """The broker has it."""
+    sock = mqtt_open(device, device.address)
+    mqtt(sock, 0x82, b"\x00\x01" + mqtt_text("state/#") + b"\x00")
+    got = b""
+    while b"open since 7" not in got:
+        data = sock.recv(200)
+        if not data:
+            raise Failure(f"mosquitto has lost its retained message: {got!r}")
+        got += data
+    mqtt(sock, 0xE0, b"")
+    sock.close()
+
+
 def mosquitto(ctx, mode):
     program = need("mosquitto")[0]
     with ctx.pair() as pair:
@@ -225,22 +247,11 @@ def mosquitto(ctx, mode):
         out = a.start([program, "-c", f"{pair.folder}/conf"])
         wait_for(lambda: a.listens(1883) or out.code is not None, 10, "mosquitto listens")
         pid = a.pid_of(out)
-        sock = mqtt_open(a, a.address)
-        mqtt(sock, 0x31, mqtt_text("state/door") + b"open since 7")  # retained
-        mqtt(sock, 0xE0, b"")
-        sock.close()
+        mqtt_retain(a)
         time.sleep(0.5)
         m = begin(pair, pid, mode)
         settle(m, mode)
-        sock = mqtt_open(b, b.address)
-        mqtt(sock, 0x82, b"\x00\x01" + mqtt_text("state/#") + b"\x00")
-        got = b""
-        while b"open since 7" not in got:
-            data = sock.recv(200)
-            if not data:
-                raise Failure(f"the retained message is lost: {got!r}")
-            got += data
-        sock.close()
+        mqtt_retained(b)
         time.sleep(0.1)
         finish(m, mode, lambda: b.run(["kill", "-9", pid]))
 
