@@ -32,13 +32,14 @@ class Job:
                 mover.prepare(ctx, pair)
                 pid = workload.start(ctx, pair)
                 floors.warm(ctx, workload.mib)
+                began = time.monotonic()
                 mover.begin(pair, pid)
                 if mover.hold:
                     time.sleep(mover.hold)
                     seen = workload.finish(pair)
                     mover.wait()
                 else:
-                    workload.during(pair)
+                    workload.during(pair, began)
                     mover.wait()
                     seen = workload.finish(pair)
                 return {**mover.figures(workload.mib), **seen}

@@ -40,7 +40,7 @@ class Toucher:
         time.sleep(0.2)
         return int(text)
 
-    def during(self, pair):
+    def during(self, pair, began):
         """Nothing: it knows by itself."""
 
     def finish(self, pair):
@@ -102,9 +102,8 @@ class Redis:
         return {"requests_s": float(words[-7]), "p50": float(words[-4]) * 1e3,
                 "p99": float(words[-2]) * 1e3, "max": float(words[-1]) * 1e3}
 
-    def during(self, pair):
-        """The gap begins with the command, not with the stop: no client can know that moment."""
-        began = time.monotonic()
+    def during(self, pair, began):
+        """The gap begins with the (first) command, not with the stop: no client can know that moment."""
         client = RedisClient(pair.b, pair.b.address, self.keys, key=self.KEY)
         client.start()
         wait_for(lambda: client.first_answer, 60, "redis answers on the other device", 0.001)
