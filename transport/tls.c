@@ -151,7 +151,8 @@ static const int *choose_ciphers(void)
 		chacha_ns = time_cipher_ns(false, buf, TIMED_BYTES);
 	arena_reset(mark);
 	best_ns = aes_ns < chacha_ns ? aes_ns : chacha_ns;
-	tls.short_record = (size_t)((int64_t)TIMED_BYTES * SHORT_RECORD_NS / (best_ns + 1));
+	tls.short_record =
+		(size_t)((int64_t)TIMED_BYTES * SHORT_RECORD_NS / (best_ns > 0 ? best_ns : 1));
 	if (tls.short_record < SHORTEST_RECORD_BYTES)
 		tls.short_record = SHORTEST_RECORD_BYTES;
 	if (!IS_ENABLED(CONFIG_CIPHER_AES))
