@@ -1,12 +1,45 @@
 /* SPDX-License-Identifier: MIT */
 /* baton abort: end a move by an operator's decision, with the part of it that is on this device. */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "cmd/session.h"
+#include "lib/io.h"
 #include "lib/log.h"
 
+#define END_TIMEOUT_MS 10000
+
 #define ALLOWED (OPTION_BIT(OPTION_KEYS) | OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_KILL))
+
+/*
+ * The worker has heard that it is given up, and takes no end of the process for one of its own any more. It may be on
+ * its way to a peer that is away, and the process does not wait for that.
+ */
+static int end_process(const struct movestate *state)
+{
+	struct pollfd gone = {movestate_pidfd(state), POLLIN, 0};
+	int ended = 1;
+
+	if (gone.fd >= 0) {
+		syscall(SYS_pidfd_send_signal, gone.fd, SIGKILL, NULL, 0);
+		ended = io_poll(&gone, 1, END_TIMEOUT_MS);
+		close(gone.fd);
+	}
+	if (ended <= 0) {
+		log_error("move %s is given up here, but pid %d (%s) has not ended in %d s: it is "
+			  "waited for no longer",
+			  state->id, state->pid, state->comm, END_TIMEOUT_MS / 1000);
+		return OUTCOME_FAILED;
+	}
+	log_info("move %s is given up here, and pid %d has ended; %s has the whole copy of it, "
+		 "held. What is left of the move here is the answer for %s, which will ask; if it "
+		 "never will: baton abort %s",
+		 state->id, state->pid, state->peer, state->peer, state->id);
+	return OUTCOME_DONE;
+}
 
 /* Somebody works on it: it is asked to undo what can still be undone, or to give up what it has. */
 static int ask_worker(const struct movestate *state, bool kill_it)
@@ -26,16 +59,11 @@ static int ask_worker(const struct movestate *state, bool kill_it)
 			  state->id, movestate_stage_name(state->stage), state->engine);
 		return OUTCOME_REFUSED;
 	}
-	if (kill(state->engine, undo ? SIGTERM : SIGUSR2)) {
-		log_error("move %s: pid %d, which works on it, cannot be told", state->id,
-			  state->engine);
-		return OUTCOME_FAILED;
-	}
-	if (undo)
-		log_info("move %s is being undone; pid %d runs on here", state->id, state->pid);
-	else
-		log_info("move %s is given up here; %s has the whole copy of pid %d, held",
-			 state->id, state->peer, state->pid);
+	if (movestate_signal_engine(state, undo ? SIGTERM : SIGUSR2))
+		return cmd_fail(OUTCOME_FAILED, "the move cannot be ended");
+	if (give_up)
+		return end_process(state);
+	log_info("move %s is being undone; pid %d runs on here", state->id, state->pid);
 	return OUTCOME_DONE;
 }
 

@@ -1,7 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* baton resume: go on with a move that is held, or run its process here again. */
+#include <signal.h>
+
 #include "cmd/session.h"
+#include "lib/clock.h"
+#include "lib/io.h"
 #include "lib/log.h"
+
+/* An attempt to reach the peer takes as long as a dial; then it holds. */
+#define TAKE_OVER_MS 20000
+#define LOOK_MS 20
 
 #define ALLOWED                                                                                    \
 	(OPTION_BIT(OPTION_KEYS) | OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_JSON) |            \
@@ -36,6 +44,39 @@ static int check(const struct movestate *state, bool peer_is_dead)
 	return OUTCOME_DONE;
 }
 
+/*
+ * Somebody still tries to reach the peer, which the operator says is dead: that one's work ends, and holds. Whoever has
+ * a connection knows better.
+ */
+static int take_over(struct options *options, struct movestate *state)
+{
+	int64_t deadline = clock_deadline_ms(TAKE_OVER_MS);
+	int outcome;
+
+	if (!movestate_is_held(movestate_folder(), state))
+		return OUTCOME_DONE;
+	if (!state->reason[0]) {
+		log_error("move %s: pid %d works on it and is connected to %s, which is not dead; "
+			  "see: baton status",
+			  state->id, state->engine, state->peer);
+		return OUTCOME_REFUSED;
+	}
+	if (movestate_signal_engine(state, SIGTERM))
+		return cmd_fail(OUTCOME_REFUSED, "the move cannot be resumed");
+	log_info("move %s: pid %d still tries to reach %s; it is told to stop", state->id,
+		 state->engine, state->peer);
+	while (movestate_is_held(movestate_folder(), state)) {
+		if (!clock_left_ms(deadline)) {
+			log_error("move %s: pid %d works on it; see: baton status", state->id,
+				  state->engine);
+			return OUTCOME_REFUSED;
+		}
+		io_sleep_ms(LOOK_MS);
+	}
+	outcome = find(options, state);
+	return outcome ? outcome : check(state, true);
+}
+
 int cmd_resume(int argc, char **argv)
 {
 	static struct session session;
@@ -50,6 +91,8 @@ int cmd_resume(int argc, char **argv)
 	outcome = find(&options, &state);
 	if (!outcome)
 		outcome = check(&state, options.peer_is_dead);
+	if (!outcome && options.peer_is_dead)
+		outcome = take_over(&options, &state);
 	if (!outcome)
 		outcome =
 			session_begin(&session, &options, state.source ? MOVE_SOURCE : MOVE_TARGET);

@@ -205,13 +205,35 @@ static int let_run(struct session *session, const struct options *options)
 	return (int)tell_work(&session->link, session);
 }
 
+/* Locks it, if nobody has gone on with it since it was read, and says in its file who has it. */
+static int take_move(struct movestate *state)
+{
+	struct movestate now;
+	char name[64];
+	int err = movestate_lock(state);
+
+	if (err)
+		return err;
+	movestate_file_name(state, "move", name, sizeof(name));
+	if (movestate_read(movestate_folder(), name, &now) || now.stage != state->stage) {
+		movestate_remove(state); /* gives the lock back: we have not written it */
+		return log_fail(EBUSY, "move %s has gone on meanwhile; see: baton status",
+				state->id);
+	}
+	/* Why it stood is true until the peer is there. */
+	now.lock_fd = state->lock_fd;
+	if (movestate_write(&now, now.stage))
+		log_reason_clear(); /* nothing depends on it */
+	return 0;
+}
+
 int session_resume(struct session *session, const struct options *options,
 		   const struct movestate *state, bool peer_is_dead)
 {
 	session->resumed = *state;
 	session->resumed.lock_fd = 0;
 	/* For a target: each answer takes the lock for itself. */
-	if (session->role == MOVE_SOURCE && movestate_lock(&session->resumed))
+	if (session->role == MOVE_SOURCE && take_move(&session->resumed))
 		return cmd_fail(OUTCOME_REFUSED, "the move cannot be resumed");
 	session->move.pid = state->pid;
 	if (peer_is_dead)

@@ -66,6 +66,18 @@ static const char *unattended(const struct movestate *state)
 	return state->stage == STAGE_READY ? " (never ran here)" : " (runs here, complete)";
 }
 
+static void print_counters(const struct movestate *state, const struct movestate_counters *c)
+{
+	printf("    %llu pages done, %llu left, %.1f MiB/s, %llu faults",
+	       (unsigned long long)c->pages_done, (unsigned long long)c->pages_left,
+	       (double)c->rate_kib_s / 1024, (unsigned long long)c->faults);
+	/* How long they waited only the target knows. */
+	if (!state->source)
+		printf(" (p50 %u us, p99 %u us)", c->fault_p50_us, c->fault_p99_us);
+	printf(", %.1f MiB on the wire, peak memory %llu KiB\n", (double)c->bytes_wire / (1 << 20),
+	       (unsigned long long)c->peak_rss_kib);
+}
+
 static void print_text(const struct movestate *state, const struct movestate_counters *c)
 {
 	printf("%s  %s, pid %d, %s %s: %s%s\n", state->id, state->comm, state->pid,
@@ -76,16 +88,10 @@ static void print_text(const struct movestate *state, const struct movestate_cou
 		printf("    kept as the answer for %s, which will ask; if it never will: baton "
 		       "abort %s\n",
 		       state->peer, state->id);
-	if (state->reason[0] && !is_alive(state))
+	if (state->reason[0])
 		printf("    %s\n", state->reason);
 	if (c->pages_done || c->pages_left)
-		printf("    %llu pages done, %llu left, %.1f MiB/s, %llu faults (p50 %u us, p99 %u "
-		       "us), "
-		       "%.1f MiB on the wire, peak memory %llu KiB\n",
-		       (unsigned long long)c->pages_done, (unsigned long long)c->pages_left,
-		       (double)c->rate_kib_s / 1024, (unsigned long long)c->faults, c->fault_p50_us,
-		       c->fault_p99_us, (double)c->bytes_wire / (1 << 20),
-		       (unsigned long long)c->peak_rss_kib);
+		print_counters(state, c);
 	if (c->starving_s && is_alive(state))
 		printf("    no memory left here for pid %d since %u s: it waits for its pages, and "
 		       "goes "

@@ -167,11 +167,14 @@ enum outcome move_end(struct move *move, enum outcome outcome)
 	return outcome;
 }
 
-/* False when it was ended by a signal. */
-static bool pause_ms(int ms, bool stoppable)
+/* For whoever looks at the state folder: whether the peer is away, and why. What is on disk is as far as it was. */
+static void write_reason(struct move *move, const char *reason)
 {
-	io_sleep_ms(ms);
-	return !(stoppable && link_stopping());
+	struct movestate *state = &move->state;
+
+	text_copy(state->reason, sizeof(state->reason), reason);
+	if (state->written && movestate_write(state, state->stage) && !reason[0])
+		log_reason_clear(); /* nothing depends on it */
 }
 
 /* Says that the peer is away: at once, then once in a while. */
@@ -204,11 +207,14 @@ int move_patience_left(const struct move *move, int patience_ms)
 	return gone_ms < patience_ms ? (int)(patience_ms - gone_ms) : 0;
 }
 
-/* The wait before the next attempt; none before the first. False when it was ended by a signal. */
-static bool wait_for_retry(struct move *move, bool stoppable)
+/* The wait before the next attempt; none before the first. A signal ends it: false when it is to be the last. */
+static bool wait_for_retry(struct move *move, bool (*is_stopped)(void))
 {
-	if (move->retry_ms && !pause_ms(move->retry_ms, stoppable))
-		return false;
+	if (move->retry_ms) {
+		io_sleep_ms(move->retry_ms);
+		if (is_stopped && is_stopped())
+			return false;
+	}
 	if (!move->retry_ms)
 		move->retry_ms = RETRY_FIRST_MS;
 	else if (move->retry_ms < RETRY_LONGEST_MS / 2)
@@ -218,7 +224,7 @@ static bool wait_for_retry(struct move *move, bool stoppable)
 	return true;
 }
 
-int move_reconnect(struct move *move, int patience_ms, bool stoppable)
+int move_reconnect(struct move *move, int patience_ms, bool (*is_stopped)(void))
 {
 	/* Where the peer dials, an attempt is how often it is looked whether to go on. */
 	int longest_ms = move->link->address ? LINK_DIAL_TIMEOUT_MS : CONFIG_HANDSHAKE_TIMEOUT_MS;
@@ -228,13 +234,16 @@ int move_reconnect(struct move *move, int patience_ms, bool stoppable)
 	do {
 		tell_away(move);
 		link_close(move->link);
-		if (!wait_for_retry(move, stoppable))
+		if (!wait_for_retry(move, is_stopped))
 			return log_fail(EINTR, "ended by a signal");
 		log_reason_clear();
 		left_ms = clock_left_ms(deadline);
 		err = link_open(move->link,
 				left_ms < 0 || left_ms > longest_ms ? longest_ms : left_ms);
-	} while (err && clock_left_ms(deadline) && !(stoppable && link_stopping()));
+		/* A link that is back at once is not worth a sync. */
+		if (err && !move->state.reason[0])
+			write_reason(move, log_reason());
+	} while (err && clock_left_ms(deadline) && !(is_stopped && is_stopped()));
 	return err;
 }
 
@@ -247,6 +256,8 @@ void move_met_again(struct move *move)
 		 (long long)(clock_now_ms() - move->lost_ms + 500) / 1000);
 	move->lost_ms = 0;
 	move->met_ms = clock_now_ms();
+	if (move->state.reason[0])
+		write_reason(move, "");
 }
 
 uint64_t move_peak_rss_kib(void)

@@ -170,11 +170,12 @@ enum outcome move_end(struct move *move, enum outcome outcome);
 void move_begin_again(struct move *move, const struct movestate *state);
 
 /*
- * Opens the link anew after a cut: tries again until `patience_ms` is over (< 0: for ever) or, if
- * `stoppable`, a signal asks to stop. 0 or the last error. The log gets a line for the loss and one
- * a minute; with move_met_again, once the peer has answered as it should, how long it took.
+ * Opens the link anew after a cut: tries again until `patience_ms` is over (< 0: for ever) or
+ * `is_stopped` says so (NULL: never), asked between attempts. 0 or the last error. The log gets a line for the
+ * loss and one a minute; with move_met_again, once the peer has answered as it should, how long it took.
+ * Meanwhile the reason is in the state file.
  */
-int move_reconnect(struct move *move, int patience_ms, bool stoppable);
+int move_reconnect(struct move *move, int patience_ms, bool (*is_stopped)(void));
 void move_met_again(struct move *move);
 
 /* What of `patience_ms` is left since the link was lost; < 0: for ever. */

@@ -420,7 +420,7 @@ static bool say_done_again(struct source_move *m)
 	int left_ms;
 
 	while ((left_ms = clock_left_ms(deadline)) > 0)
-		if (!move_reconnect(&m->move, left_ms, true) && ask_done(m))
+		if (!move_reconnect(&m->move, left_ms, link_stopping) && ask_done(m))
 			return true;
 	return false;
 }
@@ -511,7 +511,7 @@ static enum outcome end_undone(struct source_move *m)
 	link_patience(m->move.link, (struct lane_patience){0});
 	text_copy(reason, sizeof(reason), log_reason());
 	if (!link_abort(m->move.link, LINK_FAILED) && m->described &&
-	    !move_reconnect(&m->move, GAVE_UP_PATIENCE_MS, true)) {
+	    !move_reconnect(&m->move, GAVE_UP_PATIENCE_MS, link_stopping)) {
 		log_reason_clear();
 		log_fail(EIO, "%s", reason);
 		link_abort(m->move.link, LINK_FAILED);
@@ -534,7 +534,7 @@ static int meet_target(struct source_move *m)
 		left_ms = move_patience_left(&m->move, patience_ms);
 		if (left_ms < 0 || left_ms > LISTENER_PATIENCE_MS)
 			left_ms = LISTENER_PATIENCE_MS;
-		err = move_reconnect(&m->move, left_ms, true);
+		err = move_reconnect(&m->move, left_ms, link_stopping);
 	} while (err && err != -ENOLINK && !link_stopping() &&
 		 move_patience_left(&m->move, patience_ms));
 	return err;
@@ -662,7 +662,7 @@ static enum outcome go_on(struct source_move *m)
 		return finish_committed(m);
 	}
 	/* A GO would start what can never be filled. */
-	if (err && !move_reconnect(&m->move, GAVE_UP_PATIENCE_MS, true))
+	if (err && !move_reconnect(&m->move, GAVE_UP_PATIENCE_MS, link_stopping))
 		link_abort(m->move.link, LINK_LOST);
 	return err ? hold(m, err) : serve_to_the_end(m);
 }

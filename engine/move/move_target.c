@@ -71,6 +71,11 @@ int move_target_init(void)
 /* An operator's word that what runs here is to be given up, see cmd/abort.c. */
 static volatile sig_atomic_t give_up;
 
+static bool is_given_up(void)
+{
+	return give_up;
+}
+
 static void on_give_up(int signal)
 {
 	(void)signal;
@@ -262,7 +267,7 @@ static int wait_go(struct target_move *m)
 			return err;
 		/* It may have committed: then it comes back, and says GO again. Not for ever: what is
 		 * built here has not run, so giving it up loses nothing. */
-		err = move_reconnect(&m->move, READY_PATIENCE_MS, false);
+		err = move_reconnect(&m->move, READY_PATIENCE_MS, NULL);
 		if (err)
 			return err;
 	}
@@ -301,7 +306,7 @@ static int meet_again(struct target_move *m, int patience_ms)
 
 		if (give_up)
 			return log_fail(EOWNERDEAD, "given up here by baton abort");
-		err = move_reconnect(&m->move, left_ms < 0 ? LOOK_AGAIN_MS : left_ms, false);
+		err = move_reconnect(&m->move, left_ms < 0 ? LOOK_AGAIN_MS : left_ms, is_given_up);
 		if (patience_ms < 0 && !m->filled && !pager_is_needed(engine->pager))
 			return log_fail(ESRCH, "pid %d ended before its memory was here",
 					m->move.state.pid);

@@ -331,6 +331,24 @@ int movestate_pidfd(const struct movestate *state)
 	return fd;
 }
 
+int movestate_signal_engine(const struct movestate *state, int signal)
+{
+	int fd = (int)syscall(SYS_pidfd_open, state->engine, 0), err = fd < 0 ? -errno : 0;
+	struct proc_status status;
+
+	/* A file that outlived its writer names a process that may be anybody by now. */
+	if (!err)
+		err = proc_status_of(state->engine, &status);
+	if (!err && !text_after(status.name, "baton"))
+		err = -ESRCH;
+	if (!err && syscall(SYS_pidfd_send_signal, fd, signal, NULL, 0))
+		err = -errno;
+	io_close(&fd);
+	return err ? log_fail(-err, "move %s: pid %d, which works on it, cannot be told: %s",
+			      state->id, state->engine, strerror(-err))
+		   : 0;
+}
+
 /* Replaces a file without sync. Readers see the old or the new one. Best effort. */
 static void replace_unsynced(const char *name, const char *text, size_t len)
 {

@@ -116,6 +116,9 @@ bool movestate_process_lives(const struct movestate *state);
 /* A pidfd of that very process: what has its number later is never meant. -1: it is not there. */
 int movestate_pidfd(const struct movestate *state);
 
+/* To the baton process that works on it. -ESRCH, -EPERM with the reason said. */
+int movestate_signal_engine(const struct movestate *state, int signal);
+
 /* Calls `fn` for each move in the folder until it returns non-zero, which is passed on. */
 int movestate_each(int folder, int (*fn)(void *data, struct movestate *state), void *data);
 /*

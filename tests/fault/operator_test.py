@@ -19,10 +19,10 @@ def expect(out, code, *words):
         raise Failure(f"{out.name}: exit {out.code}, not {code}, or without {missing}: {text.strip()}")
 
 
-def begun(arena):
+def begun(arena, options=()):
     """A move that is filling slowly: its id, the move, the process."""
     verifier = arena.verifier(arena.pair.a, mib=16)
-    moving = Moving(arena, arena.pair.a, arena.pair.b, verifier.pid, rate=4)
+    moving = Moving(arena, arena.pair.a, arena.pair.b, verifier.pid, rate=4, options=options)
     moving.operator = False
     moving.begin()
     moving.wait(lambda: moving.stage("target") == STAGES["target"].index("started"), "it runs there", 15)
@@ -47,6 +47,35 @@ def give_up_on_the_target(arenas):
                 raise Failure("the process is still on the target")
             expect(command(moving, source, "abort", ident), 3, "the only whole copy")
             expect(command(moving, source, "resume", "--peer-is-dead", ident), 0, "runs on here")
+            expect(command(moving, target, "abort", ident), 0)
+            verifier.expect_beating()
+            verifier.check_all()
+            moving.expect_tidy("source")
+        verifier.end(source, target)
+
+
+def peer_is_dead(arenas):
+    """The target is cut off, and the source has patience for ten minutes more: the operator has not. What is
+    given up over there has ended when abort says so, though it cannot tell the source."""
+    with arenas.use() as arena:
+        ident, moving, verifier = begun(arena, ["--keepalive", 2, "--patience", 600])
+        source, target, send = moving.source, moving.target, moving.commands[0]
+        with told(moving):
+            expect(command(moving, source, "resume", "--peer-is-dead", ident), 3, "is connected to")
+            verifier.expect_beating()
+            moving.network.cut("target down")
+            moving.wait(lambda: "reason \n" not in read(f"{source.state}/{ident}-source.move"),
+                        "the source says why it stands", 40)
+            expect(command(moving, source, "status"), 0, ident, target.address)
+            expect(command(moving, target, "abort", "--kill", ident), 0, "has ended")
+            if verifier.exists(target):
+                raise Failure("abort has answered, and the process is still there")
+            expect(command(moving, source, "resume", "--peer-is-dead", ident), 0,
+                   f"still tries to reach {target.address}", "runs on here")
+            moving.wait(lambda: send.code is not None, "send ends", 30)
+            expect(send, 4)
+            moving.network.heal("target down")
+            moving.wait(lambda: not moving.engines("target"), "nobody works on it there", 30)
             expect(command(moving, target, "abort", ident), 0)
             verifier.expect_beating()
             verifier.check_all()
@@ -108,6 +137,7 @@ def tests(ctx):
     arenas = Arenas(ctx)
     ctx.at_end.append(arenas.close)
     return [("an operator gives up what is on the target", lambda: give_up_on_the_target(arenas)),
+            ("an operator knows that the peer is dead", lambda: peer_is_dead(arenas)),
             ("an operator gives up what is on the source", lambda: give_up_on_the_source(arenas)),
             ("what a target keeps for a source that is away", lambda: what_a_target_keeps(arenas)),
             ("resume and abort of no move", lambda: no_such_move(arenas))]
