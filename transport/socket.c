@@ -6,12 +6,15 @@
 #include "lib/log.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/pkt_sched.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
+
+#define DSCP_AF21 0x48 /* low latency data (RFC 4594), in the octet that has ECN, too */
 
 static socklen_t addr_len(const struct sockaddr_storage *addr)
 {
@@ -48,6 +51,14 @@ int socket_prepare(int fd)
 	/* The same patience with data that nobody acknowledges. */
 	set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, patience_s * 1000);
 	return 0;
+}
+
+void socket_urgent(int fd)
+{
+	set_option(fd, IPPROTO_IP, IP_TOS, DSCP_AF21);
+	set_option(fd, IPPROTO_IPV6, IPV6_TCLASS, DSCP_AF21);
+	/* Last: IP_TOS chooses a priority of its own. */
+	set_option(fd, SOL_SOCKET, SO_PRIORITY, TC_PRIO_INTERACTIVE);
 }
 
 /* The address a socket got from bind(2). */

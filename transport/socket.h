@@ -49,6 +49,12 @@ int socket_dial(const char *text, uint16_t default_port, int timeout_ms,
 #define SOCKET_PATIENCE_S 30
 int socket_prepare(int fd);
 
+/*
+ * Its packets go before those of the other sockets of this device in its own queues (SO_PRIORITY: pfifo_fast, prio, mqprio;
+ * tc-prio(8)), and with networks that look at it (DSCP AF21). Best effort.
+ */
+void socket_urgent(int fd);
+
 /* Sockets prepared from now on are given so many seconds, if that is more than SOCKET_PATIENCE_S. */
 void socket_patience(unsigned int seconds);
 

@@ -409,6 +409,9 @@ static int open_lane(struct link *link, struct lane *lane, uint8_t number, int64
 			    : accept_lane(link, lane, number, deadline);
 	if (!err)
 		err = check_fingerprint(link, lane);
+	/* A process waits for what goes over lane 0, and nobody for the other. */
+	if (!err && !number)
+		socket_urgent(lane->fd);
 	return err;
 }
 

@@ -18,7 +18,7 @@ def plain(ctx, pair):
 @contextlib.contextmanager
 def gigabit(ctx, pair):
     del ctx
-    cable.shape(pair, "1gbit", burst="64k")
+    cable.shape(pair, "1gbit", burst="64k", queue="pfifo_fast")
     yield
 
 

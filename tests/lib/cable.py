@@ -15,10 +15,13 @@ def on_net(device, *args):
     return done.stdout
 
 
-def shape(pair, rate, burst="1600"):
+def shape(pair, rate, burst="1600", queue=None):
+    """Both directions, as a network card of that rate with that queueing discipline (None: one queue for all)."""
     for device in (pair.a, pair.b):
-        on_net(device, "tc", "qdisc", "add", "dev", "veth0", "root", "tbf", "rate", rate, "burst",
-               burst, "latency", "400ms")
+        on_net(device, "tc", "qdisc", "add", "dev", "veth0", "root", "handle", "1:", "tbf", "rate", rate,
+               "burst", burst, "latency", "400ms")
+        if queue:
+            on_net(device, "tc", "qdisc", "add", "dev", "veth0", "parent", "1:1", queue)
 
 
 class Drop:

@@ -70,7 +70,7 @@ def slow_description(ctx):
             raise Failure(f"it was stopped for {stopped_ms} ms only: this tests nothing")
 
 
-# ---- cut while memory follows ----
+# ---- while memory follows ----
 
 def wait_filling(m):
     m.wait_started()
@@ -80,6 +80,19 @@ def wait_filling(m):
 
 def said(output, words):
     return sum(words in line for line in output.stderr.splitlines())
+
+
+def urgent(ctx):
+    """The connection that faults go over is marked, for the device's queues and for networks; the push is not."""
+    with ctx.pair() as pair:
+        victim, m = begin(ctx, pair)
+        wait_filling(m)
+        for device in (pair.a, pair.b):
+            found = device.run(["ss", "-tnH", "--tos", "state", "established"]).stdout.splitlines()
+            marked = [line for line in found if "tos:0x48" in line]
+            if (len(marked), len(found)) != (1, 2):
+                raise Failure(f"{device.name}: of two connections one is to be marked: {found}")
+        finish(victim, m)
 
 
 def short_cut(ctx):
@@ -234,6 +247,7 @@ def tests(ctx):
     found = [
         ("link of 64 kbit/s while memory follows", lambda: slow_fill(ctx)),
         ("link of 64 kbit/s while it is stopped", lambda: slow_description(ctx)),
+        ("link on which faults are urgent", lambda: urgent(ctx)),
         ("link cut for 15 s", lambda: long_cut(ctx, 15, Drop)),
         ("link unplugged for 15 s", lambda: long_cut(ctx, 15, Unplug)),
         ("link unplugged, pull", lambda: long_cut(ctx, 6, Unplug, "pull", ("--keepalive", "2"))),
