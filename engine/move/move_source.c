@@ -504,13 +504,15 @@ static bool may_reconnect(const struct source_move *m, int err)
  * After undo: the target may be ready, and wait for a GO that does not come. The file stays until it has
  * been told, so that whoever comes after us tells it.
  */
-static enum outcome end_undone(struct source_move *m)
+static enum outcome end_undone(struct source_move *m, int err)
 {
+	/* Its own word, which ended the move: then it has nothing to be told. */
+	bool knows = err == -ECANCELED || err == -ECONNABORTED;
 	char reason[LOG_REASON_MAX];
 
 	link_patience(m->move.link, (struct lane_patience){0});
 	text_copy(reason, sizeof(reason), log_reason());
-	if (!link_abort(m->move.link, LINK_FAILED) && m->described &&
+	if (!link_abort(m->move.link, LINK_FAILED) && m->described && !knows &&
 	    !move_reconnect(&m->move, GAVE_UP_PATIENCE_MS, link_stopping)) {
 		log_reason_clear();
 		log_fail(EIO, "%s", reason);
@@ -553,7 +555,7 @@ static enum outcome serve_to_the_end(struct source_move *m)
 		if (err == -ECANCELED && !m->started) {
 			/* The target's own word that nothing of it ever ran: nobody else has it. */
 			undo(m);
-			return end_undone(m);
+			return end_undone(m, err);
 		}
 		if (!may_reconnect(m, err) || meet_target(m))
 			return hold(m, err);
@@ -581,7 +583,7 @@ static enum outcome hand_over(struct source_move *m)
 	if (err) {
 		log_fail(-err, "%s", strerror(-err)); /* if nothing was said */
 		undo(m);
-		return end_undone(m);
+		return end_undone(m, err);
 	}
 	return serve_to_the_end(m);
 }
@@ -654,7 +656,7 @@ static enum outcome go_on(struct source_move *m)
 		log_fail(EIO, "the process that worked on the move was killed");
 		undo(m);
 		m->described = true; /* nobody knows */
-		return end_undone(m);
+		return end_undone(m, 0);
 	}
 	err = find_copy(m);
 	if (m->move.state.stage == STAGE_DRAINED) {

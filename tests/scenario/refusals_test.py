@@ -129,6 +129,22 @@ def refuse_moving(ctx):
         receiver.check_alive()
 
 
+def port_taken(ctx):
+    """What the target finds only when it builds: it has said so, and is not told what it knows."""
+    with ctx.pair() as pair:
+        listeners = [device.start(["busybox", "nc", "-l", "-p", "7999"]) for device in (pair.a, pair.b)]
+        wait_for(lambda: pair.a.listens(7999) and pair.b.listens(7999), 10, "both listen")
+        receiver = Receiver(pair)
+        pid = pair.a.pid_of(listeners[0])
+        out = send(pair, pid)
+        expect(out, 1, r"7999 is in use on this device")
+        if "trying again" in out.stderr:
+            raise Failure(f"it was looked for again: {out.stderr}")
+        receiver.check_alive()
+        if pair.a.status(pid, "TracerPid") != "0" or pair.a.status(pid, "State")[0] in "Tt":
+            raise Failure("the process does not run on")
+
+
 def unreachable(ctx, to, words):
     with ctx.pair() as pair:
         victim = Victim(ctx, pair)
@@ -424,6 +440,7 @@ def tests(ctx):
         ("refuse baton itself", lambda: refuse_itself(ctx)),
         ("refuse another baton", lambda: refuse_other_baton(ctx)),
         ("refuse a process that is being moved", lambda: refuse_moving(ctx)),
+        ("refuse what the target finds when it builds", lambda: port_taken(ctx)),
         ("refuse by the source when pulled", lambda: refuse_pull(ctx)),
         ("peer that does not listen", lambda: unreachable(ctx, "10.77.0.2:1", r"10\.77\.0\.2")),
         ("peer that does not exist", lambda: unreachable(ctx, "10.77.0.99:7117", r"10\.77\.0\.99")),
