@@ -129,6 +129,23 @@ def refuse_moving(ctx):
         receiver.check_alive()
 
 
+def refuse_filled(ctx):
+    """What came here, and whose memory still comes: one line says so, and what to wait for."""
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair, "memory", 48)
+        Receiver(pair)
+        first = pair.baton(pair.a, "send", "--max-rate", "4", victim.pid, f"{pair.b.address}:{PORT}")
+        wait_for(lambda: "stage started" in "".join(read(f"{pair.b.state}/{name}") for name in os.listdir(pair.b.state)
+                                                    if name.endswith(".move")), 20, "it runs there")
+        out = pair.baton(pair.b, "send", victim.pid, f"{pair.a.address}:{PORT}")
+        out.wait(20)
+        expect(out, 3, rf"pid {victim.pid} \(holder\S*\): move \w{{16}} still fills it; wait until")
+        if len(out.stderr.splitlines()) != 1:
+            raise Failure(f"more than a line: {out.stderr}")
+        first.wait(60)
+        victim.check_after_move(pair.b)
+
+
 def unreachable(ctx, to, words):
     with ctx.pair() as pair:
         victim = Victim(ctx, pair)
@@ -424,6 +441,7 @@ def tests(ctx):
         ("refuse baton itself", lambda: refuse_itself(ctx)),
         ("refuse another baton", lambda: refuse_other_baton(ctx)),
         ("refuse a process that is being moved", lambda: refuse_moving(ctx)),
+        ("refuse a process that is still filled", lambda: refuse_filled(ctx)),
         ("refuse by the source when pulled", lambda: refuse_pull(ctx)),
         ("peer that does not listen", lambda: unreachable(ctx, "10.77.0.2:1", r"10\.77\.0\.2")),
         ("peer that does not exist", lambda: unreachable(ctx, "10.77.0.99:7117", r"10\.77\.0\.99")),
