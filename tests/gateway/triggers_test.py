@@ -10,7 +10,7 @@ import time
 from devices import PORT, TOP, Failure, Skip, read, wait_for
 from fleet import expect_on, fleet, host_pid, run, stages
 
-HOOKS, COMMON = f"{TOP}/board/failover", f"{TOP}/board/common"
+HOOKS, COMMON, IMAGE = (f"{TOP}/board/{name}" for name in ("failover", "common", "image"))
 
 
 def environment(pair, **more):
@@ -213,10 +213,11 @@ def test_units(ctx):
         raise Skip("systemd-analyze is not there")
     folder = f"{ctx.root}/units"
     os.makedirs(folder, exist_ok=True)
-    for where in (HOOKS, COMMON):
+    for where in (HOOKS, COMMON, IMAGE):
         for path in glob.glob(f"{where}/*.service"):
             text = read(path).replace("/usr/local/sbin/baton ", f"{ctx.binary} ")
-            with open(f"{folder}/{os.path.basename(path)}", "w") as f:
+            # That of a service is looked at as it is for one.
+            with open(f"{folder}/{os.path.basename(path).replace('@.', '@redis.')}", "w") as f:
                 f.write(text.replace("/usr/local/lib/baton", where))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no"] + [f"{folder}/{n}" for n in os.listdir(folder)],
                           capture_output=True, text=True, timeout=60)
