@@ -419,7 +419,8 @@ def refuse_pull(ctx):
 
 
 def usage_cases():
-    return (("no command", []), ("an unknown command", ["fly"]), ("send without arguments", ["send"]),
+    return (("no command", []), ("an unknown command", ["fly"]), ("help of an unknown command", ["help", "fly"]),
+            ("send without arguments", ["send"]),
             ("send without a peer", ["send", "1"]), ("a pid that is no number", ["send", "x", "h:1"]),
             ("a bad port", ["send", "1", "10.0.0.1:99999"]),
             ("an unknown option", ["send", "--fast", "1", "10.0.0.1"]),
