@@ -15,6 +15,7 @@ HOST_ARCH := $(call arch_of,$(shell uname -m))
 override ARCH := $(call arch_of,$(or $(ARCH),$(HOST_ARCH)))
 ARCH_DIR := $(patsubst x86_64,x86,$(ARCH))
 MACHINE := $(patsubst arm64,aarch64,$(ARCH))
+$(if $(filter x86_64 arm64,$(ARCH)),,$(error there is no baton for $(ARCH): ARCH=x86_64 and ARCH=arm64 are there, docs/porting.md is for others))
 export ARCH
 
 # Everything of one architecture, and what all architectures share. CONFIG=NAME begins with
@@ -48,7 +49,8 @@ READELF := $(CROSS)readelf
 # A python3 from elsewhere on PATH has neither kconfiglib nor protobuf.
 PYTHON := /usr/bin/python3 -I
 GENERATOR := $(PYTHON) /usr/bin/nanopb_generator.py
-KCONFIG := KCONFIG_CONFIG=$(B)/.config $(PYTHON) -m
+# What a .config of an older release sets, and Kconfig knows no more, is told of.
+KCONFIG := KCONFIG_WARN_UNDEF_ASSIGN=y KCONFIG_CONFIG=$(B)/.config $(PYTHON) -m
 
 ifeq ($(V),0)
 Q := @

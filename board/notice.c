@@ -43,11 +43,17 @@ static struct seen *find(const struct movestate *state)
 
 static void say(const struct movestate *state, const char *what, const char *more)
 {
-	char line[LINE_BYTES];
+	char line[LINE_BYTES], who[48] = "", pid[24] = "", peer[sizeof(state->peer) + 8] = "";
 
-	snprintf(line, sizeof(line), "move %s: %s (pid %d) %s %s %s%s%s", state->id, state->comm,
-		 state->pid, state->source ? "to" : "from", state->peer, what, more[0] ? ": " : "",
-		 more);
+	/* What is not known yet: a target hears only later whom it gets. */
+	if (state->pid)
+		snprintf(pid, sizeof(pid), state->comm[0] ? " (pid %d)" : " pid %d", state->pid);
+	if (state->comm[0] || pid[0])
+		snprintf(who, sizeof(who), ":%s%s%s", state->comm[0] ? " " : "", state->comm, pid);
+	if (state->peer[0])
+		snprintf(peer, sizeof(peer), " %s %s", state->source ? "to" : "from", state->peer);
+	snprintf(line, sizeof(line), "move %s%s%s %s%s%s", state->id, who, peer, what,
+		 more[0] ? ": " : "", more);
 	tell(line);
 }
 

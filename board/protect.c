@@ -21,7 +21,6 @@
 
 #define FOLDER "protect"
 #define FILE_BYTES 1400
-#define ASK_MS 5000
 #define LOOK_MS 5
 
 static const struct {
@@ -182,9 +181,9 @@ bool protect_exe(pid_t pid, char out[static PROTECT_HOW_BYTES])
 }
 
 /* What a program says first, in time. 0; when it says nothing its exit code, or -errno. */
-static int ask(char *const argv[], char *answer, size_t cap)
+static int ask(char *const argv[], int ask_ms, char *answer, size_t cap)
 {
-	int64_t deadline = clock_deadline_ms(ASK_MS);
+	int64_t deadline = clock_deadline_ms(ask_ms);
 	struct pollfd out = {.events = POLLIN};
 	int ends[2], status = -1;
 	ssize_t got = -1;
@@ -223,13 +222,19 @@ static int ask_pidfile(const char *path, char *text, size_t cap)
 {
 	ssize_t got = io_read_file(AT_FDCWD, path, text, cap);
 
+	if (got == -ENOENT)
+		return log_fail(ENOENT,
+				"%s is not there; of what came here by a move it stayed on the "
+				"other device: that is moved as a guest, and found with --command "
+				"'pgrep -o NAME'",
+				path);
 	return got < 0 ? log_fail((int)-got, "%s: %s", path, strerror((int)-got)) : 0;
 }
 
-static int ask_command(const char *command, char *text, size_t cap)
+static int ask_command(const char *command, int ask_ms, char *text, size_t cap)
 {
 	char *argv[] = {"sh", "-c", (char *)command, NULL};
-	int said = ask(argv, text, cap);
+	int said = ask(argv, ask_ms, text, cap);
 
 	/* As pgrep says that there is none. */
 	if (said == 1)
@@ -239,13 +244,15 @@ static int ask_command(const char *command, char *text, size_t cap)
 	return said ? log_fail(EIO, "its command fails with %d", said) : 0;
 }
 
-static int ask_unit(const char *unit, char *text, size_t cap)
+static int ask_unit(const char *unit, int ask_ms, char *text, size_t cap)
 {
 	char answer[128], *argv[] = {"systemctl", "show", "-p",         "LoadState", "-p",
 				     "MainPID",   "--",   (char *)unit, NULL};
-	int said = ask(argv, answer, sizeof(answer));
+	int said = ask(argv, ask_ms, answer, sizeof(answer));
 	const char *pid = strstr(answer, "MainPID=");
 
+	if (said < 0)
+		return log_fail(-said, "systemctl does not answer: %s", strerror(-said));
 	if (said || !pid)
 		return log_fail(EIO, "systemctl does not tell of %s", unit);
 	if (!strstr(answer, "LoadState=loaded"))
@@ -254,7 +261,7 @@ static int ask_unit(const char *unit, char *text, size_t cap)
 	return text[0] == '0' ? log_fail(ESRCH, "the unit %s does not run", unit) : 0;
 }
 
-int protect_find(const struct protect *protect, pid_t *found)
+int protect_find(const struct protect *protect, int ask_ms, pid_t *found)
 {
 	char text[32] = "", exe[PROTECT_HOW_BYTES];
 	const char *at = text;
@@ -262,8 +269,8 @@ int protect_find(const struct protect *protect, pid_t *found)
 	uint64_t number;
 	pid_t pid;
 	int err = protect->pidfile[0] ? ask_pidfile(protect->pidfile, text, sizeof(text))
-		  : protect->unit[0]  ? ask_unit(protect->unit, text, sizeof(text))
-				      : ask_command(protect->command, text, sizeof(text));
+		  : protect->unit[0]  ? ask_unit(protect->unit, ask_ms, text, sizeof(text))
+				      : ask_command(protect->command, ask_ms, text, sizeof(text));
 
 	if (err)
 		return err;

@@ -18,6 +18,8 @@
 #define PROTECT_NAME_BYTES 32
 #define PROTECT_HOW_BYTES 256
 #define PROTECT_PRIORITY_MOST 1000
+/* How long a command, or systemctl, may take to answer. */
+#define PROTECT_ASK_MS 5000
 
 struct protect {
 	char name[PROTECT_NAME_BYTES], after[PROTECT_NAME_BYTES];
@@ -46,11 +48,11 @@ int protect_each(const char *keys_dir, int (*fn)(void *data, const struct protec
 		 void *data);
 
 /*
- * The process, as seen from here. `command` is run with sh -c and `unit` asked of systemctl, each for five seconds at
+ * The process, as seen from here. `command` is run with sh -c and `unit` asked of systemctl, each for `ask_ms` at
  * most. 0: *pid is it. -ESRCH: it does not run here. Else nobody can tell whether it does: -ENOENT (there is no such
- * pid file: protect_has_others may know), -EIO, -ENODATA, -EACCES, ... Each but 0 with its reason.
+ * pid file: protect_has_others may know), -ETIMEDOUT, -EIO, -ENODATA, -EACCES, ... Each but 0 with its reason.
  */
-int protect_find(const struct protect *protect, pid_t *pid);
+int protect_find(const struct protect *protect, int ask_ms, pid_t *pid);
 
 /* Whether a process of that program runs here that `is_known` does not know. */
 bool protect_has_others(const char *exe, bool (*is_known)(pid_t pid));

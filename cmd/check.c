@@ -16,6 +16,7 @@
 #include "engine/process/footprint.h"
 #include "engine/move/movestate.h"
 #include "engine/move/offer.h"
+#include "engine/move/policy.h"
 #include "engine/state/fd.h"
 #include "engine/process/system.h"
 #include "lib/arena.h"
@@ -161,6 +162,23 @@ static void check_state_folder(struct check *c)
 	}
 }
 
+/* One that cannot be understood lets nothing in, and nothing back. */
+static void check_policy(struct check *c)
+{
+	struct policy_subject nobody = {0};
+	char path[LOG_REASON_MAX];
+
+	snprintf(path, sizeof(path), "%s/policy", c->options.keys);
+	if (policy_check(c->options.keys, &nobody)) {
+		print_fact(c, "missing", "policy", log_reason());
+		log_reason_clear();
+		note(c, OUTCOME_SYSTEM);
+	} else {
+		print_fact(c, "ok", "policy",
+			   access(path, F_OK) ? "none: all of trusted peers is accepted" : path);
+	}
+}
+
 static void check_system(struct check *c)
 {
 	struct system_probe probe = {.report = report_system, .data = c};
@@ -171,6 +189,7 @@ static void check_system(struct check *c)
 		note(c, OUTCOME_SYSTEM);
 	check_state_folder(c);
 	check_keys(c);
+	check_policy(c);
 	end_list(c, "]");
 }
 
@@ -203,6 +222,24 @@ static void print_footprint(struct check *c)
 	print_fact(c, "carried", "memory", text);
 }
 
+/* Whether it is another move's, as its source: one that is under way, or that is held. */
+static int check_moves(pid_t pid)
+{
+	struct movestate other;
+	int err;
+
+	if (movestate_folder() < 0)
+		return 0;
+	err = movestate_find_pid(pid, &other);
+	if (!err)
+		return log_fail(EBUSY,
+				"pid %d is the copy of move %s, which is held; see: baton status",
+				pid, other.id);
+	if (err != -ENOENT || !movestate_pid_is_locked(pid))
+		return err == -ENOENT ? 0 : err;
+	return log_fail(EBUSY, "pid %d is already being moved; see: baton status", pid);
+}
+
 static void check_process(struct check *c)
 {
 	struct probe probe = {.report = report_item, .data = c};
@@ -213,6 +250,8 @@ static void check_process(struct check *c)
 	if (c->json)
 		printf(", \"process\": {\"pid\": %d", c->pid);
 	begin_list(c, ", \"items\": [");
+	if (!err)
+		err = check_moves(c->pid);
 	if (!err)
 		err = probe_process(&probe, c->pid);
 	end_list(c, "]");

@@ -20,7 +20,8 @@ struct command {
 	const char *name;
 	/* argv[0] is the command's name. Returns an enum outcome. NULL: not built in. */
 	int (*run)(int argc, char **argv);
-	const char *usage;   /* what follows the name: options and arguments */
+	/* What follows the name: options and arguments. Not built in: the switch that builds it. */
+	const char *usage;
 	const char *summary; /* one line */
 };
 
@@ -47,8 +48,11 @@ int cmd_version(int argc, char **argv);
  */
 int cmd_usage(const char *argv0, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Prints the help of a command on standard output and returns OUTCOME_DONE. */
-int cmd_help(const char *argv0);
+/*
+ * Prints the help of a command on standard output and returns OUTCOME_DONE. OUTCOME_SYSTEM, or OUTCOME_USAGE: it is not built
+ * in, or there is none of that name, as is said.
+ */
+int cmd_help(const char *name);
 
 /* Whether the command has this option: its name as in the usage line, "--keys " when it has a value. */
 bool cmd_takes(const char *name, const char *option);

@@ -57,17 +57,25 @@ static struct evacuation {
 	bool seen[PLAN_MOST]; /* a process works on its move */
 } e;
 
+/* As much of it as the deadline leaves. */
+static int at_most(int timeout_ms)
+{
+	int left = clock_left_ms(e.deadline_ms);
+
+	return left >= 0 && left < timeout_ms ? left : timeout_ms;
+}
+
 /* ---- what is to be moved ---- */
 
 static int add_protected(void *data, const struct protect *protect)
 {
 	pid_t pid = 0;
-	int err = protect_find(protect, &pid);
+	int err = protect_find(protect, at_most(PROTECT_ASK_MS), &pid);
 	struct plan_item *item = plan_add(&e.plan, protect->name, pid);
 
 	(void)data;
 	if (err == -ESRCH)
-		log_debug("%s: %s", protect->name, log_reason());
+		log_info("%s: %s", protect->name, log_reason());
 	else if (err)
 		log_warn("%s: %s", protect->name, log_reason());
 	log_reason_clear();
@@ -162,31 +170,34 @@ static bool runs_here(pid_t pid)
 	return !proc_status_of(pid, &status) && status.state != 'Z' && status.state != 'X';
 }
 
-/* A service that was started again has another pid. */
-static bool find_again(struct plan_item *item)
+/* A service that was started again has another pid. -ESRCH, -ETIMEDOUT (nobody has said so in time), ... */
+static int find_again(struct plan_item *item)
 {
 	struct protect protect;
 	pid_t pid = 0;
-	bool found = item->listed && !protect_read(e.options.keys, item->name, &protect) &&
-		     !protect_find(&protect, &pid) && !is_planned(pid);
+	int err = item->listed ? protect_read(e.options.keys, item->name, &protect) : -ESRCH;
 
+	if (!err)
+		err = protect_find(&protect, at_most(PROTECT_ASK_MS), &pid);
+	if (!err && is_planned(pid))
+		err = -ESRCH;
 	log_reason_clear();
-	if (found)
+	if (!err)
 		item->pid = pid;
-	return found;
+	return err;
 }
 
 /* What is not here any more has ended by itself; or it is just being started again. */
 static void judge_gone(struct plan_item *item)
 {
-	bool found = find_again(item);
+	int err = find_again(item);
 
 	if (e.late || ++item->tries >= TRIES) {
-		item->state = found ? PLAN_STAYS : PLAN_ABSENT;
+		item->state = !err ? PLAN_STAYS : err == -ETIMEDOUT ? PLAN_UNKNOWN : PLAN_ABSENT;
 		return;
 	}
 	item->state = item->listed ? PLAN_WAITING : PLAN_ABSENT;
-	item->again_ms = found ? 0 : clock_now_ms() + AGAIN_MS;
+	item->again_ms = !err ? 0 : clock_now_ms() + AGAIN_MS;
 }
 
 /* A send has ended, and says so by its exit code. */
@@ -392,14 +403,6 @@ static int take_memory(struct link *link)
 	return err ? err : link_init(link);
 }
 
-/* As much of it as the deadline leaves. */
-static int at_most(int timeout_ms)
-{
-	int left = clock_left_ms(e.deadline_ms);
-
-	return left >= 0 && left < timeout_ms ? left : timeout_ms;
-}
-
 static int ask(struct link *link, uint16_t port, struct recall_result *result)
 {
 	int err = link_dial(link, e.host);
@@ -503,6 +506,7 @@ static int alone(int (*work_of)(void))
 int cmd_evacuate(int argc, char **argv)
 {
 	int outcome = options_parse(argc, argv, ALLOWED, &e.options);
+	struct sockaddr_storage address;
 
 	if (outcome >= 0)
 		return outcome;
@@ -511,6 +515,9 @@ int cmd_evacuate(int argc, char **argv)
 	e.host = e.options.nr_args ? e.options.args[0] : NULL;
 	if (e.host && options_address(e.host, false))
 		return cmd_usage(argv[0], "%s", log_reason());
+	/* Said once, and not by each that would be sent. */
+	if (e.host && socket_parse(e.host, CMD_PORT_DEFAULT, false, &address))
+		return cmd_fail(OUTCOME_PEER, "the host is not known");
 	e.deadline_ms = clock_deadline_ms(e.options.deadline_ms ? (int)e.options.deadline_ms : -1);
 	link_catch_signals();
 	return alone(e.options.back ? back : evacuate);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "arch/arch.h"
 #include "cmd/json.h"
@@ -55,17 +56,34 @@ static const char *backing_name(const baton_Vma *vma)
 	return (unsigned int)vma->backing < 4 ? names[vma->backing] : "?";
 }
 
+/* As people and ISO 8601 write it. */
+static void format_time(int64_t time_s, char *out, size_t cap)
+{
+	time_t at = (time_t)time_s;
+	struct tm utc;
+
+	if (gmtime_r(&at, &utc))
+		snprintf(out, cap, "%04lld-%02d-%02dT%02d:%02d:%02dZ", utc.tm_year + 1900ll,
+			 utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec);
+	else
+		snprintf(out, cap, "?");
+}
+
 /* ---- what a frame is shown as, in each of the lists ---- */
 
 static int show_offer(const baton_MoveOffer *offer)
 {
 	const struct image_seal *seal = &in.image.seal;
+	char made[48];
 
+	format_time(seal->time_s, made, sizeof(made));
 	if (in.json) {
 		printf("{");
 		json_print_member("file", in.image.path);
-		printf(", \"format\": \"%u.%u\", \"bytes\": %llu, \"time\": %lld, ", seal->major,
-		       seal->minor, (unsigned long long)in.image.size, (long long)seal->time_s);
+		printf(", \"format\": \"%u.%u\", \"bytes\": %llu, \"time\": %lld, "
+		       "\"made\": \"%s\", ",
+		       seal->major, seal->minor, (unsigned long long)in.image.size,
+		       (long long)seal->time_s, made);
 		json_print_member("signature", in.trust);
 		printf(", ");
 		json_print_member("signer", in.image.signer);
@@ -87,9 +105,9 @@ static int show_offer(const baton_MoveOffer *offer)
 		       (long long)offer->clocks.monotonic_ns, offer->with_vdso ? "true" : "false");
 		return 0;
 	}
-	printf("%s: image of %s (pid %u), format %u.%u, %llu bytes, made at %lld\n", in.image.path,
+	printf("%s: image of %s (pid %u), format %u.%u, %llu bytes, made at %s\n", in.image.path,
 	       offer->comm, offer->tids_count ? offer->tids[0] : 0, seal->major, seal->minor,
-	       (unsigned long long)in.image.size, (long long)seal->time_s);
+	       (unsigned long long)in.image.size, made);
 	printf("signature     %s%s%s\n", in.trust, in.image.signer[0] ? " " : "", in.image.signer);
 	printf("program       %s\nuid, gid      %u, %u\n", offer->exe,
 	       offer->uids_count ? offer->uids[0] : 0, offer->gids_count ? offer->gids[0] : 0);

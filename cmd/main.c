@@ -14,11 +14,12 @@
 #include "lib/log.h"
 #include "version.h"
 
-/* A command that is not built in leaves no trace but its name. */
+/* A command that is not built in leaves no trace but its name and its switch. */
 #define BUILT_IN(symbol, thing) (IS_ENABLED(symbol) ? (thing) : NULL)
 #define COMMAND(symbol, name, run, usage, summary)                                                 \
 	{                                                                                          \
-		name, BUILT_IN(symbol, run), BUILT_IN(symbol, usage), BUILT_IN(symbol, summary)    \
+		name, BUILT_IN(symbol, run), IS_ENABLED(symbol) ? (usage) : #symbol "=y",          \
+			BUILT_IN(symbol, summary)                                                  \
 	}
 
 /* clang-format off */
@@ -141,12 +142,30 @@ int cmd_usage(const char *argv0, const char *fmt, ...)
 	return OUTCOME_USAGE;
 }
 
-int cmd_help(const char *argv0)
+/* One that can be run; NULL: *outcome says why there is none. */
+static const struct command *command_get(const char *name, int *outcome)
 {
-	const struct command *command = command_find(argv0);
+	const struct command *command = command_find(name);
 
-	if (!command || !command->run)
-		return OUTCOME_USAGE;
+	if (!command) {
+		log_error("no such command: %s; see: baton --help", name);
+		*outcome = OUTCOME_USAGE;
+		return NULL;
+	}
+	if (command->run)
+		return command;
+	log_error("%s: not built in; build with %s", name, command->usage);
+	*outcome = OUTCOME_SYSTEM;
+	return NULL;
+}
+
+int cmd_help(const char *name)
+{
+	int outcome;
+	const struct command *command = command_get(name, &outcome);
+
+	if (!command)
+		return outcome;
 	printf("baton %s: %s\n\nusage: baton %s %s\n\n", command->name, command->summary,
 	       command->name, command->usage);
 	options_help(command->usage);
@@ -193,6 +212,7 @@ static void open_standard_streams(void)
 int main(int argc, char **argv)
 {
 	const struct command *command;
+	int outcome;
 
 	open_standard_streams();
 	/* Who started us may not have wanted to know what becomes of its children; we do. */
@@ -201,17 +221,13 @@ int main(int argc, char **argv)
 		return cmd_fail(OUTCOME_USAGE, "BATON_FAULT makes no sense");
 	if (argc < 2)
 		return help_all(stderr);
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help") || !strcmp(argv[1], "-h"))
-		return argc > 2 && !cmd_help(argv[2]) ? OUTCOME_DONE : help_all(stdout);
-	command = command_find(!strcmp(argv[1], "--version") ? "version" : argv[1]);
-	if (!command) {
-		log_error("no such command: %s; see: baton --help", argv[1]);
-		return OUTCOME_USAGE;
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help") || !strcmp(argv[1], "-h")) {
+		outcome = argc > 2 ? cmd_help(argv[2]) : help_all(stdout);
+		return outcome == OUTCOME_USAGE ? help_all(stderr) : outcome;
 	}
-	if (!command->run) {
-		log_error("%s: not built in; build with CONFIG_CMD_*", command->name);
-		return OUTCOME_SYSTEM;
-	}
+	command = command_get(!strcmp(argv[1], "--version") ? "version" : argv[1], &outcome);
+	if (!command)
+		return outcome;
 	argv[1] = (char *)command->name;
 	return command->run(argc - 1, argv + 1);
 }

@@ -15,7 +15,7 @@
 static int show(void *data, const struct protect *p)
 {
 	pid_t pid;
-	int err = protect_find(p, &pid);
+	int err = protect_find(p, PROTECT_ASK_MS, &pid);
 
 	(void)data;
 	printf("%-16s priority %d%s%s, ", p->name, p->priority, p->after[0] ? ", after " : "",
@@ -46,7 +46,7 @@ static int add(const char *argv0, const struct options *o, const char *name)
 		return cmd_usage(argv0, "what was given is too long, or no name");
 	text_copy(p.name, sizeof(p.name), name);
 	text_copy(p.after, sizeof(p.after), o->after ? o->after : "");
-	if (protect_find(&p, &pid) || !protect_exe(pid, p.exe)) {
+	if (protect_find(&p, PROTECT_ASK_MS, &pid) || !protect_exe(pid, p.exe)) {
 		log_warn("%s is not found here (%s): add it again when it does, and no other "
 			 "program will ever be taken for it",
 			 name, log_reason());

@@ -200,7 +200,7 @@ static int keep_peer(int fd, const char *dir, const uint8_t *pem, const uint8_t 
 		     char name[static KEYS_NAME_MAX])
 {
 	char file[KEYS_NAME_MAX + 32], short_hex[17], known[KEYS_NAME_MAX];
-	int err = keys_find_peer(fd, fingerprint, known);
+	int err = keys_find_peer(fd, dir, fingerprint, known);
 
 	if (err < 0)
 		return err;
@@ -227,6 +227,30 @@ static int keep_peer(int fd, const char *dir, const uint8_t *pem, const uint8_t 
 	return err;
 }
 
+/* Who trusts itself has taken the wrong file. */
+static int check_other(int fd, const char *dir, const char *path, const uint8_t *fingerprint)
+{
+	size_t mark = arena_mark();
+	uint8_t *pem = arena_alloc(ARENA_SCRATCH, KEYS_FILE_MAX, 16);
+	char name[KEYS_NAME_MAX] = "";
+	uint8_t own[KEYS_FINGERPRINT_BYTES];
+	int err = 0;
+
+	if (!pem)
+		err = log_fail(ENOMEM, "no memory left to read %s/cert.pem", dir);
+	else if (io_read_file(fd, "cert.pem", pem, KEYS_FILE_MAX) > 0 &&
+		 !fingerprint_of("cert.pem", pem, own, name) &&
+		 !memcmp(own, fingerprint, sizeof(own)))
+		err = log_fail(EINVAL,
+			       "%s is the certificate of this device itself, '%s' (%s/cert.pem); "
+			       "give the other device's cert.pem",
+			       path, name, dir);
+	if (!err)
+		log_reason_clear();
+	arena_reset(mark);
+	return err;
+}
+
 int keys_trust(const char *dir, const char *path, char name[static KEYS_NAME_MAX],
 	       uint8_t fingerprint[static KEYS_FINGERPRINT_BYTES])
 {
@@ -245,7 +269,9 @@ int keys_trust(const char *dir, const char *path, char name[static KEYS_NAME_MAX
 		err = fingerprint_of(path, pem, fingerprint, name);
 	if (!err) {
 		fd = make_folder(dir);
-		err = fd < 0 ? fd : keep_peer(fd, dir, pem, fingerprint, name);
+		err = fd < 0 ? fd : check_other(fd, dir, path, fingerprint);
+		if (!err)
+			err = keep_peer(fd, dir, pem, fingerprint, name);
 		if (fd >= 0)
 			close(fd);
 	}

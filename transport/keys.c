@@ -204,7 +204,7 @@ void keys_common_name(const mbedtls_x509_crt *cert, char name[static KEYS_NAME_M
 }
 
 /* Does this file hold the certificate with this SHA-256? Broken files are told and passed over. */
-static int peer_matches(int peers_fd, const char *file, const uint8_t *fingerprint)
+static int peer_matches(int peers_fd, const char *dir, const char *file, const uint8_t *fingerprint)
 {
 	uint8_t hash[KEYS_FINGERPRINT_BYTES];
 	mbedtls_pem_context pem;
@@ -214,11 +214,11 @@ static int peer_matches(int peers_fd, const char *file, const uint8_t *fingerpri
 	ssize_t len;
 
 	if (!text)
-		return log_fail(ENOMEM, "no memory left to read peers/%s", file);
+		return log_fail(ENOMEM, "no memory left to read %s/peers/%s", dir, file);
 	mbedtls_pem_init(&pem);
 	len = io_read_file(peers_fd, file, text, KEYS_FILE_MAX);
 	if (len < 0 || mbedtls_pem_read_buffer(&pem, pem_begin, pem_end, text, NULL, 0, &used)) {
-		log_warn("peers/%s is no certificate in PEM form; it is passed over", file);
+		log_warn("%s/peers/%s is no certificate in PEM form; it is passed over", dir, file);
 	} else {
 		const uint8_t *der = mbedtls_pem_get_buffer(&pem, &der_len);
 
@@ -230,36 +230,36 @@ static int peer_matches(int peers_fd, const char *file, const uint8_t *fingerpri
 	return matches;
 }
 
-int keys_find_peer(int dir_fd, const uint8_t fingerprint[static KEYS_FINGERPRINT_BYTES],
+int keys_find_peer(int dir_fd, const char *dir,
+		   const uint8_t fingerprint[static KEYS_FINGERPRINT_BYTES],
 		   char name[static KEYS_NAME_MAX])
 {
-	struct dir_reader dir;
+	struct dir_reader peers;
 	const char *file;
 	int found = 0, err;
 
-	err = dir_reader_open(&dir, dir_fd, "peers");
+	err = dir_reader_open(&peers, dir_fd, "peers");
 	if (err == -ENOENT)
 		return 0;
 	if (err)
-		return log_fail(-err, "the folder of trusted peers cannot be read: %s",
-				strerror(-err));
-	err = keys_check_owner(dir.fd, "the folder of trusted peers, ", "peers");
+		return log_fail(-err, "%s/peers: %s", dir, strerror(-err));
+	err = keys_check_owner(peers.fd, dir, "/peers");
 	while (!err && !found) {
 		size_t len;
 
-		err = dir_reader_next(&dir, &file, NULL);
+		err = dir_reader_next(&peers, &file, NULL);
 		if (err <= 0)
 			break;
 		err = 0;
 		len = strlen(file);
 		if (file[0] == '.' || len < 5 || strcmp(file + len - 4, ".pem") != 0)
 			continue;
-		found = peer_matches(dir.fd, file, fingerprint);
+		found = peer_matches(peers.fd, dir, file, fingerprint);
 		if (found < 0)
 			err = found;
 		else if (found)
 			snprintf(name, KEYS_NAME_MAX, "%.*s", (int)(len - 4), file);
 	}
-	dir_reader_close(&dir);
+	dir_reader_close(&peers);
 	return err ? err : found;
 }

@@ -32,8 +32,12 @@ int keys_check_owner(int fd, const char *dir, const char *sub);
 int keys_load(int dir_fd, const char *dir, mbedtls_pk_context *key, mbedtls_x509_crt *cert,
 	      mbedtls_x509_crt *ca);
 
-/* The peer whose certificate has this SHA-256: 1 and its name, 0 when there is none, -errno. */
-int keys_find_peer(int dir_fd, const uint8_t fingerprint[static KEYS_FINGERPRINT_BYTES],
+/*
+ * The peer in the open folder `dir` whose certificate has this SHA-256: 1 and its name, 0 when there is none, -errno
+ * with its reason.
+ */
+int keys_find_peer(int dir_fd, const char *dir,
+		   const uint8_t fingerprint[static KEYS_FINGERPRINT_BYTES],
 		   char name[static KEYS_NAME_MAX]);
 
 /*
@@ -45,7 +49,7 @@ int keys_create(const char *dir, const char *name,
 
 /*
  * Puts the certificate in the file `path` under peers/. `name` becomes what it is kept under.
- * -EINVAL: not a certificate, a private key, not a key we can use; -EEXIST is not an error: the
+ * -EINVAL: not a certificate, a private key, not a key we can use, this device's own; -EEXIST is not an error: the
  * same certificate again changes nothing, another one under the same name gets one of its own.
  */
 int keys_trust(const char *dir, const char *path, char name[static KEYS_NAME_MAX],

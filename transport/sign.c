@@ -43,7 +43,7 @@ static int is_trusted(struct tls_identity *own, mbedtls_x509_crt *cert, char *na
 	    !memcmp(cert->raw.p, own->cert.raw.p, cert->raw.len))
 		return 1;
 	/* As in a handshake: the name under which it was trusted goes before that of a CA. */
-	found = keys_find_peer(own->keys_fd, fingerprint, name);
+	found = keys_find_peer(own->keys_fd, own->keys_dir, fingerprint, name);
 	if (found)
 		return found;
 	return own->has_ca &&

@@ -179,7 +179,7 @@ static int verify(void *data, mbedtls_x509_crt *cert, int depth, uint32_t *flags
 	if (keys_fingerprint(cert, session->fingerprint))
 		return MBEDTLS_ERR_X509_FATAL_ERROR;
 	keys_common_name(cert, session->name);
-	found = keys_find_peer(tls.keys_fd, session->fingerprint, session->name);
+	found = keys_find_peer(tls.keys_fd, tls.keys_dir, session->fingerprint, session->name);
 	if (found < 0)
 		return MBEDTLS_ERR_X509_FATAL_ERROR;
 	session->refused = !found && (!tls.has_ca || session->chain_flags != 0);
@@ -230,6 +230,7 @@ int tls_setup(const char *keys_dir)
 	if (err)
 		return err;
 	unload();
+	tls.keys_dir = keys_dir;
 	tls.keys_fd = keys_open(keys_dir);
 	if (tls.keys_fd < 0)
 		return tls.keys_fd;

@@ -24,7 +24,7 @@ int tls_init(void);
 /*
  * Loads this device's key and certificate, and the CA when there is one, from the keys folder, and
  * keeps the folder open: peers are looked up there at each handshake, so that what `trust` adds
- * counts at once. May be called again, while no session is open. Calls tls_init.
+ * counts at once. May be called again, while no session is open. Calls tls_init. `keys_dir` stays in use, for messages.
  * -ENOENT, -EACCES (the key is readable by others), -EINVAL, ... each with its reason.
  */
 int tls_setup(const char *keys_dir);

@@ -39,7 +39,8 @@ struct tls_session {
 /* This device: valid after tls_setup. */
 struct tls_identity {
 	bool loaded, has_ca;
-	size_t short_record; /* bytes that the cipher deals with in 10 us */
+	size_t short_record;  /* bytes that the cipher deals with in 10 us */
+	const char *keys_dir; /* for messages */
 	int keys_fd;
 	mbedtls_pk_context key;
 	mbedtls_x509_crt cert, ca;

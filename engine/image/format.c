@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const uint8_t end_word[8] = {'B', 'A', 'T', 'O', 'N', 'E', 'N', 'D'};
 
@@ -136,4 +137,12 @@ int image_preamble_decode(const uint8_t in[static ROUTE_BYTES])
 	lane0[6] = 0;
 	return in[6] == IMAGE_LANE || in[5] != ROUTE_VERSION ? route_decode(lane0, &route)
 							     : -EPROTO;
+}
+
+const char *image_kind_of_file(mode_t mode)
+{
+	return S_ISDIR(mode)                    ? "a folder"
+	       : S_ISCHR(mode) || S_ISBLK(mode) ? "a device"
+	       : S_ISFIFO(mode)                 ? "a FIFO"
+						: "no plain file";
 }

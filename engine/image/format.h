@@ -17,6 +17,7 @@
 #include "transport/frame.h"
 #include "transport/route.h"
 #include <stddef.h>
+#include <sys/types.h>
 
 #define IMAGE_MAJOR 1
 #define IMAGE_MINOR 0
@@ -89,5 +90,8 @@ int image_end_decode(const uint8_t in[static IMAGE_END_BYTES], uint64_t *seal_at
 void image_preamble_encode(const uint8_t token[static ROUTE_TOKEN_BYTES],
 			   uint8_t out[static ROUTE_BYTES]);
 int image_preamble_decode(const uint8_t in[static ROUTE_BYTES]);
+
+/* What is there in place of a plain file, in words. */
+const char *image_kind_of_file(mode_t mode);
 
 #endif

@@ -299,7 +299,9 @@ static int open_file(struct image *image)
 	if (image->fd < 0 || fstat(image->fd, &st) < 0)
 		return log_fail(errno, "image file %s: %s", image->path, strerror(errno));
 	if (!S_ISREG(st.st_mode))
-		return log_fail(EMEDIUMTYPE, "%s is no plain file", image->path);
+		return log_fail(EMEDIUMTYPE, "%s is %s: give the name of an image file%s",
+				image->path, image_kind_of_file(st.st_mode),
+				S_ISDIR(st.st_mode) ? " in it" : "");
 	image->size = (uint64_t)st.st_size;
 	return 0;
 }

@@ -149,9 +149,13 @@ static int open_folder(struct image_writer *writer)
 	writer->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (writer->folder_fd < 0)
 		return failed(writer, errno, folder);
-	if (!fstatat(writer->folder_fd, writer->name, &st, 0) && !S_ISREG(st.st_mode))
-		return failed(writer, EEXIST, "is there, and is no plain file");
-	return 0;
+	/* "FOLDER/" names what "FOLDER/." does. */
+	if (fstatat(writer->folder_fd, writer->name[0] ? writer->name : ".", &st, 0) ||
+	    S_ISREG(st.st_mode))
+		return 0;
+	writer->err = -EEXIST;
+	return log_fail(EEXIST, "%s is %s: give the name of a file%s for the image", writer->path,
+			image_kind_of_file(st.st_mode), S_ISDIR(st.st_mode) ? " in it" : "");
 }
 
 /* What a baton that died has left under this name is taken over. */

@@ -13,6 +13,7 @@
 
 #include "arch/arch.h"
 #include "engine/move/fileid.h"
+#include "engine/move/movestate.h"
 #include "engine/move/offer.h"
 #include "engine/move/policy.h"
 #include "engine/process/clocks.h"
@@ -75,6 +76,20 @@ static int check_pid(pid_t pid, int proc_fd)
 	return 0;
 }
 
+/* One that came here, and whose memory still comes. */
+static int is_filled(void *data, struct movestate *state)
+{
+	const pid_t *pid = data;
+
+	if (state->source || state->pid != *pid || state->stage != STAGE_STARTED ||
+	    !movestate_process_lives(state))
+		return 0;
+	return log_fail(EBUSY,
+			"pid %d (%s): move %s still fills it; wait until baton status says it is "
+			"over",
+			*pid, state->comm, state->id);
+}
+
 int offer_check_pid(pid_t pid)
 {
 	int fd, err;
@@ -86,6 +101,9 @@ int offer_check_pid(pid_t pid)
 		return fd;
 	err = check_pid(pid, fd);
 	close(fd);
+	/* What never moved anything here has no such folder. */
+	if (!err && movestate_folder() >= 0)
+		err = movestate_each(movestate_folder(), is_filled, &pid);
 	return err;
 }
 
@@ -336,11 +354,12 @@ static int check_pids(const baton_MoveOffer *offer)
 	return err;
 }
 
-static int check_policy(const baton_MoveOffer *offer, const struct offer_limits *limits)
+static int check_policy(const baton_MoveOffer *offer, const struct offer_limits *limits,
+			bool no_process)
 {
 	struct rights *rights = limits->rights;
 	struct policy_subject subject = {.peer = limits->peer,
-					 .exe = offer->exe,
+					 .exe = no_process ? NULL : offer->exe,
 					 .uids = offer->uids,
 					 .nr_uids = offer->uids_count,
 					 .gids = offer->gids,
@@ -348,7 +367,7 @@ static int check_policy(const baton_MoveOffer *offer, const struct offer_limits 
 	int err = policy_check(limits->keys_dir, &subject);
 
 	*rights = (struct rights){.limited = subject.limited};
-	if (err || !subject.limited)
+	if (err || no_process || !subject.limited)
 		return err;
 	if (offer->uids_count != 4 || offer->gids_count < 4)
 		return log_fail(EPROTO, "the offer does not say who the process is");
@@ -396,12 +415,12 @@ static int check_clocks(const baton_MoveOffer *offer, const struct offer_limits 
 int offer_check_step(unsigned int step, const baton_MoveOffer *offer,
 		     const struct offer_limits *limits)
 {
-	/* A check without a process compares the devices only. */
+	/* A check without a process compares the devices only, and what the policy says of the peer. */
 	bool no_process = offer->check_only && !offer->tids_count;
 
 	switch (step) {
 	case 0:
-		return no_process ? 0 : check_policy(offer, limits);
+		return check_policy(offer, limits, no_process);
 	case 1:
 		return check_machine(offer);
 	case 2:

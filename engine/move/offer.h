@@ -10,7 +10,8 @@
 
 /*
  * Refuses what can never be moved: no such pid, a thread, a kernel thread, pid 1 of its own
- * namespace, baton itself. 0; -ESRCH, -EPERM, -EINVAL with the reason said.
+ * namespace, baton itself; and what a move still fills, as the state folder says where it is open.
+ * 0; -ESRCH, -EPERM, -EINVAL, -EBUSY, -errno of the folder with the reason said.
  */
 int offer_check_pid(pid_t pid);
 

@@ -34,6 +34,12 @@ static int take_id(const char *value, const uint32_t *ids, size_t nr, size_t max
 	return 0;
 }
 
+/* Whether a line names what is asked for. */
+static bool names(const char *value, const char *wanted)
+{
+	return wanted && !strcmp(value, wanted);
+}
+
 static int verdict_add(struct verdict *v, const struct policy_subject *subject, const char *line)
 {
 	const char *value;
@@ -50,12 +56,12 @@ static int verdict_add(struct verdict *v, const struct policy_subject *subject, 
 		v->has_gid = true;
 	} else if ((value = text_after(line, "allow-exe "))) {
 		v->has_exe = true;
-		v->exe |= !strcmp(value, subject->exe);
+		v->exe |= names(value, subject->exe);
 	} else if ((value = text_after(line, "allow-peer "))) {
 		v->has_peer = true;
-		v->peer |= !strcmp(value, subject->peer);
+		v->peer |= names(value, subject->peer);
 	} else if ((value = text_after(line, "allow-recall "))) {
-		v->recall |= !strcmp(value, subject->peer);
+		v->recall |= names(value, subject->peer);
 	} else if (line[0] && line[0] != '#') {
 		return -EINVAL;
 	}
@@ -78,8 +84,10 @@ static int verdict_check(const struct verdict *v, struct policy_subject *subject
 
 	subject->limited = v->has_uid && !v->root;
 	subject->may_recall = v->recall;
-	if (v->has_peer && !v->peer)
+	if (v->has_peer && subject->peer && !v->peer)
 		return log_fail(EPERM, "policy: peer %s is not among allow-peer", subject->peer);
+	if (!subject->exe)
+		return 0;
 	if (v->has_exe && !v->exe)
 		return log_fail(EPERM, "policy: program %s is not among allow-exe", subject->exe);
 	if (v->has_uid)

@@ -24,7 +24,8 @@
  *     allow-recall NAME that peer may fetch back what came from it
  */
 struct policy_subject {
-	const char *peer, *exe;
+	const char *peer; /* NULL: only whether the file can be understood is asked for */
+	const char *exe;  /* NULL: only the peer is */
 	const uint32_t *uids, *gids;
 	size_t nr_uids, nr_gids;
 	bool privileged; /* holds capabilities */

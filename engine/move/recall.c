@@ -88,7 +88,7 @@ int recall_answer(struct link *link, const struct move_options *options, uint32_
 		  unsigned int *nr_here)
 {
 	struct asked asked = {.link = link, .options = options, .port = port, .nr_here = nr_here};
-	struct policy_subject subject = {.peer = link->name, .exe = ""};
+	struct policy_subject subject = {.peer = link->name};
 	int err;
 
 	/* What else the policy says is about processes that come. */

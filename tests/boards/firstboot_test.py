@@ -82,6 +82,10 @@ def good_pair(keys):
 def test_kept(ctx):
     image = Image(ctx, "kept")
     image.settings("DATA=/data/baton/\nNAME=gateway-7\n")
+    for argument, code in (("--help", 0), ("now", 2)):
+        said = image.boot("ro", code=code, run=f"exec /usr/local/lib/baton/first-boot {argument}")
+        if "usage: first-boot" not in said or os.listdir(image.data):
+            raise Failure(f"first-boot {argument} says {said!r}, and has made {os.listdir(image.data)}")
     # As the image of the partition may have it: nothing of the device has begun there.
     os.mkdir(f"{image.data}/baton")
     said = image.boot("ro")

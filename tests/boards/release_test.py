@@ -74,8 +74,43 @@ def test_release(ctx):
             raise Failure("a message that was changed is not generated anew")
 
 
+def test_shallow(ctx):
+    """What is missing is said, and no other tarball is made."""
+    del ctx
+    if not os.path.exists(f"{TOP}/.git"):
+        raise Skip("this is no git checkout")
+    with tempfile.TemporaryDirectory(prefix="baton-release-") as top:
+        run(["git", "clone", "-q", "--depth", "1", f"file://{TOP}", f"{top}/clone"], top)
+        done = subprocess.run(["make", "dist"], cwd=f"{top}/clone", capture_output=True, text=True, timeout=60)
+        if not done.returncode or "git fetch --unshallow --tags" not in done.stderr:
+            raise Failure(f"exit {done.returncode}: {done.stdout[-200:]} {done.stderr[-400:]}")
+        if glob.glob(f"{top}/clone/build/dist/*"):
+            raise Failure("something was made")
+
+
+def test_told(ctx):
+    """An architecture that there is not, and what an old .config sets."""
+    del ctx
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "CONFIG", "B", "BATON", "O", "ARCH")}
+    with tempfile.TemporaryDirectory(prefix="baton-make-") as top:
+        done = subprocess.run(["make", f"O={top}", "ARCH=mips"], cwd=TOP, capture_output=True, text=True, env=env,
+                              timeout=60)
+        if not done.returncode or "no baton for mips: ARCH=x86_64 and ARCH=arm64" not in done.stderr:
+            raise Failure(f"ARCH=mips: exit {done.returncode}: {done.stderr[-400:]}")
+        folder = f"{top}/{run(['make', '-s', 'print-arch'], TOP).strip()}"
+        os.mkdir(folder)
+        with open(f"{folder}/.config", "w") as f:
+            f.write("CONFIG_MAX_THREADS=77\nCONFIG_NO_SUCH_THING=y\n")
+        done = subprocess.run(["make", f"O={top}", f"{folder}/auto.conf"], cwd=TOP, capture_output=True, text=True,
+                              env=env, timeout=60)
+        if done.returncode or "NO_SUCH_THING" not in done.stderr or "MAX_THREADS" in done.stderr:
+            raise Failure(f"an old .config: exit {done.returncode}: {done.stderr[-400:]}")
+
+
 def alone(ctx):
-    return [("release: the tarball is always the same, and builds the same program", lambda: test_release(ctx))]
+    return [("release: a shallow clone", lambda: test_shallow(ctx)),
+            ("make tells of what it does not know", lambda: test_told(ctx)),
+            ("release: the tarball is always the same, and builds the same program", lambda: test_release(ctx))]
 
 
 def tests(ctx):

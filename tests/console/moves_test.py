@@ -85,6 +85,22 @@ def test_held(ctx):
         victim.check_after_move(pair.b)
 
 
+def test_not_known_yet(ctx):
+    """Of a move whose process is not known yet there is no name in the news, and no number."""
+    with ctx.pair() as pair, Terminal(ctx, pair.b, "--machine") as user:
+        for nr, (lines, words) in enumerate((
+                ("pid 0\n", ""), ("pid 0\ncomm redis-server\n", ": redis-server"), ("pid 4000\n", ": pid 4000"),
+                ("pid 4000\ncomm redis-server\n", ": redis-server (pid 4000)"))):
+            move = f"{nr:016x}"
+            path = f"{pair.b.state}/{move}-target.move"
+            with open(f"{pair.b.state}/new", "w") as f:
+                f.write(f"id {move}\nrole target\nstage building\n{lines}peer 10.0.0.9:7117\nend\n")
+            os.rename(f"{pair.b.state}/new", path)
+            user.expect(f"! move {move}{words} from 10.0.0.9:7117 begins\r\n", 5)
+            os.unlink(path)
+            user.expect(f"! move {move}{words} from 10.0.0.9:7117 ends: it is not here\r\n", 5)
+
+
 def test_stuck_line(ctx):
     """A move whose console nobody reads goes through."""
     with ctx.pair() as pair:
@@ -104,4 +120,4 @@ def tests(ctx):
         ("Ctrl-C before it is committed", test_undone),
         ("hang-up before it is committed", lambda c: test_undone(c, True)),
         ("Ctrl-C after it is committed", test_let_go), ("held and resumed", test_held),
-        ("a line that nobody reads", test_stuck_line))]
+        ("a process that is not known yet", test_not_known_yet), ("a line that nobody reads", test_stuck_line))]

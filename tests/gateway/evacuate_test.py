@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import subprocess
+import time
 
 from devices import PORT, Failure, read, wait_for
 from fleet import allow_recall, evacuate, expect_on, fleet, host_pid, moves, protect, run, stages
@@ -181,6 +182,10 @@ def test_nobody_there(ctx):
         if "stays and runs here (code 5)" not in out.stdout:
             raise Failure(f"evacuate says {out.stdout}")
         victim.check_unharmed(60000)
+        # A name that nobody has is said once, and nothing is tried.
+        out = run(pair, pair.a, "evacuate", "nohost", code=5)
+        if out.stderr.count("nobody is known as 'nohost'") != 1 or len(out.stderr.splitlines()) != 1 or out.stdout:
+            raise Failure(f"evacuate nohost says {out.stdout} {out.stderr}")
         # Nothing has gone there, so that is not where anything is.
         run(pair, pair.a, "evacuate", "--back", code=2)
         run(pair, pair.a, "evacuate", "--back", f"{pair.b.address}:{PORT}", code=5)
@@ -286,8 +291,8 @@ def test_not_found(ctx):
                      f"v1 (pid {victims[1].pid}): runs there"):
             if line not in out.stdout:
                 raise Failure(f"evacuate says {out.stdout}")
-        for words in (f"{victims[0].pidfile}: No such file", "systemctl does not tell of nosuch.service",
-                      "fails with 4"):
+        for words in (f"{victims[0].pidfile} is not there; of what came here by a move it stayed",
+                      "systemctl does not tell of nosuch.service", "fails with 4", "none: its command says nothing"):
             if words not in out.stderr:
                 raise Failure(f"evacuate says {out.stderr}")
         expect_on(pair.a, pair.b, victims[0])
@@ -299,6 +304,38 @@ def test_not_found(ctx):
         out = evacuate(pair)
         if out.stdout.count("does not run here\n") != 3:
             raise Failure(f"evacuate says {out.stdout}")
+
+
+def test_slow_answer(ctx):
+    """Who is asked for a pid has no more time than the deadline leaves; what is not found by then stays."""
+    with fleet(ctx, kinds=()) as (pair, _):
+        victim = Victim(ctx, pair)
+        hangs = f"{pair.folder}/hangs"
+        run(pair, pair.a, "protect", "add", "slow", "--command", f"[ ! -e {hangs} ] || sleep 4; echo {victim.pid}",
+            state=False)
+        open(hangs, "w").close()
+        began = time.monotonic()
+        out = evacuate(pair, "--deadline", "500", code=1)
+        took = time.monotonic() - began
+        if "slow: cannot be found (code 1)" not in out.stdout or "does not answer" not in out.stderr or took > 3:
+            raise Failure(f"after {took:.1f} s: {out.stdout} {out.stderr}")
+        victim.check_unharmed(60000)
+
+
+def test_guest_not_found(ctx):
+    """What came here by a move left its pid file where it was: the list says so, and it is moved as a guest."""
+    with fleet(ctx, kinds=("nothing",)) as (pair, victims):
+        evacuate(pair)
+        expect_on(pair.b, pair.a, *victims)
+        os.rename(victims[0].pidfile, f"{victims[0].pidfile}.there")
+        run(pair, pair.b, "protect", "add", "v0", "--pidfile", victims[0].pidfile, state=False)
+        listed = run(pair, pair.b, "protect", "list", state=False).stdout
+        if "stayed on the other device: that is moved as a guest, and found with --command" not in listed:
+            raise Failure(f"the list says {listed}")
+        out = evacuate(pair, device=pair.b, code=1)
+        if f"(pid {victims[0].pid}): runs there" not in out.stdout or "moved as a guest" not in out.stderr:
+            raise Failure(f"evacuate says {out.stdout} {out.stderr}")
+        expect_on(pair.a, pair.b, *victims)
 
 
 def test_scarce(ctx):
@@ -343,5 +380,6 @@ def tests(ctx):
         ("a peer that is full", test_full), ("nobody there", test_nobody_there),
         ("memory that is still coming", test_still_coming), ("back, with a deadline", test_back_deadline),
         ("two at once on one device", test_two_at_once), ("started again meanwhile", test_restarted),
-        ("what cannot be found", test_not_found), ("SIGCHLD ignored", test_deaf_parent),
+        ("what cannot be found", test_not_found), ("a slow answer", test_slow_answer),
+        ("a guest has no pid file", test_guest_not_found), ("SIGCHLD ignored", test_deaf_parent),
         ("no descriptor is left", test_scarce))]

@@ -10,7 +10,7 @@ import time
 from devices import PORT, TOP, Failure, Skip, read, wait_for
 from fleet import expect_on, fleet, host_pid, run, stages
 
-HOOKS, COMMON = f"{TOP}/board/failover", f"{TOP}/board/common"
+HOOKS, COMMON, IMAGE = (f"{TOP}/board/{name}" for name in ("failover", "common", "image"))
 
 
 def environment(pair, **more):
@@ -99,14 +99,31 @@ def test_newest_word(ctx):
         if "the opposite was wanted since" not in again.stderr or not out.code:
             raise Failure(f"out: exit {out.code}, {out.stderr}; {again.stderr}")
         expect_on(pair.a, pair.b, *victims)
-        if os.path.lexists(f"{pair.a.state}/failover.turn"):
-            raise Failure("the turn is not given back")
-        # One that was killed does not keep its turn.
-        os.symlink("out-4000000", f"{pair.a.state}/failover.turn")
-        done = pair.a.run([f"{HOOKS}/baton-failover", "out"], env=env, timeout=60)
-        if done.code:
-            raise Failure(f"after a killed one: exit {done.code}: {done.stderr}")
-        expect_on(pair.b, pair.a, *victims)
+
+
+def test_turns(ctx):
+    """However many come at once, also when the one whose turn it is was killed: one after the other."""
+    with ctx.pair() as pair:
+        env, log = environment(pair), f"{pair.folder}/log"
+        with open(f"{pair.folder}/baton", "w") as f:
+            f.write(f"#!/bin/sh\necho begins >>{log}\nsleep 0.3\necho ends >>{log}\n")
+        os.chmod(f"{pair.folder}/baton", 0o755)
+        with open(f"{pair.folder}/failover", "a") as f:
+            f.write(f"BATON={pair.folder}/baton\n")
+        for _ in range(3):
+            open(log, "w").close()
+            first = pair.a.start([f"{HOOKS}/baton-failover", "out"], env=env)
+            wait_for(lambda: read(log), 10, "the first one has begun")
+            os.kill(host_pid(first), signal.SIGKILL)
+            first.wait(10)
+            wait_for(lambda: "ends" in read(log), 10, "what it began has ended")
+            several = [pair.a.start([f"{HOOKS}/baton-failover", "out"], env=env) for _ in range(4)]
+            for one in several:
+                one.wait(30)
+                if one.code:
+                    raise Failure(f"exit {one.code}: {one.stderr}")
+            if read(log).split() != ["begins", "ends"] * 5:
+                raise Failure(f"two at once: {read(log).split()}")
 
 
 def test_shutdown(ctx):
@@ -213,10 +230,11 @@ def test_units(ctx):
         raise Skip("systemd-analyze is not there")
     folder = f"{ctx.root}/units"
     os.makedirs(folder, exist_ok=True)
-    for where in (HOOKS, COMMON):
+    for where in (HOOKS, COMMON, IMAGE):
         for path in glob.glob(f"{where}/*.service"):
             text = read(path).replace("/usr/local/sbin/baton ", f"{ctx.binary} ")
-            with open(f"{folder}/{os.path.basename(path)}", "w") as f:
+            # That of a service is looked at as it is for one.
+            with open(f"{folder}/{os.path.basename(path).replace('@.', '@redis.')}", "w") as f:
                 f.write(text.replace("/usr/local/lib/baton", where))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no"] + [f"{folder}/{n}" for n in os.listdir(folder)],
                           capture_output=True, text=True, timeout=60)
@@ -228,5 +246,5 @@ def test_units(ctx):
 def tests(ctx):
     return [(f"trigger: {name}", lambda f=function: f(ctx)) for name, function in (
         ("by hand", test_by_hand), ("a signal", test_signal), ("a watchdog", test_watchdog),
-        ("the newest word counts", test_newest_word), ("shutdown under busybox init", test_shutdown),
+        ("the newest word counts", test_newest_word), ("one at a time", test_turns), ("shutdown under busybox init", test_shutdown),
         ("shutdown under OpenRC", test_openrc), ("units and scripts", test_units))]

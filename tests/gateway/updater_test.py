@@ -84,32 +84,42 @@ def rauc_install(pair, folder):
     return pair.a.run(["rauc", "install", f"{folder}/update.raucb"], env=env, name="rauc-install", timeout=60), service
 
 
-def test_rauc(ctx):
+def rauc(pair):
+    """The folder of a system with two slots, and a bundle for it."""
     for tool in ("rauc", "dbus-daemon", "mksquashfs", "openssl"):
         if not shutil.which(tool):
             raise Skip(f"{tool} is not there (tools/setup check)")
+    folder = f"{pair.folder}/rauc"
+    os.mkdir(folder)
+    os.mkdir(f"{folder}/rauc.mnt")
+    for slot in ("slot0", "slot1"):
+        with open(f"{folder}/{slot}", "wb") as f:
+            f.truncate(1 << 20)
+    for name, text in (("system.conf", SYSTEM), ("bus.conf", BUS)):
+        with open(f"{folder}/{name}", "w") as f:
+            f.write(text.format(folder=folder))
+    handler(pair, folder, "pre", "rauc-pre-install")
+    handler(pair, folder, "post", "rauc-post-install")
+    make_bundle(folder)
+    pair.a.start(["dbus-daemon", "--nofork", "--nopidfile", f"--config-file={folder}/bus.conf"])
+    wait_for(lambda: os.path.exists(f"{folder}/bus"), 10, "a message bus")
+    return folder
+
+
+def installed(folder):
+    if read(f"{folder}/called").split() != ["pre", "post"]:
+        raise Failure(f"the handlers were called: {read(folder + '/called')}")
+    if not read(f"{folder}/slot1").startswith("the new system"):
+        raise Failure("the new slot is not written")
+
+
+def test_rauc(ctx):
     with fleet(ctx) as (pair, victims):
-        folder = f"{pair.folder}/rauc"
-        os.mkdir(folder)
-        os.mkdir(f"{folder}/rauc.mnt")
-        for slot in ("slot0", "slot1"):
-            with open(f"{folder}/{slot}", "wb") as f:
-                f.truncate(1 << 20)
-        for name, text in (("system.conf", SYSTEM), ("bus.conf", BUS)):
-            with open(f"{folder}/{name}", "w") as f:
-                f.write(text.format(folder=folder))
-        handler(pair, folder, "pre", "rauc-pre-install")
-        handler(pair, folder, "post", "rauc-post-install")
-        make_bundle(folder)
-        pair.a.start(["dbus-daemon", "--nofork", "--nopidfile", f"--config-file={folder}/bus.conf"])
-        wait_for(lambda: os.path.exists(f"{folder}/bus"), 10, "a message bus")
+        folder = rauc(pair)
         out, service = rauc_install(pair, folder)
         if out.code:
             raise Failure(f"rauc install: exit {out.code}: {out.tail(6)} {out.stdout[-300:]}; {service.tail(8)}")
-        if read(f"{folder}/called").split() != ["pre", "post"]:
-            raise Failure(f"the handlers were called: {read(folder + '/called')}")
-        if not read(f"{folder}/slot1").startswith("the new system"):
-            raise Failure("the new slot is not written")
+        installed(folder)
         expect_on(pair.b, pair.a, *victims)
         # The reboot into the new slot: nothing of the old system is left but the keys. Then it proves good.
         for name in os.listdir(pair.a.keys):
@@ -123,6 +133,26 @@ def test_rauc(ctx):
         if good.code:
             raise Failure(f"slot-good: exit {good.code}: {good.tail()}")
         expect_on(pair.a, pair.b, *victims)
+
+
+def test_stays(ctx):
+    """What the peer does not take stays: RAUC hears of it, and the new slot is as it would be."""
+    with fleet(ctx, kinds=("nothing",)) as (pair, victims):
+        folder = rauc(pair)
+        # The devices fit each other, and this process has no place there.
+        with open(f"{pair.b.keys}/policy", "a") as f:
+            f.write("allow-exe /nosuch\n")
+        out, service = rauc_install(pair, folder)
+        if not out.code or "Post-install handler error" not in out.stdout + out.stderr + service.stderr:
+            raise Failure(f"rauc install: exit {out.code}: {out.tail(6)} {out.stdout[-300:]}; {service.tail(8)}")
+        installed(folder)
+        text = read(f"{folder}/rauc.status")
+        if "[slot.rootfs.1]" not in text or "status=ok" not in text.partition("[slot.rootfs.1]")[2]:
+            raise Failure(f"rauc's status has {text}")
+        expect_on(pair.a, pair.b, *victims)
+        out = pair.a.run([f"{HOOKS}/rauc-post-install"], env=environment(pair), timeout=60)
+        if out.code != 3 or "not everything that matters has left (code 3)" not in out.stderr:
+            raise Failure(f"rauc-post-install: exit {out.code}: {out.stderr}")
 
 
 def test_no_peer(ctx):
@@ -147,5 +177,5 @@ def test_swupdate(ctx):
 
 def tests(ctx):
     return [(f"updater: {name}", lambda f=function: f(ctx)) for name, function in (
-        ("RAUC installs a bundle", test_rauc), ("no peer, no update", test_no_peer),
+        ("RAUC installs a bundle", test_rauc), ("what stays is told to RAUC", test_stays), ("no peer, no update", test_no_peer),
         ("commands of SWUpdate", test_swupdate))]

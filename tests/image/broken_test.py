@@ -121,7 +121,7 @@ def foreign(ctx):
         expect("no description", format.build(head[:-1], memory, preamble), "its description has no end")
         expect("a folder instead", b"", "no image file of baton")
         out = restore(pair, pair.a, pair.folder, fails="any")
-        expect_refused(out, 3, "no plain file")
+        expect_refused(out, 3, f"{pair.folder} is a folder: give the name of an image file in it")
         expect_refused(restore(pair, pair.a, path + ".none", fails="any"), 3, "No such file")
         nothing_started(pair.a, before)
         # The same parts put together again are as good as the first.

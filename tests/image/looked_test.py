@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Images that are looked at: inspect, and core with gdb."""
+import datetime
 import json
 import os
 import shutil
@@ -80,6 +81,9 @@ def inspect(ctx):
         if told["comm"] != "counter" or told["pid"] != counter.pid or len(told["threads"]) != 3 \
                 or told["signature"] != "trusted" or not told["mappings"] or told["signer"] != "device-a":
             raise Failure(f"--json says {told}")
+        made = datetime.datetime.fromtimestamp(told["time"], datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if told["made"] != made or f"made at {made}\n" not in text or abs(told["time"] - time.time()) > 600:
+            raise Failure(f"it was made at {made}, and they say {told['made']}, {text[:200]}")
         for word in ("image of counter", f"pid {counter.pid}", "trusted device-a", "threads", "descriptors", "needs"):
             if word not in text:
                 raise Failure(f"{word} is not in {text}")

@@ -17,12 +17,16 @@ class Service:
         self.image, self.pidfile = f"{self.folder}/deep/redis.image", f"{self.folder}/redis.pid"
         with open(f"{self.folder}/redis.conf", "w") as f:
             f.write(f'port 6379\nbind 127.0.0.1\nsave ""\nenable-debug-command yes\ndir {self.folder}\n')
-        with open(f"{self.folder}/redis", "w") as f:
-            f.write(f"COMMAND='{server} {self.folder}/redis.conf'\nPIDFILE={self.pidfile}\nIMAGE={self.image}\n"
-                    f"BATON={pair.binary} KEYS={self.a.keys} STATE={self.a.state}\n")
+        self.settings = f"{self.folder}/instant"
+        os.mkdir(self.settings)
+        self.set("redis", f"COMMAND='{server} {self.folder}/redis.conf'\nPIDFILE={self.pidfile}\nIMAGE={self.image}\n")
 
-    def do(self, action, code=0):
-        done = self.a.run(["busybox", "env", f"INSTANT={self.folder}", "busybox", "sh", SCRIPT, "redis", action],
+    def set(self, name, text, binary=None):
+        with open(f"{self.settings}/{name}", "w") as f:
+            f.write(f"{text}BATON={binary or self.pair.binary} KEYS={self.a.keys} STATE={self.a.state}\n")
+
+    def do(self, action, code=0, name="redis"):
+        done = self.a.run(["busybox", "env", f"INSTANT={self.settings}", "busybox", "sh", SCRIPT, name, action],
                           timeout=60)
         if done.code != code:
             raise Failure(f"{action}: exit {done.code}: {done.tail()}")
@@ -85,5 +89,72 @@ def start(ctx):
         service.stop()
 
 
+def one_number(ctx):
+    """Two services have one pid in their settings: the second is told whose it is, and what to do."""
+    need("busybox")
+    with ctx.pair() as pair:
+        service = Service(pair, "sleep")
+        pids = {}
+        for name, number in (("one", ""), ("two", ""), ("two", "PID=30100\n")):
+            service.set(name, f"COMMAND='sleep 1000'\nPIDFILE={pair.folder}/{name}.pid\n"
+                              f"IMAGE={pair.folder}/{name}.image\n{number}")
+            begun = service.do("start", name=name)
+            pids[name] = read(f"{pair.folder}/{name}.pid").strip()
+            wait_for(lambda n=name: read(pair.a.proc(pids[n], "cmdline")).startswith("sleep"), 10, f"{name} runs")
+            if name == "two" and not number:
+                if "that of one, too" not in begun.stderr or "PID=30100" not in begun.stderr:
+                    raise Failure(f"start says {begun.stderr}")
+                refused = service.do("warm", 2, name)
+                if "that of one, too" not in refused.stderr or os.path.exists(f"{pair.folder}/two.image"):
+                    raise Failure(f"warm says {refused.stderr}")
+                service.do("stop", name=name)
+            else:
+                service.do("warm", name=name)
+        if pids != {"one": "30000", "two": "30100"}:
+            raise Failure(f"their pids are {pids}")
+        for name in pids:
+            service.do("stop", name=name)
+            service.do("start", name=name)
+            wait_for(lambda n=name: pair.a.alive(int(pids[n])), 10, f"{name} is back with its pid")
+            service.do("stop", name=name)
+
+
+def stopped_early(ctx):
+    """Stopped while it is still coming out of its image: nothing of it is there afterwards."""
+    server = need("redis-server", "redis-cli", "busybox")[0]
+    with ctx.pair() as pair:
+        service, a = Service(pair, server), pair.a
+        service.do("start")
+        pid = service.up()
+        service.do("warm")
+        service.stop()
+        late = f"{pair.folder}/late"
+        with open(late, "w") as f:
+            f.write(f"#!/bin/sh\nsleep $(cat {late}.seconds)\nexec {pair.binary} \"$@\"\n")
+        os.chmod(late, 0o755)
+        settings = read(f"{service.settings}/redis").rpartition("BATON=")[0]
+        service.set("redis", settings, late)
+        # Before baton is there, while it builds the process, when the process runs.
+        for seconds in (0.6, 0.02, 0.05, 0):
+            with open(f"{late}.seconds", "w") as f:
+                f.write(f"{seconds}\n")
+            service.do("start")
+            if seconds > 0.5 and "runs already" not in service.do("start").stderr:
+                raise Failure("it was started twice")
+            service.do("stop")
+            if a.alive(pid) or a.listens(6379) or a.batons(pair.binary):
+                raise Failure(f"after {seconds} s something of it is left: {a.batons(pair.binary)}")
+            service.do("status", 1)
+            left = [n for n in os.listdir(a.state) if n.endswith(".move")]
+            if left:
+                raise Failure(f"after {seconds} s a move is left: {left}")
+        service.do("start")
+        if service.up() != pid:
+            raise Failure("it does not come out of its image any more")
+        service.stop()
+
+
 def tests(ctx):
-    return [("a service out of its image, by the init script", lambda: start(ctx))]
+    return [("a service out of its image, by the init script", lambda: start(ctx)),
+            ("two services that want one pid", lambda: one_number(ctx)),
+            ("a service that is stopped while it comes out of its image", lambda: stopped_early(ctx))]

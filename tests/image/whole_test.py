@@ -224,7 +224,11 @@ def refused(ctx):
         os.mkdir(path)
         out = pair.a.start(["sleep", "100"])
         pid = pair.a.pid_of(out)
-        expect_refused(baton(pair, pair.a, "dump", pid, path, fails=3), 3, "no plain file")
+        for name, words in ((path, "image is a folder: give the name of a file in it"), (f"{path}/", "is a folder"),
+                            ("/dev/null", "/dev/null is a device: give the name of a file for")):
+            expect_refused(baton(pair, pair.a, "dump", pid, name, fails=3), 3, words)
+        if os.listdir(path):
+            raise Failure(f"{os.listdir(path)} is left")
         if [n for n in os.listdir(pair.folder) if n.endswith(".part")]:
             raise Failure("a part of a file is left")
 

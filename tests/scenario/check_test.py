@@ -4,7 +4,7 @@ import json
 import os
 import re
 
-from devices import PORT, Failure
+from devices import PORT, Failure, read, wait_for
 from victim import Receiver, Victim, send
 
 # The names that scripts may rely on; docs/operations.md lists them.
@@ -22,6 +22,12 @@ def check(pair, *options, device=None, code=0, timeout=20, **kw):
     if out.code != code:
         raise Failure(f"exit {out.code}, not {code}: {out.tail()}; {out.stdout[-600:]}")
     return out
+
+
+def stages(device):
+    """Of the moves in its state folder."""
+    return [line.split()[1] for name in os.listdir(device.state) if name.endswith(".move")
+            for line in read(f"{device.state}/{name}").splitlines() if line.startswith("stage ")]
 
 
 def expect_line(out, pattern):
@@ -74,6 +80,54 @@ def without_keys(ctx):
         expect_line(out, r"^optional +keys .*keygen")
         os.chmod(f"{pair.a.keys}/key.pem", 0o644)
         expect_line(check(pair, code=5), r"^missing +keys .*key\.pem")
+
+
+def bad_policy(ctx):
+    """What lets nothing in stands against each move: on the device itself, and at a peer."""
+    with ctx.pair() as pair:
+        to = ["--peer", f"{pair.b.address}:{PORT}"]
+        expect_line(check(pair), r"^ok +policy +none")
+        for device in (pair.a, pair.b):
+            with open(f"{device.keys}/policy", "w") as f:
+                f.write("allow-peer device-a\nallow-peer device-b\nallow-uid 12345\n")
+        Receiver(pair)
+        # Users are not asked for without a process.
+        expect_line(check(pair, *to), r"^ok +policy .*/policy$")
+        with open(f"{pair.b.keys}/policy", "w") as f:
+            f.write("allow-peer device-c\n")
+        expect_line(check(pair, *to, code=3), r"^refused +peer +policy: peer device-a")
+        with open(f"{pair.b.keys}/policy", "w") as f:
+            f.write("allow everybody\n")
+        expect_line(check(pair, *to, code=3), r"^refused +peer .*policy, line 1: ")
+        out = check(pair, device=pair.b, code=6)
+        expect_line(out, r"^missing +policy .*policy, line 1: ")
+        expect_line(out, r"^no: ")
+        if parsed(check(pair, "--json", device=pair.b, code=6))["result"] != "system":
+            raise Failure("the result is not that of the policy")
+
+
+def other_move(ctx):
+    """A process that another move has, or has left: it is named."""
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair, "memory", 48)
+        with open("/proc/sys/kernel/random/boot_id") as f:
+            boot = f.read().strip()
+        left = f"{pair.a.state}/0123456789abcdef-source.move"
+        with open(left, "w") as f:
+            f.write(f"baton-move 2\nid 0123456789abcdef\nrole source\nstage serving\npid {victim.pid}\n"
+                    f"comm holder\nboot {boot}\nend\n")
+        expect_line(check(pair, "--pid", victim.pid, code=3),
+                    rf"^refused +pid {victim.pid} .*copy of move 0123456789abcdef, which is held; see: baton status")
+        os.unlink(left)
+        Receiver(pair)
+        source = pair.baton(pair.a, "send", "--max-rate", "4", victim.pid, f"{pair.b.address}:{PORT}")
+        wait_for(lambda: "serving" in stages(pair.a), 20, "it runs there")
+        expect_line(check(pair, "--pid", victim.pid, code=3),
+                    rf"^refused +pid {victim.pid} .*already being moved \(move \w{{16}}, serving\)")
+        expect_line(check(pair, "--pid", victim.pid, device=pair.b, code=3),
+                    rf"^refused +pid {victim.pid} .*move \w{{16}} still fills it")
+        source.wait(60)
+        victim.check_after_move(pair.b)
 
 
 def clean_process(ctx):
@@ -189,6 +243,8 @@ def tests(ctx):
         ("check this system", lambda: this_system(ctx)),
         ("check without rights", lambda: without_rights(ctx)),
         ("check without keys", lambda: without_keys(ctx)),
+        ("check a policy that cannot be understood", lambda: bad_policy(ctx)),
+        ("check a process that another move has", lambda: other_move(ctx)),
         ("check a clean process", lambda: clean_process(ctx)),
         ("check a process with a packet socket", lambda: refused_process(ctx, "socket packet",
                                                                          r"fd \d+ .*AF_PACKET")),

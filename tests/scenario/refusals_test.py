@@ -145,6 +145,23 @@ def port_taken(ctx):
             raise Failure("the process does not run on")
 
 
+def refuse_filled(ctx):
+    """What came here, and whose memory still comes: one line says so, and what to wait for."""
+    with ctx.pair() as pair:
+        victim = Victim(ctx, pair, "memory", 48)
+        Receiver(pair)
+        first = pair.baton(pair.a, "send", "--max-rate", "4", victim.pid, f"{pair.b.address}:{PORT}")
+        wait_for(lambda: "stage started" in "".join(read(f"{pair.b.state}/{name}") for name in os.listdir(pair.b.state)
+                                                    if name.endswith(".move")), 20, "it runs there")
+        out = pair.baton(pair.b, "send", victim.pid, f"{pair.a.address}:{PORT}")
+        out.wait(20)
+        expect(out, 3, rf"pid {victim.pid} \(holder\S*\): move \w{{16}} still fills it; wait until")
+        if len(out.stderr.splitlines()) != 1:
+            raise Failure(f"more than a line: {out.stderr}")
+        first.wait(60)
+        victim.check_after_move(pair.b)
+
+
 def unreachable(ctx, to, words):
     with ctx.pair() as pair:
         victim = Victim(ctx, pair)
@@ -418,7 +435,8 @@ def refuse_pull(ctx):
 
 
 def usage_cases():
-    return (("no command", []), ("an unknown command", ["fly"]), ("send without arguments", ["send"]),
+    return (("no command", []), ("an unknown command", ["fly"]), ("help of an unknown command", ["help", "fly"]),
+            ("send without arguments", ["send"]),
             ("send without a peer", ["send", "1"]), ("a pid that is no number", ["send", "x", "h:1"]),
             ("a bad port", ["send", "1", "10.0.0.1:99999"]),
             ("an unknown option", ["send", "--fast", "1", "10.0.0.1"]),
@@ -441,6 +459,7 @@ def tests(ctx):
         ("refuse another baton", lambda: refuse_other_baton(ctx)),
         ("refuse a process that is being moved", lambda: refuse_moving(ctx)),
         ("refuse what the target finds when it builds", lambda: port_taken(ctx)),
+        ("refuse a process that is still filled", lambda: refuse_filled(ctx)),
         ("refuse by the source when pulled", lambda: refuse_pull(ctx)),
         ("peer that does not listen", lambda: unreachable(ctx, "10.77.0.2:1", r"10\.77\.0\.2")),
         ("peer that does not exist", lambda: unreachable(ctx, "10.77.0.99:7117", r"10\.77\.0\.99")),

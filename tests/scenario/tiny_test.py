@@ -26,6 +26,14 @@ def moves_redis(ctx, devices):
     redis(ctx, "lazy", binaries={device: tiny() for device in devices})
 
 
+def left_out():
+    """A command that is not built in names its switch."""
+    for args in (["check"], ["help", "check"]):
+        done = subprocess.run([tiny(), *args], capture_output=True, text=True, timeout=10)
+        if done.returncode != 6 or "check: not built in; build with CONFIG_CMD_CHECK=y\n" not in done.stderr:
+            raise Failure(f"{args}: exit {done.returncode}: {done.stderr}")
+
+
 def memory(ctx, mode):
     binary = tiny()
     limit = budget_kib(binary) + text_kib(binary) + SLACK_KIB
@@ -39,7 +47,8 @@ def memory(ctx, mode):
 def alone(ctx):
     # The other way the plain one's frames are too long (CONFIG_RUN_KIB), which is refused.
     kinds = [("tiny to tiny", "ab"), ("tiny to plain", "a")]
-    return ([(f"redis-server, {name}", lambda d=devices: moves_redis(ctx, d)) for name, devices in kinds]
+    return ([("a command that the tiny baton lacks", left_out)]
+            + [(f"redis-server, {name}", lambda d=devices: moves_redis(ctx, d)) for name, devices in kinds]
             + [(f"memory of the tiny baton, {mode}", lambda m=mode: memory(ctx, m))
                for mode in ("lazy", "eager")])
 

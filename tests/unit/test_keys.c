@@ -170,14 +170,14 @@ static void test_trust(void **state)
 	UNUSED(state);
 	fd = keys_open(dir_a);
 	assert_true(fd >= 0);
-	assert_int_equal(keys_find_peer(fd, print_b, name), 0);
+	assert_int_equal(keys_find_peer(fd, dir_a, print_b, name), 0);
 	snprintf(cert, sizeof(cert), "%s/cert.pem", dir_b);
 	assert_int_equal(keys_trust(dir_a, cert, name, print), 0);
 	assert_string_equal(name, "beta");
 	assert_memory_equal(print, print_b, 32);
-	assert_int_equal(keys_find_peer(fd, print_b, name), 1);
+	assert_int_equal(keys_find_peer(fd, dir_a, print_b, name), 1);
 	assert_string_equal(name, "beta");
-	assert_int_equal(keys_find_peer(fd, print_a, name), 0);
+	assert_int_equal(keys_find_peer(fd, dir_a, print_a, name), 0);
 	/* Again: nothing new. */
 	assert_int_equal(keys_trust(dir_a, cert, name, print), 0);
 	assert_string_equal(name, "beta");
@@ -197,8 +197,8 @@ static void test_trust_same_name(void **state)
 	assert_int_equal(keys_trust(dir_a, cert, name, print), 0);
 	assert_memory_equal(name, "beta-", 5);
 	fd = keys_open(dir_a);
-	assert_int_equal(keys_find_peer(fd, print, name), 1);
-	assert_int_equal(keys_find_peer(fd, print_b, name), 1);
+	assert_int_equal(keys_find_peer(fd, dir_a, print, name), 1);
+	assert_int_equal(keys_find_peer(fd, dir_a, print_b, name), 1);
 	close(fd);
 }
 
@@ -218,6 +218,27 @@ static void test_trust_refuses(void **state)
 	assert_int_equal(keys_trust(dir_a, "/no/such.pem", name, print), -ENOENT);
 	log_reason_clear();
 	assert_int_equal(keys_trust(dir_a, "/proc/self/exe", name, print), -EFBIG);
+	log_reason_clear();
+	/* Its own, wherever it lies: the file that was to be carried the other way. */
+	snprintf(file, sizeof(file), "%s/cert.pem", dir_a);
+	assert_int_equal(keys_trust(dir_a, file, name, print), -EINVAL);
+	reason_has("of this device itself, 'alpha'");
+}
+
+static void test_peers_writable_by_others(void **state)
+{
+	char peers[128], name[KEYS_NAME_MAX];
+	int fd;
+
+	UNUSED(state);
+	snprintf(peers, sizeof(peers), "%s/peers", dir_a);
+	fd = keys_open(dir_a);
+	assert_int_equal(chmod(peers, 0777), 0);
+	assert_int_equal(keys_find_peer(fd, dir_a, print_b, name), -EACCES);
+	reason_has("run: chown");
+	reason_has(peers);
+	assert_int_equal(chmod(peers, 0700), 0);
+	close(fd);
 }
 
 static void test_broken_pem(void **state)
@@ -248,6 +269,7 @@ int main(void)
 		cmocka_unit_test_setup(test_trust, clear),
 		cmocka_unit_test_setup(test_trust_same_name, clear),
 		cmocka_unit_test_setup(test_trust_refuses, clear),
+		cmocka_unit_test_setup(test_peers_writable_by_others, clear),
 		cmocka_unit_test_setup(test_broken_pem, clear),
 	};
 

@@ -4,6 +4,7 @@
  * would jump, is refused by name.
  *
  * needs: engine/move/offer.c engine/move/fileid.c engine/move/policy.c engine/move/move.pb.c
+ * needs: engine/move/movestate.c engine/move/movestate_read.c
  * needs: engine/process/proc.c engine/process/clocks.c engine/state/process.pb.c arch/features.c arch/vdso_redirect.c engine/process/vdso.c lib/arena.c tests/unit/pages.c
  * needs: lib/io.c lib/readers.c lib/text.c lib/log.c nanopb mbedtls
  */

@@ -91,6 +91,32 @@ static void test_sorts(void **unused)
 	assert_int_equal(check("allow-peer gate-1\nallow-uid 5\n", 6, 6, false), -EPERM);
 }
 
+/* Without a program only the peer counts, without a peer only that each line is understood. */
+static void test_peer_alone(void **unused)
+{
+	static const struct {
+		const char *text, *peer;
+		int result;
+	} cases[] = {
+		{"allow-peer gate-1\nallow-uid 7\nallow-exe /x\n", "gate-1", 0},
+		{"allow-peer gate-1\n", "gate-2", -EPERM},
+		{"allow-peer gate-1\n", NULL, 0},
+		{"allow-uid 7\nallow all\n", "gate-1", -EINVAL},
+		{"allow-uid 7\nallow all\n", NULL, -EINVAL},
+	};
+
+	UNUSED(unused);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct policy_subject subject = {.peer = cases[i].peer};
+		FILE *file = fopen(path, "w");
+
+		assert_non_null(file);
+		fputs(cases[i].text, file);
+		fclose(file);
+		assert_int_equal(policy_check(folder, &subject), cases[i].result);
+	}
+}
+
 static void test_set_uid(void **unused)
 {
 	UNUSED(unused);
@@ -193,10 +219,11 @@ static void test_process(void **unused)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_no_file), cmocka_unit_test(test_sorts),
-		cmocka_unit_test(test_set_uid), cmocka_unit_test(test_not_understood),
-		cmocka_unit_test(test_limited), cmocka_unit_test(test_groups),
-		cmocka_unit_test(test_recall),  cmocka_unit_test(test_process),
+		cmocka_unit_test(test_no_file),    cmocka_unit_test(test_sorts),
+		cmocka_unit_test(test_set_uid),    cmocka_unit_test(test_not_understood),
+		cmocka_unit_test(test_limited),    cmocka_unit_test(test_groups),
+		cmocka_unit_test(test_recall),     cmocka_unit_test(test_process),
+		cmocka_unit_test(test_peer_alone),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
