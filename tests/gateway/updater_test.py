@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Firmware updates: RAUC installs a bundle, and what matters has left before the reboot."""
+import hashlib
 import os
 import shutil
 import subprocess
@@ -42,6 +43,25 @@ BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration
 <allow send_type="signal"/><allow send_requested_reply="true" send_type="method_return"/>
 <allow send_requested_reply="true" send_type="error"/><allow receive_type="method_call"/>
 <allow receive_type="method_return"/><allow receive_type="error"/><allow receive_type="signal"/></policy></busconfig>
+"""
+
+
+SWUPDATE = """
+globals :
+{{
+	bootloader = "none";
+	preupdatecmd = "{folder}/pre";
+	postupdatecmd = "{folder}/post";
+}};
+"""
+
+SW_DESCRIPTION = """
+software =
+{{
+	version = "2";
+	hardware-compatibility: [ "1.0" ];
+	files: ( {{ filename = "firmware"; path = "{folder}/installed"; sha256 = "{sha256}"; }} );
+}}
 """
 
 
@@ -166,16 +186,68 @@ def test_no_peer(ctx):
             raise Failure(f"swupdate-command what: exit {out.code}")
 
 
+def swupdate(pair):
+    """The folder of a system that takes signed updates (Debian's takes no others), and one for it."""
+    for tool in ("swupdate", "cpio", "openssl"):
+        if not shutil.which(tool):
+            raise Skip(f"{tool} is not there (tools/setup check)")
+    folder = f"{pair.folder}/swupdate"
+    os.mkdir(folder)
+    firmware = b"the new system" * 5000
+    with open(f"{folder}/firmware", "wb") as f:
+        f.write(firmware)
+    for name, text in (("swupdate.cfg", SWUPDATE), ("sw-description", SW_DESCRIPTION)):
+        with open(f"{folder}/{name}", "w") as f:
+            f.write(text.format(folder=folder, sha256=hashlib.sha256(firmware).hexdigest()))
+    for what in ("pre", "post"):
+        handler(pair, folder, what, f"swupdate-command {what}")
+    must("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{folder}/key.pem",
+         "-out", f"{folder}/ca.pem", "-subj", "/CN=test", "-days", "3650")
+    must("openssl", "cms", "-sign", "-binary", "-nosmimecap", "-outform", "DER", "-in", "sw-description", "-out",
+         "sw-description.sig", "-signer", "ca.pem", "-inkey", "key.pem", cwd=folder)
+    must("cpio", "-o", "-H", "crc", "-F", "update.swu", input="sw-description\nsw-description.sig\nfirmware\n",
+         cwd=folder)
+    return folder
+
+
+def swupdate_install(pair, folder):
+    """What was called, and the command's end. SWUpdate's own: with -i it sometimes ends before it has begun, or before
+    the second command (2022.12: 3 of 25 with commands that do nothing), and says 1 then. Then once more."""
+    for _ in range(8):
+        for name in ("called", "installed"):
+            if os.path.exists(f"{folder}/{name}"):
+                os.unlink(f"{folder}/{name}")
+        out = pair.a.run(["swupdate", "-f", f"{folder}/swupdate.cfg", "-k", f"{folder}/ca.pem", "-H", "gateway:1.0", "-i",
+                          f"{folder}/update.swu"], env=environment(pair, TMPDIR=folder), timeout=60)
+        called = read(f"{folder}/called").split()
+        if (called == ["pre", "post"] and not out.code) or (called == ["pre"] and "failed" in out.stdout + out.stderr):
+            break
+    return called, out
+
+
 def test_swupdate(ctx):
     with fleet(ctx) as (pair, victims):
-        for what, here, there in (("pre", pair.a, pair.b), ("post", pair.b, pair.a)):
-            out = pair.a.run([f"{HOOKS}/swupdate-command", what], env=environment(pair), timeout=60)
-            if out.code:
-                raise Failure(f"swupdate-command {what}: exit {out.code}: {out.tail()}")
-            expect_on(here, there, *victims)
+        folder = swupdate(pair)
+        called, out = swupdate_install(pair, folder)
+        if out.code or called != ["pre", "post"] or not read(f"{folder}/installed").startswith("the new system"):
+            raise Failure(f"swupdate: exit {out.code}, called {called}: {out.tail(6)} {out.stdout[-600:]}")
+        expect_on(pair.b, pair.a, *victims)
+        good = pair.a.run([f"{HOOKS}/slot-good", "true"], env=environment(pair), timeout=60)
+        if good.code:
+            raise Failure(f"slot-good: exit {good.code}: {good.tail()}")
+        expect_on(pair.a, pair.b, *victims)
+
+
+def test_swupdate_alone(ctx):
+    """No peer, no update: the first command fails, and nothing is installed."""
+    with ctx.pair() as pair:
+        folder = swupdate(pair)
+        called, out = swupdate_install(pair, folder)
+        if not out.code or called != ["pre"] or os.path.exists(f"{folder}/installed"):
+            raise Failure(f"swupdate: exit {out.code}, called {called}: {out.tail(6)} {out.stdout[-600:]}")
 
 
 def tests(ctx):
     return [(f"updater: {name}", lambda f=function: f(ctx)) for name, function in (
         ("RAUC installs a bundle", test_rauc), ("what stays is told to RAUC", test_stays), ("no peer, no update", test_no_peer),
-        ("commands of SWUpdate", test_swupdate))]
+        ("SWUpdate installs an update", test_swupdate), ("no peer, no update, SWUpdate", test_swupdate_alone))]
