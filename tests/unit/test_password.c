@@ -3,7 +3,7 @@
  * The password of the console: the derivation against published vectors (RFC 7914, section 11), the file.
  *
  * needs: board/password.c transport/keys.c transport/tls.c transport/tls_session.c transport/socket.c
- * needs: transport/address.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c mbedtls
+ * needs: transport/ktls.c transport/address.c lib/arena.c lib/io.c lib/readers.c lib/text.c lib/log.c mbedtls
  */
 #include "board/password.h"
 
