@@ -103,6 +103,7 @@ int log_fail(int err, const char *fmt, ...)
 	int saved = errno;
 	va_list args;
 
+	errno = err > 0 ? err : -err;
 	if (log_state.reason[0] == '\0') {
 		va_start(args, fmt);
 		vsnprintf(log_state.reason, sizeof(log_state.reason), fmt, args);

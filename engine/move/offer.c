@@ -52,7 +52,7 @@ static int check_pid(pid_t pid, int proc_fd)
 	int err = proc_status(proc_fd, &status);
 
 	if (err)
-		return log_fail(-err, "pid %d: %s", pid, strerror(-err));
+		return log_fail(-err, "pid %d: %m", pid);
 	if (status.tgid != pid)
 		return log_fail(EINVAL, "pid %d is a thread of process %d; move that one", pid,
 				status.tgid);
@@ -228,8 +228,7 @@ int offer_collect(pid_t pid, baton_MoveOffer *offer)
 	err = collect(fd, offer);
 	close(fd);
 	if (err)
-		return log_fail(-err, "pid %d: what it needs cannot be read: %s", pid,
-				strerror(-err));
+		return log_fail(-err, "pid %d: what it needs cannot be read: %m", pid);
 	return 0;
 }
 
@@ -271,7 +270,7 @@ static int check_vdso(const baton_MoveOffer *offer, const struct offer_limits *l
 	err = digest_vdso(fd, own, &place);
 	close(fd);
 	if (err)
-		return log_fail(-err, "this device's vdso cannot be read: %s", strerror(-err));
+		return log_fail(-err, "this device's vdso cannot be read: %m");
 	*limits->other_vdso = offer->vdso.size != sizeof(own) ||
 			      memcmp(own, offer->vdso.bytes, sizeof(own)) != 0 ||
 			      offer->with_vdso || fault_point(FAULT_TARGET_VDSO);
@@ -382,10 +381,10 @@ static int check_clocks(const baton_MoveOffer *offer, const struct offer_limits 
 		return log_fail(
 			-err,
 			"its clocks (CLOCK_MONOTONIC, CLOCK_BOOTTIME) would jump by %+.3f s "
-			"on this device, which can make no time namespace (%s): that takes "
+			"on this device, which can make no time namespace (%m): that takes "
 			"CONFIG_TIME_NS, CAP_SYS_TIME and user.max_time_namespaces; or go "
 			"on with --allow-clock-jump",
-			(double)jump_ns / NS_PER_SEC, strerror(-err));
+			(double)jump_ns / NS_PER_SEC);
 	log_warn("its clocks (CLOCK_MONOTONIC, CLOCK_BOOTTIME) jump by %+.3f s: no time namespace "
 		 "can be made here (%s)",
 		 (double)jump_ns / NS_PER_SEC, strerror(-err));

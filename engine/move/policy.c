@@ -109,7 +109,7 @@ int policy_check(const char *keys_dir, struct policy_subject *subject)
 	if (err == -ENOENT)
 		return 0;
 	if (err)
-		return log_fail(-err, "%s: %s", path, strerror(-err));
+		return log_fail(-err, "%s: %m", path);
 	while ((got = line_reader_next(&reader, &line)) > 0) {
 		number++;
 		got = verdict_add(&verdict, subject, line);

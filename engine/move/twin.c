@@ -257,7 +257,7 @@ enum outcome twin_run(const struct twin_work *wanted)
 	scratch_mark = arena_mark();
 	err = arena_share();
 	if (err) {
-		log_fail(-err, "no memory can be shared: %s", strerror(-err));
+		log_fail(-err, "no memory can be shared: %m");
 		return OUTCOME_SYSTEM;
 	}
 	*twins = (struct twins){.watch_fd = -1};
@@ -270,7 +270,7 @@ enum outcome twin_run(const struct twin_work *wanted)
 		pass_signal = SIGTERM;
 	pid = make_worker(false);
 	if (pid < 0) {
-		log_fail(errno, "no process can be made for the move: %s", strerror(errno));
+		log_fail(errno, "no process can be made for the move: %m");
 		return OUTCOME_SYSTEM;
 	}
 	if (pass_signal)

@@ -44,8 +44,8 @@ int rights_take(const struct rights *rights)
 					 (long)rights->nr_groups);
 	if (err) {
 		rights_give_back(rights);
-		return log_fail(-err, "the rights of uid %u cannot be taken: %s; run as root",
-				rights->uid, strerror(-err));
+		return log_fail(-err, "the rights of uid %u cannot be taken: %m; run as root",
+				rights->uid);
 	}
 	return 0;
 }
@@ -84,8 +84,8 @@ int rights_lend(struct remote *thread, const struct rights *rights)
 			ret = -EPERM;
 	}
 	return ret < 0 ? log_fail((int)-ret,
-				  "the rights of uid %u cannot be given: %s; run as root",
-				  rights->uid, strerror((int)-ret))
+				  "the rights of uid %u cannot be given: %m; run as root",
+				  rights->uid)
 		       : 0;
 }
 

@@ -128,9 +128,8 @@ static int stdio_restore(struct restore *r, const void *data)
 	if (!err)
 		err = fd_place(r, open_stream(r, msg), msg->fd);
 	if (err)
-		return log_fail(err, "cannot give the process its standard stream %d (%s): %s",
-				msg->fd, r->stdio ? r->stdio : "the receiver's own",
-				strerror(-err));
+		return log_fail(err, "cannot give the process its standard stream %d (%s): %m",
+				msg->fd, r->stdio ? r->stdio : "the receiver's own");
 	return 0;
 }
 

@@ -88,8 +88,7 @@ static int dump_posix_timer(struct dump *d, const struct state_kind *kind, baton
 	int err = ret < 0 ? (int)ret : remote_read(&d->leader, room, &it, sizeof(it));
 
 	if (err)
-		return log_fail(-err, "pid %d: timer %d cannot be read: %s", d->pid, msg->id,
-				strerror(-err));
+		return log_fail(-err, "pid %d: timer %d cannot be read: %m", d->pid, msg->id);
 	msg->left_ns = (int64_t)clocks_left_then(
 		&d->clocks, msg->clock,
 		(uint64_t)(it.it_value.tv_sec * NS_PER_SEC + it.it_value.tv_nsec));
@@ -306,7 +305,7 @@ static int timer_restore(struct restore *r, const void *data)
 	if (msg->left_ns < 0 || msg->interval_ns < 0)
 		return -EPROTO;
 	ret = msg->itimer ? restore_itimer(r, msg) : restore_posix_timer(r, msg);
-	return ret < 0 ? log_fail((int)-ret, "timer %d: %s", msg->id, strerror((int)-ret)) : 0;
+	return ret < 0 ? log_fail((int)-ret, "timer %d: %m", msg->id) : 0;
 }
 
 const struct state_kind kind_timer = {

@@ -120,8 +120,8 @@ static int dump_shared_memory(struct vma_dump *v, const struct proc_map *map)
 		return err;
 	object = vma_open_object(d->proc_fd, v->msg.start, v->msg.len, O_RDONLY);
 	if (object < 0 || fstat(object, &st) < 0) {
-		err = log_fail(errno, "pid %d: shared memory at %#llx cannot be opened: %s", d->pid,
-			       (unsigned long long)v->msg.start, strerror(errno));
+		err = log_fail(errno, "pid %d: shared memory at %#llx cannot be opened: %m", d->pid,
+			       (unsigned long long)v->msg.start);
 	} else {
 		v->msg.object_len = (uint64_t)st.st_size;
 		err = dump_emit(d, v->kind, &v->msg);
