@@ -147,12 +147,14 @@ BASE_CFLAGS := -std=gnu11 -Oz -g -fno-pie -ffunction-sections -fdata-sections -f
 LIB_CFLAGS_x86_64 := -maes -mpclmul
 CIPHER_CFLAGS := $(if $(CONFIG_OPTIMIZE_SIZE),,-O2)
 CONFIG_CFLAGS := -include $(B)/autoconf.h
+# Whoever includes its headers must see the same: no words for what is wrong with a message, and no streams.
+NANOPB_FLAGS := -DPB_NO_ERRMSG -DPB_BUFFER_ONLY
 
 OUR_CFLAGS = $(BASE_CFLAGS) $(LTO) $(CONFIG_CFLAGS) -Wall -Wextra $(WERROR) -D_GNU_SOURCE \
-	-I. -I$(B)/gen -I$(B) -Iarch/$(ARCH_DIR) -isystem $(NANOPB) -isystem $(MBEDTLS)/include \
+	-I. -I$(B)/gen -I$(B) -Iarch/$(ARCH_DIR) $(NANOPB_FLAGS) -isystem $(NANOPB) -isystem $(MBEDTLS)/include \
 	$(GCRYPT_FLAGS) -isystem $(LZ4)/lib -DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' $(CFLAGS)
 MBEDTLS_CFLAGS = $(BASE_CFLAGS) $(LTO) $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS) $(GCRYPT_FLAGS)
-NANOPB_CFLAGS = $(BASE_CFLAGS) $(LTO) -I$(B)/gen -I$(NANOPB)
+NANOPB_CFLAGS = $(BASE_CFLAGS) $(LTO) $(NANOPB_FLAGS) -I$(B)/gen -I$(NANOPB)
 # All of the program is optimised as one; the tests' objects and those of musl are not part of that.
 # `make LTO=` links at once, for trying things out. In one partition: no small function is there several times.
 LTO := -flto
