@@ -95,7 +95,7 @@ GCRYPT_SOURCES := $(if $(CONFIG_CIPHER_LIBGCRYPT),$(wildcard transport/gcrypt/*.
 SOURCES += $(GCRYPT_SOURCES)
 
 # Files that a switch leaves out.
-SWITCHED_OFF := $(if $(CONFIG_COMPRESS_LZ4),,transport/pack.c)
+SWITCHED_OFF := $(if $(CONFIG_COMPRESS_LZ4),,transport/pack.c) $(if $(CONFIG_CIPHER_LIBGCRYPT),lib/stream.c)
 SOURCES := $(filter-out $(SWITCHED_OFF),$(SOURCES))
 
 GENERATED := $(PROTOS:%.proto=$(B)/gen/%.pb.c)
@@ -191,7 +191,7 @@ $(OBJECTS): $(B)/obj/%.o: %.c $(B)/flags | $(PREPARED)
 	$(Q)$(CC) $(OUR_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The compiler knows these functions by name, and must not have them in hand when it puts calls to them.
-$(B)/obj/lib/printf.o $(B)/obj/lib/format.o $(B)/obj/lib/search.o: LTO := -fno-builtin
+$(B)/obj/lib/printf.o $(B)/obj/lib/stream.o $(B)/obj/lib/format.o $(B)/obj/lib/search.o: LTO := -fno-builtin
 
 $(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/flags | $(PREPARED)
 	$(call say,CC,$<)

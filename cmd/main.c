@@ -193,6 +193,7 @@ static void open_standard_streams(void)
 int main(int argc, char **argv)
 {
 	const struct command *command;
+	int outcome;
 
 	open_standard_streams();
 	/* Who started us may not have wanted to know what becomes of its children; we do. */
@@ -213,5 +214,7 @@ int main(int argc, char **argv)
 		return OUTCOME_SYSTEM;
 	}
 	argv[1] = (char *)command->name;
-	return command->run(argc - 1, argv + 1);
+	outcome = command->run(argc - 1, argv + 1);
+	fflush(stdout); /* at exit(3) nobody does: lib/stream.c */
+	return outcome;
 }
