@@ -26,8 +26,8 @@ struct option_row {
 	const char *name;
 	const char *value; /* what stands for its value in the help; NULL: it has none */
 	const char *help;
-	enum { SET_OTHERWISE, SET_FLAG, SET_TEXT } how; /* otherwise: set_otherwise */
-	size_t at;                                      /* in struct options */
+	enum { SET_OTHERWISE, SET_FLAG, SET_TEXT } how : 8; /* otherwise: set_otherwise */
+	uint16_t at;                                        /* in struct options */
 };
 
 #define FLAG(member) SET_FLAG, offsetof(struct options, member)

@@ -33,7 +33,7 @@
 #define BIG_ENDIAN_INDEX 8 /* that index is in network order */
 
 struct option {
-	int level, name;
+	uint16_t level, name;
 	uint8_t size, on, how;
 };
 
