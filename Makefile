@@ -139,13 +139,14 @@ remember = $(shell mkdir -p $(B))$(if $(call same,$(strip $(file <$(1))),$(strip
 SIZE_CFLAGS_x86_64 := -malign-data=abi -fno-jump-tables
 STACK_PROTECTOR := $(if $(CONFIG_STACK_PROTECTOR_STRONG),-fstack-protector-strong,-fstack-protector)
 # fno-strict-aliasing: buffers from the wire and from other processes are read as structures.
-# For size but for the ciphers: the rest waits for them, for the kernel or for the link.
-BASE_CFLAGS := -std=gnu11 -Oz -g -fno-pie -ffunction-sections -fdata-sections -fno-strict-aliasing \
+# For size but for the ciphers: the rest waits for them, for the kernel or for the link. What the compiler calls
+# expensive makes more code of it here.
+BASE_CFLAGS := -std=gnu11 -Oz -fno-expensive-optimizations -g -fno-pie -ffunction-sections -fdata-sections -fno-strict-aliasing \
 	-fno-asynchronous-unwind-tables -fno-unwind-tables $(STACK_PROTECTOR) $(SIZE_CFLAGS_$(ARCH)) -ffile-prefix-map=$(CURDIR)/= $(addprefix -isystem ,$(LINUX))
 # Lets mbedtls use what it asks the processor for. Nothing that the compiler would use by itself, as it
 # does SSE 4.1: the program must run where there is none of it.
 LIB_CFLAGS_x86_64 := -maes -mpclmul
-CIPHER_CFLAGS := $(if $(CONFIG_OPTIMIZE_SIZE),,-O2)
+CIPHER_CFLAGS := $(if $(CONFIG_OPTIMIZE_SIZE),,-O2 -fexpensive-optimizations)
 CONFIG_CFLAGS := -include $(B)/autoconf.h
 # Whoever includes its headers must see the same: no words for what is wrong with a message, and no streams.
 NANOPB_FLAGS := -DPB_NO_ERRMSG -DPB_BUFFER_ONLY
