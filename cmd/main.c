@@ -16,9 +16,10 @@
 
 /* A command that is not built in leaves no trace but its name. */
 #define BUILT_IN(symbol, thing) (IS_ENABLED(symbol) ? (thing) : NULL)
+#define HELP(symbol, text) (IS_ENABLED(CONFIG_TERSE) ? NULL : BUILT_IN(symbol, text))
 #define COMMAND(symbol, name, run, usage, summary)                                                 \
 	{                                                                                          \
-		name, BUILT_IN(symbol, run), BUILT_IN(symbol, usage), BUILT_IN(symbol, summary)    \
+		name, BUILT_IN(symbol, run), HELP(symbol, usage), HELP(symbol, summary)            \
 	}
 
 /* clang-format off */
@@ -123,6 +124,13 @@ bool cmd_takes(const char *name, const char *option)
 	return command && command->run && strstr(command->usage, option);
 }
 
+/* What there is in the place of a help. */
+static int say_manual(FILE *out, enum outcome outcome)
+{
+	fprintf(out, "See: man baton, or docs/baton.8 (no help is built in here: CONFIG_TERSE)\n");
+	return fflush(out) ? OUTCOME_FAILED : outcome;
+}
+
 int cmd_usage(const char *argv0, const char *fmt, ...)
 {
 	const struct command *command = command_find(argv0);
@@ -135,6 +143,8 @@ int cmd_usage(const char *argv0, const char *fmt, ...)
 		va_end(args);
 		log_error("%s: %s", argv0, text);
 	}
+	if (IS_ENABLED(CONFIG_TERSE))
+		return say_manual(stderr, OUTCOME_USAGE);
 	if (command)
 		fprintf(stderr, "usage: baton %s %s\n", argv0, command->usage);
 	fprintf(stderr, "See: baton %s%s--help\n", command ? argv0 : "", command ? " " : "");
@@ -147,6 +157,8 @@ int cmd_help(const char *argv0)
 
 	if (!command || !command->run)
 		return OUTCOME_USAGE;
+	if (IS_ENABLED(CONFIG_TERSE))
+		return say_manual(stdout, OUTCOME_DONE);
 	printf("baton %s: %s\n\nusage: baton %s %s\n\n", command->name, command->summary,
 	       command->name, command->usage);
 	options_help(command->usage);
@@ -167,7 +179,10 @@ static int help_all(FILE *out)
 		BATON_VERSION);
 	for (size_t i = 0; i < NR_COMMANDS; i++)
 		if (commands[i].run)
-			fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
+			fprintf(out, "  %-9s %s\n", commands[i].name,
+				IS_ENABLED(CONFIG_TERSE) ? "" : commands[i].summary);
+	if (IS_ENABLED(CONFIG_TERSE))
+		return say_manual(out, out == stdout ? OUTCOME_DONE : OUTCOME_USAGE);
 	fprintf(out,
 		"\nbaton COMMAND --help tells more. Exit codes: 0 done; 1 failed, the process "
 		"runs\n"
