@@ -10,6 +10,7 @@
 #include "engine/state/guardpage.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/config.h"
 #include "lib/fault.h"
 #include "lib/kernel.h"
 #include "lib/io.h"
@@ -400,7 +401,7 @@ void dump_reap(struct dump *d)
 
 void dump_mend(struct dump *d)
 {
-	if (!d->skip.part_start)
+	if (!IS_ENABLED(CONFIG_SKIP_LARGE) || !d->skip.part_start)
 		return;
 	dump_close(d);
 	if (dump_open(d, d->pid, d->other_vdso))

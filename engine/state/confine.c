@@ -166,8 +166,8 @@ static int confine_dump_thread(struct dump *d, const struct state_kind *kind,
 const struct state_kind kind_confine = {
 	.name = "confinement",
 	.probe = confine_probe,
-	.ask = confine_ask,
-	.ask_thread = confine_ask_thread,
+	.ask = ASKS(confine_ask),
+	.ask_thread = ASKS(confine_ask_thread),
 	.dump = confine_dump,
 	.dump_thread = confine_dump_thread,
 };

@@ -232,7 +232,7 @@ const struct state_kind kind_creds = {
 	.name = "identity",
 	.fields = baton_Creds_fields,
 	.size = sizeof(baton_Creds),
-	.ask_thread = creds_ask,
+	.ask_thread = ASKS(creds_ask),
 	.dump_thread = creds_dump_thread,
 	.restore = creds_restore,
 };

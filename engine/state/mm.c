@@ -151,7 +151,7 @@ const struct state_kind kind_mm = {
 	.name = "memory layout",
 	.fields = baton_Mm_fields,
 	.size = sizeof(baton_Mm),
-	.ask = mm_ask,
+	.ask = ASKS(mm_ask),
 	.dump = mm_dump,
 	.restore = mm_restore,
 };

@@ -168,7 +168,7 @@ const struct state_kind kind_numa = {
 	.fields = baton_Numa_fields,
 	.size = sizeof(baton_Numa),
 	.probe = numa_probe,
-	.ask_thread = numa_ask,
+	.ask_thread = ASKS(numa_ask),
 	.dump_thread = numa_dump_thread,
 	.restore = numa_restore,
 };

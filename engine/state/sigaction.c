@@ -140,7 +140,7 @@ const struct state_kind kind_sigaction = {
 	.name = "signal actions",
 	.fields = baton_Sigaction_fields,
 	.size = sizeof(baton_Sigaction),
-	.ask = sigaction_ask,
+	.ask = ASKS(sigaction_ask),
 	.dump = sigaction_dump,
 	.restore = sigaction_restore,
 };

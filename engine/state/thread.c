@@ -269,7 +269,7 @@ const struct state_kind kind_thread = {
 	.name = "thread",
 	.fields = baton_Thread_fields,
 	.size = sizeof(baton_Thread),
-	.ask_thread = ask_thread,
+	.ask_thread = ASKS(ask_thread),
 	.dump_thread = thread_dump,
 	.restore = thread_restore,
 };
