@@ -310,7 +310,7 @@ static int open_here(const baton_MoveFile *file, struct stat *st, const struct r
 	}
 	if (!S_ISREG(st->st_mode))
 		return log_fail(ESTALE, "file %s is no regular file at the target", file->path);
-	err = rights->limited ? check_access(file, rights) : 0;
+	err = rights_limited(rights) ? check_access(file, rights) : 0;
 	if (err)
 		return err;
 	fd = open(file->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);

@@ -347,7 +347,7 @@ static int check_policy(const baton_MoveOffer *offer, const struct offer_limits 
 	int err = policy_check(limits->keys_dir, &subject);
 
 	*rights = (struct rights){.limited = subject.limited};
-	if (err || !subject.limited)
+	if (err || !rights_limited(rights))
 		return err;
 	if (offer->uids_count != 4 || offer->gids_count < 4)
 		return log_fail(EPROTO, "the offer does not say who the process is");

@@ -36,7 +36,7 @@ int rights_take(const struct rights *rights)
 {
 	int err;
 
-	if (!rights->limited)
+	if (!rights_limited(rights))
 		return 0;
 	own.nr = syscall(SYS_getgroups, PROC_GROUPS_MAX, own.groups);
 	err = own.nr < 0 ? -errno
@@ -54,7 +54,7 @@ void rights_give_back(const struct rights *rights)
 {
 	int err;
 
-	if (!rights->limited)
+	if (!rights_limited(rights))
 		return;
 	/* First the uid: the other two need the capabilities that come back with it. */
 	syscall(SYS_setfsuid, geteuid());
@@ -70,7 +70,7 @@ int rights_lend(struct remote *thread, const struct rights *rights)
 
 	if (!rights)
 		rights = &root;
-	if (!rights->limited)
+	if (!rights_limited(rights))
 		return 0;
 	remote_reset(thread);
 	ret = remote_call(thread, SYS_setgroups, rights->nr_groups,
@@ -91,7 +91,7 @@ int rights_lend(struct remote *thread, const struct rights *rights)
 
 int rights_denied(const struct rights *rights, int err, const char *path)
 {
-	if (rights->limited && (err == -EACCES || err == -EPERM))
+	if (rights_limited(rights) && (err == -EACCES || err == -EPERM))
 		log_fail(
 			-err,
 			"%s: uid %u may not open, search or make it on this device, and its policy "
