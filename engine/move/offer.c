@@ -21,6 +21,7 @@
 #include "engine/process/vdso.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/config.h"
 #include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
@@ -214,7 +215,8 @@ static int collect(int proc_fd, baton_MoveOffer *offer)
 		return err;
 	offer->vdso.size = 32;
 	err = digest_vdso(proc_fd, offer->vdso.bytes, &vdso);
-	offer->vdso_known = !err && vdso_is_known(proc_fd, &vdso.known);
+	offer->vdso_known =
+		IS_ENABLED(CONFIG_OTHER_VDSO) && !err && vdso_is_known(proc_fd, &vdso.known);
 	return err ? err : collect_clocks(proc_fd, offer);
 }
 
@@ -277,6 +279,11 @@ static int check_vdso(const baton_MoveOffer *offer, const struct offer_limits *l
 	if (!*limits->other_vdso)
 		return 0;
 	uname(&uts);
+	if (!IS_ENABLED(CONFIG_OTHER_VDSO))
+		return log_fail(ENOEXEC,
+				"the kernels' vdso differ (there Linux %s, here Linux %s): not "
+				"built in here (CONFIG_OTHER_VDSO)",
+				offer->kernel, uts.release);
 	if (offer->vdso_known) {
 		log_debug("the kernels' vdso differ (there Linux %s, here Linux %s): the one there "
 			  "comes along",
@@ -287,7 +294,8 @@ static int check_vdso(const baton_MoveOffer *offer, const struct offer_limits *l
 	return log_fail(ENOEXEC,
 			"the kernels' vdso differ (there Linux %s, here Linux %s), programs keep "
 			"pointers into it, and the one there has functions that cannot be "
-			"redirected; run the same kernel on both devices",
+			"redirected, or baton there is built without CONFIG_OTHER_VDSO; run the "
+			"same kernel on both devices",
 			offer->kernel, uts.release);
 }
 

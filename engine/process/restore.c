@@ -72,6 +72,8 @@ static int restore_state(struct restore *r, const struct lane *lane)
 	void *msg;
 	int err;
 
+	if (kind && kind->id && !kind->restore)
+		return log_fail(EOPNOTSUPP, "%s", kind->name);
 	if (!kind || !kind->restore)
 		return log_fail(EPROTO, "the peer sent state of a kind (%u) unknown here",
 				lane->rx.space);

@@ -12,6 +12,7 @@
 #include "engine/process/proc.h"
 #include "engine/process/vdso.h"
 #include "lib/arena.h"
+#include "lib/config.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -337,7 +338,7 @@ int space_settle(struct restore *r)
 	int64_t to;
 	int err;
 
-	if (!r->other_vdso)
+	if (!IS_ENABLED(CONFIG_OTHER_VDSO) || !r->other_vdso)
 		return 0;
 	err = layout_read(r->proc_fd, &l);
 	vdso = err ? NULL : find_vdso(&l.parts);
