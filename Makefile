@@ -97,7 +97,7 @@ GCRYPT_SOURCES := $(if $(CONFIG_CIPHER_LIBGCRYPT),$(wildcard transport/gcrypt/*.
 SOURCES += $(GCRYPT_SOURCES)
 
 # Files that a switch leaves out.
-SWITCHED_OFF := $(if $(CONFIG_COMPRESS_LZ4),,transport/pack.c)
+SWITCHED_OFF := $(if $(CONFIG_COMPRESS_LZ4),,transport/pack.c) $(if $(CONFIG_CIPHER_LIBGCRYPT),lib/stream.c)
 SOURCES := $(filter-out $(SWITCHED_OFF),$(SOURCES))
 
 GENERATED := $(PROTOS:%.proto=$(B)/gen/%.pb.c)
@@ -141,20 +141,23 @@ remember = $(shell mkdir -p $(B))$(if $(call same,$(strip $(file <$(1))),$(strip
 SIZE_CFLAGS_x86_64 := -malign-data=abi -fno-jump-tables
 STACK_PROTECTOR := $(if $(CONFIG_STACK_PROTECTOR_STRONG),-fstack-protector-strong,-fstack-protector)
 # fno-strict-aliasing: buffers from the wire and from other processes are read as structures.
-# For size but for the ciphers: the rest waits for them, for the kernel or for the link.
-BASE_CFLAGS := -std=gnu11 -Oz -g -fno-pie -ffunction-sections -fdata-sections -fno-strict-aliasing \
+# For size but for the ciphers: the rest waits for them, for the kernel or for the link. What the compiler calls
+# expensive makes more code of it here.
+BASE_CFLAGS := -std=gnu11 -Oz -fno-expensive-optimizations -g -fno-pie -ffunction-sections -fdata-sections -fno-strict-aliasing \
 	-fno-asynchronous-unwind-tables -fno-unwind-tables $(STACK_PROTECTOR) $(SIZE_CFLAGS_$(ARCH)) -ffile-prefix-map=$(CURDIR)/= $(addprefix -isystem ,$(LINUX))
 # Lets mbedtls use what it asks the processor for. Nothing that the compiler would use by itself, as it
 # does SSE 4.1: the program must run where there is none of it.
 LIB_CFLAGS_x86_64 := -maes -mpclmul
-CIPHER_CFLAGS := $(if $(CONFIG_OPTIMIZE_SIZE),,-O2)
+CIPHER_CFLAGS := $(if $(CONFIG_OPTIMIZE_SIZE),,-O2 -fexpensive-optimizations)
 CONFIG_CFLAGS := -include $(B)/autoconf.h
+# Whoever includes its headers must see the same: no words for what is wrong with a message, and no streams.
+NANOPB_FLAGS := -DPB_NO_ERRMSG -DPB_BUFFER_ONLY
 
 OUR_CFLAGS = $(BASE_CFLAGS) $(LTO) $(CONFIG_CFLAGS) -Wall -Wextra $(WERROR) -D_GNU_SOURCE \
-	-I. -I$(B)/gen -I$(B) -Iarch/$(ARCH_DIR) -isystem $(NANOPB) -isystem $(MBEDTLS)/include \
+	-I. -I$(B)/gen -I$(B) -Iarch/$(ARCH_DIR) $(NANOPB_FLAGS) -isystem $(NANOPB) -isystem $(MBEDTLS)/include \
 	$(GCRYPT_FLAGS) -isystem $(LZ4)/lib -DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"' $(CFLAGS)
 MBEDTLS_CFLAGS = $(BASE_CFLAGS) $(LTO) $(LIB_CFLAGS_$(ARCH)) $(CONFIG_CFLAGS) $(GCRYPT_FLAGS)
-NANOPB_CFLAGS = $(BASE_CFLAGS) $(LTO) -I$(B)/gen -I$(NANOPB)
+NANOPB_CFLAGS = $(BASE_CFLAGS) $(LTO) $(NANOPB_FLAGS) -I$(B)/gen -I$(NANOPB)
 # All of the program is optimised as one; the tests' objects and those of musl are not part of that.
 # `make LTO=` links at once, for trying things out. In one partition: no small function is there several times.
 LTO := -flto
@@ -191,7 +194,7 @@ $(OBJECTS): $(B)/obj/%.o: %.c $(B)/flags | $(PREPARED)
 	$(Q)$(CC) $(OUR_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The compiler knows these functions by name, and must not have them in hand when it puts calls to them.
-$(B)/obj/lib/printf.o $(B)/obj/lib/format.o $(B)/obj/lib/search.o: LTO := -fno-builtin
+$(B)/obj/lib/printf.o $(B)/obj/lib/stream.o $(B)/obj/lib/format.o $(B)/obj/lib/search.o: LTO := -fno-builtin
 
 $(B)/obj/gen/%.o: $(B)/gen/%.c $(B)/flags | $(PREPARED)
 	$(call say,CC,$<)

@@ -173,21 +173,21 @@ ssize_t arch_sigreturn_step(const struct arch_sigreturn *way, pid_t tid,
  * that says what; the reading one fails where the kernel does not have it.
  */
 struct arch_setting {
-	uint32_t id; /* on the wire, never reused; an architecture's own from 32 on */
 	const char *name;
-	long call;
-	uint64_t get, get_value; /* its first two arguments */
-	bool get_room;           /* the second is the address of 8 bytes, the third 8 */
-	bool by_pointer;         /* the same, and the value is put there; else it is the result */
-	uint64_t needed;         /* bits without which the value says nothing */
-	uint64_t mask;           /* bits that count; 0: all */
-	uint64_t usual;          /* the value of who has never set it: not told */
-	uint64_t set;            /* 0: cannot be set, and is refused */
-	bool set_which;          /* set_part stands between that and the value */
-	uint64_t set_part;
-	uint64_t set_value; /* what is set instead of the value; 0: the value */
-	bool process;       /* of all threads at once */
-	bool last;          /* stands in the way of the rest of the building */
+	uint64_t mask; /* bits that count; 0: all */
+	uint32_t id;   /* on the wire, never reused; an architecture's own from 32 on */
+	uint32_t call;
+	uint32_t get, get_value; /* its first two arguments */
+	uint32_t needed;         /* bits without which the value says nothing */
+	uint32_t usual;          /* the value of who has never set it: not told */
+	uint32_t set;            /* 0: cannot be set, and is refused */
+	uint32_t set_part,
+		set_value; /* set_value: what is set instead of the value; 0: the value */
+	bool get_room;     /* the second is the address of 8 bytes, the third 8 */
+	bool by_pointer;   /* the same, and the value is put there; else it is the result */
+	bool set_which;    /* set_part stands between `set` and the value */
+	bool process;      /* of all threads at once */
+	bool last;         /* stands in the way of the rest of the building */
 };
 extern const struct arch_setting arch_settings[];
 extern const unsigned int arch_nr_settings;

@@ -16,10 +16,11 @@
 
 /* A command that is not built in leaves no trace but its name and its switch. */
 #define BUILT_IN(symbol, thing) (IS_ENABLED(symbol) ? (thing) : NULL)
+#define HELP(text) (IS_ENABLED(CONFIG_TERSE) ? NULL : (text))
 #define COMMAND(symbol, name, run, usage, summary)                                                 \
 	{                                                                                          \
-		name, BUILT_IN(symbol, run), IS_ENABLED(symbol) ? (usage) : #symbol "=y",          \
-			BUILT_IN(symbol, summary)                                                  \
+		name, BUILT_IN(symbol, run), HELP(IS_ENABLED(symbol) ? (usage) : #symbol "=y"),    \
+			HELP(BUILT_IN(symbol, summary))                                            \
 	}
 
 /* clang-format off */
@@ -124,6 +125,13 @@ bool cmd_takes(const char *name, const char *option)
 	return command && command->run && strstr(command->usage, option);
 }
 
+/* What there is in the place of a help. */
+static int say_manual(FILE *out, enum outcome outcome)
+{
+	fprintf(out, "See: man baton, or docs/baton.8 (no help is built in here: CONFIG_TERSE)\n");
+	return fflush(out) ? OUTCOME_FAILED : outcome;
+}
+
 int cmd_usage(const char *argv0, const char *fmt, ...)
 {
 	const struct command *command = command_find(argv0);
@@ -136,6 +144,8 @@ int cmd_usage(const char *argv0, const char *fmt, ...)
 		va_end(args);
 		log_error("%s: %s", argv0, text);
 	}
+	if (IS_ENABLED(CONFIG_TERSE))
+		return say_manual(stderr, OUTCOME_USAGE);
 	if (command)
 		fprintf(stderr, "usage: baton %s %s\n", argv0, command->usage);
 	fprintf(stderr, "See: baton %s%s--help\n", command ? argv0 : "", command ? " " : "");
@@ -154,7 +164,10 @@ static const struct command *command_get(const char *name, int *outcome)
 	}
 	if (command->run)
 		return command;
-	log_error("%s: not built in; build with %s", name, command->usage);
+	if (IS_ENABLED(CONFIG_TERSE))
+		log_error("%s: not built in", name);
+	else
+		log_error("%s: not built in; build with %s", name, command->usage);
 	*outcome = OUTCOME_SYSTEM;
 	return NULL;
 }
@@ -166,6 +179,8 @@ int cmd_help(const char *name)
 
 	if (!command)
 		return outcome;
+	if (IS_ENABLED(CONFIG_TERSE))
+		return say_manual(stdout, OUTCOME_DONE);
 	printf("baton %s: %s\n\nusage: baton %s %s\n\n", command->name, command->summary,
 	       command->name, command->usage);
 	options_help(command->usage);
@@ -186,7 +201,10 @@ static int help_all(FILE *out)
 		BATON_VERSION);
 	for (size_t i = 0; i < NR_COMMANDS; i++)
 		if (commands[i].run)
-			fprintf(out, "  %-9s %s\n", commands[i].name, commands[i].summary);
+			fprintf(out, "  %-9s %s\n", commands[i].name,
+				IS_ENABLED(CONFIG_TERSE) ? "" : commands[i].summary);
+	if (IS_ENABLED(CONFIG_TERSE))
+		return say_manual(out, out == stdout ? OUTCOME_DONE : OUTCOME_USAGE);
 	fprintf(out,
 		"\nbaton COMMAND --help tells more. Exit codes: 0 done; 1 failed, the process "
 		"runs\n"
@@ -229,5 +247,7 @@ int main(int argc, char **argv)
 	if (!command)
 		return outcome;
 	argv[1] = (char *)command->name;
-	return command->run(argc - 1, argv + 1);
+	outcome = command->run(argc - 1, argv + 1);
+	fflush(stdout); /* at exit(3) nobody does: lib/stream.c */
+	return outcome;
 }

@@ -26,8 +26,8 @@ struct option_row {
 	const char *name;
 	const char *value; /* what stands for its value in the help; NULL: it has none */
 	const char *help;
-	enum { SET_OTHERWISE, SET_FLAG, SET_TEXT } how; /* otherwise: set_otherwise */
-	size_t at;                                      /* in struct options */
+	enum { SET_OTHERWISE, SET_FLAG, SET_TEXT } how : 8; /* otherwise: set_otherwise */
+	uint16_t at;                                        /* in struct options */
 };
 
 #define FLAG(member) SET_FLAG, offsetof(struct options, member)
@@ -35,43 +35,50 @@ struct option_row {
 
 /* Only of a command that is built in; the others have no use for it. */
 #define OF(symbol, text) (IS_ENABLED(symbol) ? (text) : NULL)
-#define ROW(symbol, name, value, help) OF(symbol, name), OF(symbol, value), OF(symbol, help)
+#define HELP(text) (IS_ENABLED(CONFIG_TERSE) ? NULL : (text))
+#define ROW(symbol, name, value, help) OF(symbol, name), OF(symbol, value), HELP(OF(symbol, help))
 
 static const struct option_row rows[OPTION_END] = {
 	[OPTION_NAME] = {ROW(CONFIG_CMD_KEYGEN, "name", "NAME",
 			     "what the device is called (default its host name)"),
 			 STRING(name)},
-	[OPTION_HELP] = {"help", NULL, "show this"},
-	[OPTION_VERBOSE] = {"verbose", NULL, "say every detail on standard error"},
-	[OPTION_KEYS] = {"keys", "DIR", "keys folder (default " CMD_KEYS_DEFAULT ")", STRING(keys)},
-	[OPTION_STATE] = {"state", "DIR", "state folder (default " CMD_STATE_DEFAULT ")",
+	[OPTION_HELP] = {"help", NULL, HELP("show this")},
+	[OPTION_VERBOSE] = {"verbose", NULL, HELP("say every detail on standard error")},
+	[OPTION_KEYS] = {"keys", "DIR", HELP("keys folder (default " CMD_KEYS_DEFAULT ")"),
+			 STRING(keys)},
+	[OPTION_STATE] = {"state", "DIR", HELP("state folder (default " CMD_STATE_DEFAULT ")"),
 			  STRING(state)},
-	[OPTION_JSON] = {"json", NULL, "print the result as a JSON object", FLAG(json)},
+	[OPTION_JSON] = {"json", NULL, HELP("print the result as a JSON object"), FLAG(json)},
 	[OPTION_LISTEN] = {"listen", "ADDR:PORT",
-			   "where to listen (default every address, port 7117; port 0: any)",
+			   HELP("where to listen (default every address, port 7117; port 0: any)"),
 			   STRING(listen)},
-	[OPTION_ONCE] = {"once", NULL, "end after one move", FLAG(once)},
-	[OPTION_PIDNS] = {"pidns", NULL, "give the process a pid namespace of its own",
+	[OPTION_ONCE] = {"once", NULL, HELP("end after one move"), FLAG(once)},
+	[OPTION_PIDNS] = {"pidns", NULL, HELP("give the process a pid namespace of its own"),
 			  FLAG(pidns)},
-	[OPTION_PORT_FILE] = {"port-file", "FILE", "write the port to FILE once it listens",
+	[OPTION_PORT_FILE] = {"port-file", "FILE", HELP("write the port to FILE once it listens"),
 			      STRING(port_file)},
-	[OPTION_STDIO] = {"stdio", "FILE", "standard streams that led outside go to FILE",
+	[OPTION_STDIO] = {"stdio", "FILE", HELP("standard streams that led outside go to FILE"),
 			  STRING(stdio)},
-	[OPTION_EAGER] = {"eager", NULL, "bring all memory over before it starts"},
-	[OPTION_LAZY] = {"lazy", NULL, "start it first, memory follows (default)"},
-	[OPTION_ON_DEMAND] = {"on-demand", NULL, "bring over only the memory that is touched"},
-	[OPTION_MAX_RATE] = {"max-rate", "MIB_S", "limit of the background transfer in MiB/s"},
+	[OPTION_EAGER] = {"eager", NULL, HELP("bring all memory over before it starts")},
+	[OPTION_LAZY] = {"lazy", NULL, HELP("start it first, memory follows (default)")},
+	[OPTION_ON_DEMAND] = {"on-demand", NULL,
+			      HELP("bring over only the memory that is touched")},
+	[OPTION_MAX_RATE] = {"max-rate", "MIB_S",
+			     HELP("limit of the background transfer in MiB/s")},
 	[OPTION_KEEPALIVE] = {"keepalive", "SECONDS",
-			      "a link that is silent for so long is dead (default 10)"},
-	[OPTION_PATIENCE] = {"patience", "SECONDS",
-			     "wait so long for a peer that is away (default 900; 0: for ever)"},
+			      HELP("a link that is silent for so long is dead (default 10)")},
+	[OPTION_PATIENCE] =
+		{"patience", "SECONDS",
+		 HELP("wait so long for a peer that is away (default 900; 0: for ever)")},
 	[OPTION_ALLOW_CLOCK_JUMP] = {"allow-clock-jump", NULL,
-				     "its clocks may jump where there are no time namespaces",
+				     HELP("its clocks may jump where there are no time namespaces"),
 				     FLAG(allow_clock_jump)},
-	[OPTION_COMPRESS] = {"compress", "WHEN",
-			     "pack pages: auto (default: on a slow link, and in a file), on, off"},
+	[OPTION_COMPRESS] =
+		{"compress", "WHEN",
+		 HELP("pack pages: auto (default: on a slow link, and in a file), on, off")},
 	[OPTION_POLL_US] = {"poll-us", "US",
-			    "do not sleep for so long after a fault (default " POLL_US_TEXT ")"},
+			    HELP("do not sleep for so long after a fault (default " POLL_US_TEXT
+				 ")")},
 	[OPTION_SERVE] = {ROW(CONFIG_CMD_DUMP, "serve", "ADDR:PORT",
 			      "keep the pages here and serve them to restore --from"),
 			  STRING(serve)},

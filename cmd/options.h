@@ -5,6 +5,7 @@
 
 #include "cmd/cmd.h"
 #include "engine/move/move.h"
+#include "lib/config.h"
 
 enum option_id {
 	OPTION_HELP = 1,
@@ -75,6 +76,12 @@ int options_parse(int argc, char **argv, uint64_t allowed, struct options *optio
 
 /* Whether --keys was there. */
 bool options_keys_given(const struct options *options);
+
+/* Whether results are printed as JSON. */
+static inline bool options_json(bool wanted)
+{
+	return IS_ENABLED(CONFIG_TERSE) || wanted;
+}
 
 /* A process id from the command line. -EINVAL. */
 int options_pid(const char *text, pid_t *pid);

@@ -68,8 +68,10 @@ static int pick_up(void *data, struct movestate *state)
 	if (fork() == 0) {
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
-		execl("/proc/self/exe", "baton", "resume", "--state", given->state, "--keys",
-		      state->keys[0] ? state->keys : given->keys, state->id, NULL);
+		execv("/proc/self/exe",
+		      (char *const[]){"baton", "resume", "--state", (char *)given->state, "--keys",
+				      state->keys[0] ? state->keys : (char *)given->keys, state->id,
+				      NULL});
 		_exit(OUTCOME_SYSTEM);
 	}
 	return 0;
@@ -84,8 +86,9 @@ static void send_back(pid_t pid, const char *address)
 	log_info("pid %d is fetched back by %s", pid, address);
 	if (fork() == 0) {
 		setsid();
-		execl("/proc/self/exe", "baton", "send", "--state", given->state, "--keys",
-		      given->keys, text, address, NULL);
+		execv("/proc/self/exe",
+		      (char *const[]){"baton", "send", "--state", (char *)given->state, "--keys",
+				      (char *)given->keys, text, (char *)address, NULL});
 		_exit(OUTCOME_SYSTEM);
 	}
 }

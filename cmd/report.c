@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cmd/options.h"
 #include "cmd/report.h"
 #include "lib/clock.h"
 #include "lib/log.h"
@@ -143,7 +144,7 @@ void report_print(const struct move_report *report, enum outcome outcome, enum m
 	if (line_open)
 		(void)!write(STDERR_FILENO, "\r\033[K", 4);
 	line_open = false;
-	if (json)
+	if (options_json(json))
 		print_json(report, outcome);
 	else if (outcome == OUTCOME_DONE)
 		print_line(report, role);

@@ -50,25 +50,21 @@ static int check(const struct movestate *state, bool peer_is_dead)
  */
 static int take_over(struct options *options, struct movestate *state)
 {
-	int64_t deadline = clock_deadline_ms(TAKE_OVER_MS);
+	int64_t deadline = clock_deadline_ms(state->reason[0] ? TAKE_OVER_MS : 0);
 	int outcome;
 
 	if (!movestate_is_held(movestate_folder(), state))
 		return OUTCOME_DONE;
-	if (!state->reason[0]) {
-		log_error("move %s: pid %d works on it and is connected to %s, which is not dead; "
-			  "see: baton status",
-			  state->id, state->engine, state->peer);
-		return OUTCOME_REFUSED;
-	}
-	if (movestate_signal_engine(state, SIGTERM))
+	if (state->reason[0] && movestate_signal_engine(state, SIGTERM))
 		return cmd_fail(OUTCOME_REFUSED, "the move cannot be resumed");
-	log_info("move %s: pid %d still tries to reach %s; it is told to stop", state->id,
-		 state->engine, state->peer);
+	if (state->reason[0])
+		log_info("move %s: pid %d still tries to reach %s; it is told to stop", state->id,
+			 state->engine, state->peer);
 	while (movestate_is_held(movestate_folder(), state)) {
 		if (!clock_left_ms(deadline)) {
-			log_error("move %s: pid %d works on it; see: baton status", state->id,
-				  state->engine);
+			log_error("move %s: pid %d works on it and is connected to %s, which is "
+				  "not dead; see: baton status",
+				  state->id, state->engine, state->peer);
 			return OUTCOME_REFUSED;
 		}
 		io_sleep_ms(LOOK_MS);

@@ -169,7 +169,7 @@ static enum outcome resume_work(struct link *link, void *data)
 		return OUTCOME_PEER;
 	}
 	link_tell(link, LINK_TELL_ACCEPTED);
-	return session->role == MOVE_SOURCE
+	return session->role == MOVE_SOURCE || !IS_ENABLED(CONFIG_CMD_RESTORE)
 		       ? move_source_resume(link, &session->move, &session->resumed, false)
 		       : move_target_resume(link, &session->move, &session->resumed);
 }
@@ -192,7 +192,7 @@ static int let_run(struct session *session, const struct options *options)
 	}
 	move_source_let_run(&session->link, &session->move, &session->resumed);
 	session->give_up_ms = GIVE_UP_MS;
-	if (session->resumed.listen[0]) {
+	if (IS_ENABLED(CONFIG_CMD_DUMP) && session->resumed.listen[0]) {
 		int outcome =
 			session_listen(session, options, session->resumed.listen, true, tell_work);
 
@@ -245,7 +245,7 @@ int session_resume(struct session *session, const struct options *options,
 		session->give_up_ms = GIVE_UP_MS;
 	log_info("move %s goes on: %s (pid %d) %s %s", state->id, state->comm, state->pid,
 		 state->dial[0] ? "to" : "is served to", state->peer);
-	if (!state->dial[0]) {
+	if (IS_ENABLED(CONFIG_CMD_DUMP) && !state->dial[0]) {
 		int outcome = session_listen(session, options, state->listen, true, resume_work);
 
 		/* The target has everything; one that does not come has ended. */

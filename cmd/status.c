@@ -100,8 +100,9 @@ static void print_text(const struct movestate *state, const struct movestate_cou
 }
 
 /* Shows every move of the folder once. */
-static int show(int folder, bool json)
+static int show(int folder, bool as_json)
 {
+	const bool json = options_json(as_json);
 	struct movestate_counters counters;
 	struct movestate state;
 	struct dir_reader reader;
@@ -149,7 +150,7 @@ int cmd_status(int argc, char **argv)
 	folder = open(options.state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (folder < 0 && errno == ENOENT) {
 		/* Nothing was ever moved here. */
-		printf("%s\n", options.json ? "[]" : "no move is under way");
+		printf("%s\n", options_json(options.json) ? "[]" : "no move is under way");
 		return OUTCOME_DONE;
 	}
 	if (folder < 0) {
@@ -158,7 +159,7 @@ int cmd_status(int argc, char **argv)
 	}
 	state_folder = folder;
 	do {
-		if (options.watch && !options.json && isatty(STDOUT_FILENO))
+		if (options.watch && !options_json(options.json) && isatty(STDOUT_FILENO))
 			printf("\033[H\033[2J");
 		err = show(folder, options.json);
 		if (options.watch && !err)

@@ -120,7 +120,7 @@ int cmd_version(int argc, char **argv)
 		return print_fault_points();
 	if (arena_init())
 		return cmd_fail(OUTCOME_SYSTEM, CMD_BUDGET_TOO_SMALL);
-	if (options.json)
+	if (options_json(options.json))
 		print_json();
 	else
 		print_text();

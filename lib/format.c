@@ -2,6 +2,7 @@
 /* Text from a format and its arguments. */
 #include "lib/format.h"
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -251,6 +252,9 @@ static void convert(struct format_out *out, struct cursor *cursor)
 		break;
 	case 's':
 		put_string(out, &spec, va_arg(cursor->args, const char *));
+		break;
+	case 'm':
+		put_string(out, &spec, strerror(errno));
 		break;
 	case 'c':
 		c = (char)va_arg(cursor->args, int);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What printf(3) does, as far as it is needed here: conversions d i u x o c s f %, flags - + 0 #,
+ * What printf(3) does, as far as it is needed here: conversions d i u x o c s m f %, flags - + 0 #,
  * width, precision (both also *), lengths hh h l ll z j t. No long double, wide characters, %p, %n, %g, %e
  * or positions: those the compiler would let pass come out as they stand. %f is for figures that people
  * read: below 10^15 (beyond: "inf"), at most 6 digits behind the point, halves rounded away from zero.

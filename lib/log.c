@@ -11,12 +11,14 @@
 
 #define LINE_MAX_BYTES 1024
 
+static enum log_level shown =
+	CONFIG_LOG_LEVEL < LOG_INFO ? (enum log_level)CONFIG_LOG_LEVEL : LOG_INFO;
+
 static struct {
 	const char *stage;
 	int pid;
-	enum log_level level;
 	char reason[LOG_REASON_MAX];
-} log_state = {.level = CONFIG_LOG_LEVEL < LOG_INFO ? (enum log_level)CONFIG_LOG_LEVEL : LOG_INFO};
+} log_state;
 
 void log_context(const char *stage, int pid)
 {
@@ -26,9 +28,8 @@ void log_context(const char *stage, int pid)
 
 void log_level_set(enum log_level level)
 {
-	log_state.level = level <= (enum log_level)CONFIG_LOG_LEVEL
-				  ? level
-				  : (enum log_level)CONFIG_LOG_LEVEL;
+	shown = level <= (enum log_level)CONFIG_LOG_LEVEL ? level
+							  : (enum log_level)CONFIG_LOG_LEVEL;
 }
 
 /* Names that a peer or a program chose must not steer the terminal or forge a second line. */
@@ -90,7 +91,7 @@ void log_write(enum log_level level, const char *fmt, ...)
 	int saved = errno;
 	va_list args;
 
-	if (level > log_state.level)
+	if (level > shown)
 		return;
 	va_start(args, fmt);
 	write_line(level, fmt, args);
@@ -103,13 +104,14 @@ int log_fail(int err, const char *fmt, ...)
 	int saved = errno;
 	va_list args;
 
+	errno = err > 0 ? err : -err;
 	if (log_state.reason[0] == '\0') {
 		va_start(args, fmt);
 		vsnprintf(log_state.reason, sizeof(log_state.reason), fmt, args);
 		va_end(args);
 		mask_controls(log_state.reason);
 	}
-	if (log_state.level >= LOG_DEBUG) {
+	if (shown >= LOG_DEBUG) {
 		va_start(args, fmt);
 		write_line(LOG_DEBUG, fmt, args);
 		va_end(args);

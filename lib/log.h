@@ -24,7 +24,7 @@ void log_write(enum log_level level, const char *fmt, ...) __attribute__((format
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
 
 /*
- * Says why something failed, once, where the context is known: keeps the text as the reason (the
+ * Says why something failed (%m: the text of `err`), once, where the context is known: keeps the text as the reason (the
  * first since log_reason_clear wins), logs it at debug level, returns -err.
  * The text is a full message for a user: what failed, on what, why, what to do.
  */

@@ -19,7 +19,7 @@ endif
 
 HOST_CFLAGS = -std=gnu11 -O1 -g -fno-strict-aliasing -fno-omit-frame-pointer $(CONFIG_CFLAGS) \
 	-Wall -Wextra $(WERROR) -D_GNU_SOURCE -I. -I$(B)/gen -I$(B) -Iarch/$(ARCH_DIR) \
-	-isystem $(NANOPB) -isystem $(MBEDTLS)/include -isystem $(LZ4)/lib $(GCRYPT_FLAGS) \
+	$(NANOPB_FLAGS) -isystem $(NANOPB) -isystem $(MBEDTLS)/include -isystem $(LZ4)/lib $(GCRYPT_FLAGS) \
 	-DMBEDTLS_CONFIG_FILE='"transport/mbedtls_config.h"'
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 ifeq ($(ARCH),$(HOST_ARCH))

@@ -42,12 +42,12 @@ static int make_folder(const char *dir)
 	int fd;
 
 	if (err)
-		return log_fail(-err, "%s cannot be made: %s", dir, strerror(-err));
+		return log_fail(-err, "%s cannot be made: %m", dir);
 	fd = keys_open(dir);
 	if (fd < 0)
 		return fd;
 	if (mkdirat(fd, "peers", 0700) < 0 && errno != EEXIST) {
-		err = log_fail(errno, "%s/peers cannot be made: %s", dir, strerror(errno));
+		err = log_fail(errno, "%s/peers cannot be made: %m", dir);
 		close(fd);
 		return err;
 	}
@@ -143,7 +143,7 @@ static int write_pem(int fd, const char *dir, const char *name, mode_t mode, con
 	int err = io_replace_file(fd, name, mode, pem, strlen((const char *)pem));
 
 	if (err)
-		return log_fail(-err, "%s/%s cannot be written: %s", dir, name, strerror(-err));
+		return log_fail(-err, "%s/%s cannot be written: %m", dir, name);
 	return 0;
 }
 
@@ -221,7 +221,7 @@ static int keep_peer(int fd, const char *dir, const uint8_t *pem, const uint8_t 
 	snprintf(file, sizeof(file), "%s.pem", name);
 	fd = openat(fd, "peers", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return log_fail(errno, "%s/peers: %s", dir, strerror(errno));
+		return log_fail(errno, "%s/peers: %m", dir);
 	err = write_pem(fd, "peers", file, 0644, pem);
 	close(fd);
 	return err;

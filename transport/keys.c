@@ -43,8 +43,7 @@ int keys_open(const char *dir)
 	int err;
 
 	if (fd < 0)
-		return log_fail(errno, "keys folder %s: %s; run: baton keygen --keys %s", dir,
-				strerror(errno), dir);
+		return log_fail(errno, "keys folder %s: %m; run: baton keygen --keys %s", dir, dir);
 	err = keys_check_owner(fd, dir, "");
 	if (err) {
 		close(fd);
@@ -59,8 +58,7 @@ static int check_private(int dir_fd, const char *dir)
 	struct stat st;
 
 	if (fstatat(dir_fd, "key.pem", &st, 0) < 0)
-		return log_fail(errno, "%s/key.pem: %s; run: baton keygen --keys %s", dir,
-				strerror(errno), dir);
+		return log_fail(errno, "%s/key.pem: %m; run: baton keygen --keys %s", dir, dir);
 	if (st.st_uid != geteuid())
 		return log_fail(EACCES,
 				"%s/key.pem belongs to uid %u, not to uid %u that runs baton; "
@@ -87,7 +85,7 @@ static ssize_t read_pem(int dir_fd, const char *dir, const char *name, uint8_t *
 		return log_fail(EFBIG, "%s/%s is larger than %d bytes: no certificate or key", dir,
 				name, KEYS_FILE_MAX);
 	if (len < 0)
-		return log_fail((int)-len, "%s/%s: %s", dir, name, strerror((int)-len));
+		return log_fail((int)-len, "%s/%s: %m", dir, name);
 	return len;
 }
 
@@ -242,7 +240,7 @@ int keys_find_peer(int dir_fd, const char *dir,
 	if (err == -ENOENT)
 		return 0;
 	if (err)
-		return log_fail(-err, "%s/peers: %s", dir, strerror(-err));
+		return log_fail(-err, "%s/peers: %m", dir);
 	err = keys_check_owner(peers.fd, dir, "/peers");
 	while (!err && !found) {
 		size_t len;

@@ -27,8 +27,8 @@ int message_queue(struct lane *lane, struct frame *frame, const pb_msgdesc_t *fi
 		return -ENOBUFS;
 	stream = pb_ostream_from_buffer(body, size);
 	if (!pb_encode(&stream, fields, msg) || stream.bytes_written != size)
-		return log_fail(EMSGSIZE, "a %s message cannot be encoded: %s",
-				frame_name(frame->type), PB_GET_ERROR(&stream));
+		return log_fail(EMSGSIZE, "a %s message cannot be encoded",
+				frame_name(frame->type));
 	return lane_queue(lane, frame, NULL);
 }
 
@@ -37,7 +37,7 @@ int message_decode(const struct lane *lane, const pb_msgdesc_t *fields, void *ms
 	pb_istream_t stream = pb_istream_from_buffer(lane->rx_body, lane->rx.len);
 
 	if (!pb_decode(&stream, fields, msg))
-		return log_fail(EPROTO, "%s sent a %s message that does not decode: %s", lane->peer,
-				frame_name(lane->rx.type), PB_GET_ERROR(&stream));
+		return log_fail(EPROTO, "%s sent a %s message that does not decode", lane->peer,
+				frame_name(lane->rx.type));
 	return 0;
 }

@@ -88,12 +88,12 @@ int socket_listen(const char *text, uint16_t default_port, char *name, uint16_t 
 		return err;
 	fd = socket(addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return log_fail(errno, "no socket to listen on %s: %s", text, strerror(errno));
+		return log_fail(errno, "no socket to listen on %s: %m", text);
 	/* A receiver started again must not wait for connections of the old one to expire. */
 	set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (bind(fd, (struct sockaddr *)&addr, addr_len(&addr)) < 0 || listen(fd, 64) < 0)
-		err = log_fail(errno, "cannot listen on %s (port %u if it names none): %s",
-			       text[0] ? text : "any address", default_port, strerror(errno));
+		err = log_fail(errno, "cannot listen on %s (port %u if it names none): %m",
+			       text[0] ? text : "any address", default_port);
 	else
 		err = own_address(fd, name, port);
 	if (err) {
@@ -156,13 +156,13 @@ int socket_dial(const char *text, uint16_t default_port, int timeout_ms,
 	socket_name(&addr, name);
 	fd = socket(addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return log_fail(errno, "no socket to reach %s: %s", name, strerror(errno));
+		return log_fail(errno, "no socket to reach %s: %m", name);
 	err = socket_prepare(fd);
 	if (!err && connect(fd, (struct sockaddr *)&addr, addr_len(&addr)) < 0)
 		err = errno == EINPROGRESS ? finish_connect(fd, timeout_ms) : -errno;
 	if (err) {
 		close(fd);
-		return log_fail(-err, "%s cannot be reached: %s%s", name, strerror(-err),
+		return log_fail(-err, "%s cannot be reached: %m%s", name,
 				err == -ECONNREFUSED ? "; is baton receive running there?" : "");
 	}
 	return fd;

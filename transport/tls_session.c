@@ -362,8 +362,7 @@ static int open_lane(struct lane *lane, int fd, const char *peer, bool accepting
 
 	if (err) {
 		close(fd);
-		return log_fail(-err, "the connection with %s cannot be used: %s", peer,
-				strerror(-err));
+		return log_fail(-err, "the connection with %s cannot be used: %m", peer);
 	}
 	session = tls_session_make(accepting, fd, peer);
 	if (!session) {

@@ -4,6 +4,7 @@
  * program chooses its code at start, and libraries keep what they have read of the processor.
  */
 #include "arch/arch.h"
+#include "lib/config.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -117,7 +118,7 @@ ssize_t arch_features_collect(uint8_t *out, size_t cap)
 /* Adds the name of a bit to the reason. */
 static void add_name(char *reason, size_t cap, int word, int bit)
 {
-	const char *name = names[word];
+	const char *name = IS_ENABLED(CONFIG_TERSE) ? "" : names[word];
 	size_t used = strlen(reason), len;
 
 	for (int i = 0; i < bit && *name; i++) {

@@ -4,6 +4,7 @@
  * A program chooses its code by CPUID at start, so every instruction set of the source must be here.
  */
 #include "arch/arch.h"
+#include "lib/config.h"
 
 #include <cpuid.h>
 #include <errno.h>
@@ -12,79 +13,83 @@
 
 enum reg { EAX, EBX, ECX, EDX };
 
+#define EXTENDED 0x80 /* a leaf that is counted from 0x80000000 */
+
 struct feature {
-	uint32_t leaf, subleaf;
-	enum reg reg;
-	uint8_t bit;
-	const char *name;
+	uint8_t leaf, subleaf, reg, bit;
 };
 
 /* The order is the wire format: append only. */
-static const struct feature features[] = {
-	{1, 0, ECX, 0, "sse3"},
-	{1, 0, ECX, 1, "pclmulqdq"},
-	{1, 0, ECX, 9, "ssse3"},
-	{1, 0, ECX, 12, "fma"},
-	{1, 0, ECX, 13, "cx16"},
-	{1, 0, ECX, 19, "sse4_1"},
-	{1, 0, ECX, 20, "sse4_2"},
-	{1, 0, ECX, 22, "movbe"},
-	{1, 0, ECX, 23, "popcnt"},
-	{1, 0, ECX, 25, "aes"},
-	{1, 0, ECX, 27, "osxsave"},
-	{1, 0, ECX, 28, "avx"},
-	{1, 0, ECX, 29, "f16c"},
-	{1, 0, ECX, 30, "rdrand"},
-	{7, 0, EBX, 0, "fsgsbase"},
-	{7, 0, EBX, 3, "bmi1"},
-	{7, 0, EBX, 4, "hle"},
-	{7, 0, EBX, 5, "avx2"},
-	{7, 0, EBX, 8, "bmi2"},
-	{7, 0, EBX, 9, "erms"},
-	{7, 0, EBX, 11, "rtm"},
-	{7, 0, EBX, 16, "avx512f"},
-	{7, 0, EBX, 17, "avx512dq"},
-	{7, 0, EBX, 18, "rdseed"},
-	{7, 0, EBX, 19, "adx"},
-	{7, 0, EBX, 21, "avx512ifma"},
-	{7, 0, EBX, 23, "clflushopt"},
-	{7, 0, EBX, 24, "clwb"},
-	{7, 0, EBX, 28, "avx512cd"},
-	{7, 0, EBX, 29, "sha_ni"},
-	{7, 0, EBX, 30, "avx512bw"},
-	{7, 0, EBX, 31, "avx512vl"},
-	{7, 0, ECX, 1, "avx512vbmi"},
-	{7, 0, ECX, 4, "ospke"},
-	{7, 0, ECX, 6, "avx512_vbmi2"},
-	{7, 0, ECX, 8, "gfni"},
-	{7, 0, ECX, 9, "vaes"},
-	{7, 0, ECX, 10, "vpclmulqdq"},
-	{7, 0, ECX, 11, "avx512_vnni"},
-	{7, 0, ECX, 12, "avx512_bitalg"},
-	{7, 0, ECX, 14, "avx512_vpopcntdq"},
-	{7, 0, ECX, 22, "rdpid"},
-	{7, 0, ECX, 27, "movdiri"},
-	{7, 0, ECX, 28, "movdir64b"},
-	{7, 0, EDX, 4, "fsrm"},
-	{7, 0, EDX, 8, "avx512_vp2intersect"},
-	{7, 0, EDX, 14, "serialize"},
-	{7, 0, EDX, 22, "amx_bf16"},
-	{7, 0, EDX, 23, "avx512_fp16"},
-	{7, 0, EDX, 24, "amx_tile"},
-	{7, 0, EDX, 25, "amx_int8"},
-	{7, 1, EAX, 4, "avx_vnni"},
-	{7, 1, EAX, 5, "avx512_bf16"},
-	{0xd, 1, EAX, 0, "xsaveopt"},
-	{0xd, 1, EAX, 1, "xsavec"},
-	{0x80000001, 0, ECX, 0, "lahf_lm"},
-	{0x80000001, 0, ECX, 5, "abm"},
-	{0x80000001, 0, ECX, 6, "sse4a"},
-	{0x80000001, 0, ECX, 8, "3dnowprefetch"},
-	{0x80000001, 0, ECX, 11, "xop"},
-	{0x80000001, 0, ECX, 16, "fma4"},
-	{0x80000001, 0, ECX, 21, "tbm"},
-	{0x80000001, 0, EDX, 27, "rdtscp"},
-};
+#define FEATURES(F)                                                                                \
+	F(1, 0, ECX, 0, "sse3")                                                                    \
+	F(1, 0, ECX, 1, "pclmulqdq")                                                               \
+	F(1, 0, ECX, 9, "ssse3")                                                                   \
+	F(1, 0, ECX, 12, "fma")                                                                    \
+	F(1, 0, ECX, 13, "cx16")                                                                   \
+	F(1, 0, ECX, 19, "sse4_1")                                                                 \
+	F(1, 0, ECX, 20, "sse4_2")                                                                 \
+	F(1, 0, ECX, 22, "movbe")                                                                  \
+	F(1, 0, ECX, 23, "popcnt")                                                                 \
+	F(1, 0, ECX, 25, "aes")                                                                    \
+	F(1, 0, ECX, 27, "osxsave")                                                                \
+	F(1, 0, ECX, 28, "avx")                                                                    \
+	F(1, 0, ECX, 29, "f16c")                                                                   \
+	F(1, 0, ECX, 30, "rdrand")                                                                 \
+	F(7, 0, EBX, 0, "fsgsbase")                                                                \
+	F(7, 0, EBX, 3, "bmi1")                                                                    \
+	F(7, 0, EBX, 4, "hle")                                                                     \
+	F(7, 0, EBX, 5, "avx2")                                                                    \
+	F(7, 0, EBX, 8, "bmi2")                                                                    \
+	F(7, 0, EBX, 9, "erms")                                                                    \
+	F(7, 0, EBX, 11, "rtm")                                                                    \
+	F(7, 0, EBX, 16, "avx512f")                                                                \
+	F(7, 0, EBX, 17, "avx512dq")                                                               \
+	F(7, 0, EBX, 18, "rdseed")                                                                 \
+	F(7, 0, EBX, 19, "adx")                                                                    \
+	F(7, 0, EBX, 21, "avx512ifma")                                                             \
+	F(7, 0, EBX, 23, "clflushopt")                                                             \
+	F(7, 0, EBX, 24, "clwb")                                                                   \
+	F(7, 0, EBX, 28, "avx512cd")                                                               \
+	F(7, 0, EBX, 29, "sha_ni")                                                                 \
+	F(7, 0, EBX, 30, "avx512bw")                                                               \
+	F(7, 0, EBX, 31, "avx512vl")                                                               \
+	F(7, 0, ECX, 1, "avx512vbmi")                                                              \
+	F(7, 0, ECX, 4, "ospke")                                                                   \
+	F(7, 0, ECX, 6, "avx512_vbmi2")                                                            \
+	F(7, 0, ECX, 8, "gfni")                                                                    \
+	F(7, 0, ECX, 9, "vaes")                                                                    \
+	F(7, 0, ECX, 10, "vpclmulqdq")                                                             \
+	F(7, 0, ECX, 11, "avx512_vnni")                                                            \
+	F(7, 0, ECX, 12, "avx512_bitalg")                                                          \
+	F(7, 0, ECX, 14, "avx512_vpopcntdq")                                                       \
+	F(7, 0, ECX, 22, "rdpid")                                                                  \
+	F(7, 0, ECX, 27, "movdiri")                                                                \
+	F(7, 0, ECX, 28, "movdir64b")                                                              \
+	F(7, 0, EDX, 4, "fsrm")                                                                    \
+	F(7, 0, EDX, 8, "avx512_vp2intersect")                                                     \
+	F(7, 0, EDX, 14, "serialize")                                                              \
+	F(7, 0, EDX, 22, "amx_bf16")                                                               \
+	F(7, 0, EDX, 23, "avx512_fp16")                                                            \
+	F(7, 0, EDX, 24, "amx_tile")                                                               \
+	F(7, 0, EDX, 25, "amx_int8")                                                               \
+	F(7, 1, EAX, 4, "avx_vnni")                                                                \
+	F(7, 1, EAX, 5, "avx512_bf16")                                                             \
+	F(0xd, 1, EAX, 0, "xsaveopt")                                                              \
+	F(0xd, 1, EAX, 1, "xsavec")                                                                \
+	F(EXTENDED + 1, 0, ECX, 0, "lahf_lm")                                                      \
+	F(EXTENDED + 1, 0, ECX, 5, "abm")                                                          \
+	F(EXTENDED + 1, 0, ECX, 6, "sse4a")                                                        \
+	F(EXTENDED + 1, 0, ECX, 8, "3dnowprefetch")                                                \
+	F(EXTENDED + 1, 0, ECX, 11, "xop")                                                         \
+	F(EXTENDED + 1, 0, ECX, 16, "fma4")                                                        \
+	F(EXTENDED + 1, 0, ECX, 21, "tbm")                                                         \
+	F(EXTENDED + 1, 0, EDX, 27, "rdtscp")
+
+#define ROW(leaf, subleaf, reg, bit, name) {leaf, subleaf, reg, bit},
+#define NAME(leaf, subleaf, reg, bit, name) name,
+
+static const struct feature features[] = {FEATURES(ROW)};
+static const char names[][20] = {FEATURES(NAME)};
 
 #define NR_FEATURES (sizeof(features) / sizeof(features[0]))
 #define XSTATE_COMPONENTS 20
@@ -108,9 +113,10 @@ const char *arch_name(void)
 
 static bool feature_present(const struct feature *f)
 {
+	const uint32_t leaf = (uint32_t)(f->leaf & EXTENDED) << 24 | (f->leaf & ~EXTENDED);
 	unsigned int r[4] = {0, 0, 0, 0};
 
-	if (!__get_cpuid_count(f->leaf, f->subleaf, &r[EAX], &r[EBX], &r[ECX], &r[EDX]))
+	if (!__get_cpuid_count(leaf, f->subleaf, &r[EAX], &r[EBX], &r[ECX], &r[EDX]))
 		return false;
 	return (r[f->reg] >> f->bit) & 1;
 }
@@ -118,7 +124,7 @@ static bool feature_present(const struct feature *f)
 static uint64_t xcr0_read(void)
 {
 	uint32_t eax, edx;
-	static const struct feature osxsave = {1, 0, ECX, 27, "osxsave"};
+	static const struct feature osxsave = {1, 0, ECX, 27};
 
 	if (!feature_present(&osxsave))
 		return 0;
@@ -179,7 +185,9 @@ static int compare_xsave(const struct wire_features *need, const struct wire_fea
 				   "%s (component %u)"
 				 : "state of the CPU lies differently here (XSAVE): %s (component "
 				   "%u)",
-			 known && components[i] ? components[i] : "unknown", i);
+			 !IS_ENABLED(CONFIG_TERSE) && known && components[i] ? components[i]
+									     : "unknown",
+			 i);
 		return -ENOEXEC;
 	}
 	return 0;
@@ -198,6 +206,7 @@ int arch_features_compare(const uint8_t *theirs, size_t len, char *reason, size_
 {
 	struct wire_features need, have;
 	unsigned int i, missing = 0;
+	char number[12];
 
 	snprintf(reason, reason_cap, "the peer describes its CPU in a form unknown here");
 	if (len != sizeof(need))
@@ -209,7 +218,9 @@ int arch_features_compare(const uint8_t *theirs, size_t len, char *reason, size_
 	for (i = 0; i < need.nr_bits; i++) {
 		if (!((need.bits[i / 8] >> (i % 8)) & 1) || ((have.bits[i / 8] >> (i % 8)) & 1))
 			continue;
-		reason_add(reason, reason_cap, i < NR_FEATURES ? features[i].name : "(unknown)");
+		snprintf(number, sizeof(number), "%u", i);
+		reason_add(reason, reason_cap,
+			   !IS_ENABLED(CONFIG_TERSE) && i < NR_FEATURES ? names[i] : number);
 		missing++;
 	}
 	if (missing)

@@ -44,7 +44,7 @@ static int put(const struct core *core, const void *bytes, size_t len, uint64_t 
 {
 	int err = io_pwrite_full(core->fd, bytes, len, at);
 
-	return err ? log_fail(-err, "the core file cannot be written: %s", strerror(-err)) : 0;
+	return err ? log_fail(-err, "the core file cannot be written: %m") : 0;
 }
 
 static uint64_t round_up(uint64_t value, uint64_t to)

@@ -62,7 +62,7 @@ static int put(enum part part, const void *bytes, size_t len)
 	int err = n->fd < 0 ? 0 : io_pwrite_full(n->fd, bytes, len, n->at[part] + n->len[part]);
 
 	n->len[part] += len;
-	return err ? log_fail(-err, "the core file cannot be written: %s", strerror(-err)) : 0;
+	return err ? log_fail(-err, "the core file cannot be written: %m") : 0;
 }
 
 static int put_note_header(enum part part, const char *name, uint32_t type, size_t len)

@@ -33,8 +33,8 @@ static int read_bytes(struct image *image, void *out, size_t len, uint64_t at)
 
 	if (err == -ENODATA)
 		return damaged(image, at, "it ends");
-	return err ? log_fail(-err, "%s cannot be read at byte %llu: %s", image->path,
-			      (unsigned long long)at, strerror(-err))
+	return err ? log_fail(-err, "%s cannot be read at byte %llu: %m", image->path,
+			      (unsigned long long)at)
 		   : 0;
 }
 
@@ -297,7 +297,7 @@ static int open_file(struct image *image)
 	/* What is no plain file is not waited for, and not acted upon. */
 	image->fd = open(image->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (image->fd < 0 || fstat(image->fd, &st) < 0)
-		return log_fail(errno, "image file %s: %s", image->path, strerror(errno));
+		return log_fail(errno, "image file %s: %m", image->path);
 	if (!S_ISREG(st.st_mode))
 		return log_fail(EMEDIUMTYPE, "%s is %s: give the name of an image file%s",
 				image->path, image_kind_of_file(st.st_mode),

@@ -266,7 +266,7 @@ static enum outcome run(struct saving *s)
 		return outcome_of(err);
 	err = freeze_and_write(s);
 	if (err)
-		log_fail(-err, "%s", strerror(-err)); /* if nothing was said */
+		log_fail(-err, "%m"); /* if nothing was said */
 	return err ? OUTCOME_FAILED : OUTCOME_DONE;
 }
 

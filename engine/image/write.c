@@ -23,7 +23,7 @@
 static int failed(struct image_writer *writer, int err, const char *what)
 {
 	writer->err = -err;
-	return log_fail(err, "%s: %s: %s", writer->path, what, strerror(err));
+	return log_fail(err, "%s: %s: %m", writer->path, what);
 }
 
 static int put(struct image_writer *writer, const void *bytes, size_t len)

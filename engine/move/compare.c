@@ -41,7 +41,7 @@ static int pong_wait(struct lane *lane)
 		err = lane_receive_wait(lane, PONG_TIMEOUT_MS);
 	} while (err == -EINTR && !link_stopping());
 	if (err)
-		return log_fail(-err, "peer %s has not answered: %s", lane->peer, strerror(-err));
+		return log_fail(-err, "peer %s has not answered: %m", lane->peer);
 	if (lane->rx.type != FRAME_PONG)
 		return log_fail(EPROTO, "peer %s: said %s where PONG was due", lane->peer,
 				frame_name(lane->rx.type));

@@ -119,7 +119,7 @@ static int send_identity(struct round *round, int fd, const struct stat *st, con
 	if (steady)
 		err = fileid_collect(fd, (uint64_t)st->st_size, &id);
 	if (err)
-		return log_fail(-err, "file %s: cannot be read: %s", path, strerror(-err));
+		return log_fail(-err, "file %s: cannot be read: %m", path);
 	mark = arena_mark();
 	msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
 	if (!msg)
@@ -149,8 +149,7 @@ static int tell_file(struct round *round, int fd, const char *path, enum file_us
 	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || already_told(&st, use, access))
 		return 0;
 	if (stat(path, &there))
-		return log_fail(errno, "file %s: %s, though pid %d uses it", path, strerror(errno),
-				round->pid);
+		return log_fail(errno, "file %s: %m, though pid %d uses it", path, round->pid);
 	if (there.st_dev != st.st_dev || there.st_ino != st.st_ino)
 		return log_fail(
 			ESTALE,
@@ -189,8 +188,7 @@ static int tell_mapping(struct round *round, const struct proc_map *map)
 	if (fd < 0 && errno == ENOENT)
 		return 0; /* unmapped meanwhile */
 	if (fd < 0)
-		return log_fail(errno, "file %s (mapped by pid %d): %s", map->name, round->pid,
-				strerror(errno));
+		return log_fail(errno, "file %s (mapped by pid %d): %m", map->name, round->pid);
 	err = tell_file(round, fd, map->name, use,
 			ACCESS_READ | (use == USE_READ ? 0 : ACCESS_WRITE));
 	close(fd);
@@ -231,8 +229,7 @@ static int tell_opened(void *data, const char *path, unsigned int open_flags)
 		return 0;
 	fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0)
-		return log_fail(errno, "file %s (opened by pid %d): %s", path, round->pid,
-				strerror(errno));
+		return log_fail(errno, "file %s (opened by pid %d): %m", path, round->pid);
 	/* O_RDONLY, O_WRONLY and O_RDWR are 0, 1 and 2. */
 	err = tell_file(round, fd, path,
 			(open_flags & O_ACCMODE) == O_RDONLY ? USE_READ : USE_WRITE,
@@ -295,7 +292,7 @@ static int check_access(const baton_MoveFile *file, const struct rights *rights)
 			close(fd);
 	}
 	rights_give_back(rights);
-	return err ? log_fail(-err, "file %s: %s at the target", file->path, strerror(-err)) : 0;
+	return err ? log_fail(-err, "file %s: %m at the target", file->path) : 0;
 }
 
 /* Not before it is known to be a regular file: opening a device may act on it. The descriptor, or -errno
@@ -308,18 +305,18 @@ static int open_here(const baton_MoveFile *file, struct stat *st, const struct r
 		return log_fail(EPROTO, "the peer names a file without a full path");
 	if (stat(file->path, st)) {
 		err = errno;
-		return log_fail(err, "file %s is missing at the target (%s); copy it there first",
-				file->path, strerror(err));
+		return log_fail(err, "file %s is missing at the target (%m); copy it there first",
+				file->path);
 	}
 	if (!S_ISREG(st->st_mode))
 		return log_fail(ESTALE, "file %s is no regular file at the target", file->path);
-	err = rights->limited ? check_access(file, rights) : 0;
+	err = rights_limited(rights) ? check_access(file, rights) : 0;
 	if (err)
 		return err;
 	fd = open(file->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	if (fd < 0) {
 		err = errno;
-		return log_fail(err, "file %s: %s at the target", file->path, strerror(err));
+		return log_fail(err, "file %s: %m at the target", file->path);
 	}
 	return fd;
 }
@@ -340,7 +337,6 @@ int files_check(const baton_MoveFile *file, const struct rights *rights)
 	err = fileid_collect(fd, (uint64_t)st.st_size, &here);
 	close(fd);
 	if (err)
-		return log_fail(-err, "file %s: cannot be read at the target: %s", file->path,
-				strerror(-err));
+		return log_fail(-err, "file %s: cannot be read at the target: %m", file->path);
 	return check_identity(file, &here);
 }

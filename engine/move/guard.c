@@ -155,8 +155,7 @@ int guard_start(struct guard *guard, pid_t pid)
 		err = make_pipe(&guard->high, pid, HIGH_FD);
 	if (!err)
 		err = start_process(guard, pid);
-	return err ? log_fail(-err, "pid %d: no process can watch over it: %s", pid, strerror(-err))
-		   : 0;
+	return err ? log_fail(-err, "pid %d: no process can watch over it: %m", pid) : 0;
 }
 
 static bool is_dead(const struct guard *guard)

@@ -176,7 +176,7 @@ static int dial_once(struct link *link, struct lane *lane, uint8_t number, int64
 	err = io_write_full(fd, preamble, sizeof(preamble));
 	if (err) {
 		close(fd);
-		log_fail(-err, "peer %s: %s", link->peer, strerror(-err));
+		log_fail(-err, "peer %s: %m", link->peer);
 	} else {
 		err = tls_connect(lane, fd, link->peer, clock_left_ms(deadline));
 	}
@@ -362,7 +362,7 @@ static int hear_hello(const struct link *link, struct lane *lane, int timeout_ms
 	int err = lane_receive_wait(lane, timeout_ms);
 
 	if (err)
-		return log_fail(-err, "peer %s: no greeting came: %s", link->peer, strerror(-err));
+		return log_fail(-err, "peer %s: no greeting came: %m", link->peer);
 	if (lane->rx.type != FRAME_HELLO)
 		return log_fail(EPROTO, "peer %s: said %s instead of HELLO", link->peer,
 				frame_name(lane->rx.type));
@@ -378,7 +378,7 @@ static int greet(const struct link *link, struct lane *lane, int64_t deadline)
 {
 	int err = link_say_hello(link, lane, clock_left_ms(deadline));
 
-	return err ? log_fail(-err, "peer %s: it cannot be greeted: %s", link->peer, strerror(-err))
+	return err ? log_fail(-err, "peer %s: it cannot be greeted: %m", link->peer)
 		   : hear_hello(link, lane, clock_left_ms(deadline));
 }
 

@@ -91,8 +91,7 @@ int link_receive(struct link *link, int timeout_ms, bool stoppable)
 		if (err == -EINTR || err == -ETIMEDOUT || err == -ETIME)
 			return err;
 		if (err)
-			return log_fail(-err, "peer %s: the connection was lost: %s", link->peer,
-					strerror(-err));
+			return log_fail(-err, "peer %s: the connection was lost: %m", link->peer);
 		if (lane->rx.type == FRAME_ABORT)
 			return link_check(link, FRAME_ABORT);
 		if (lane->rx.type != FRAME_PING && lane->rx.type != FRAME_PONG)
@@ -140,7 +139,7 @@ int link_send(struct link *link, uint8_t type, uint64_t addr)
 	if (!err)
 		err = lane_flush_wait(&link->fast, send_timeout_ms(link));
 	if (err)
-		log_fail(-err, "peer %s: the connection was lost: %s", link->peer, strerror(-err));
+		log_fail(-err, "peer %s: the connection was lost: %m", link->peer);
 	return err;
 }
 
@@ -152,7 +151,7 @@ int link_send_message(struct link *link, uint8_t type, const pb_msgdesc_t *field
 	if (!err)
 		err = lane_flush_wait(&link->fast, send_timeout_ms(link));
 	if (err)
-		log_fail(-err, "peer %s: the connection was lost: %s", link->peer, strerror(-err));
+		log_fail(-err, "peer %s: the connection was lost: %m", link->peer);
 	return err;
 }
 

@@ -581,7 +581,7 @@ static enum outcome hand_over(struct source_move *m)
 	if (!err)
 		err = commit(m);
 	if (err) {
-		log_fail(-err, "%s", strerror(-err)); /* if nothing was said */
+		log_fail(-err, "%m"); /* if nothing was said */
 		undo(m);
 		return end_undone(m, err);
 	}

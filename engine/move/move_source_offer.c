@@ -10,6 +10,7 @@
 #include "engine/move/offer.h"
 #include "engine/process/proc.h"
 #include "lib/arena.h"
+#include "lib/config.h"
 #include "lib/fault.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -127,7 +128,8 @@ static int ask_answer(struct source_move *m, int timeout_ms)
 	} else if (answer->mode >= baton_MoveMode_MOVE_MODE_LAZY &&
 		   answer->mode <= baton_MoveMode_MOVE_MODE_EAGER) {
 		move->mode = (enum move_mode)answer->mode;
-		m->other_vdso = answer->other_vdso;
+		/* Only who has offered it is asked for it. */
+		m->other_vdso = IS_ENABLED(CONFIG_OTHER_VDSO) && answer->other_vdso;
 		if (answer->clock_jump_ns && !m->frozen_us)
 			log_warn("pid %d: its clocks (CLOCK_MONOTONIC, CLOCK_BOOTTIME) jump by "
 				 "%+.3f s: %s can make no time namespace",

@@ -544,7 +544,7 @@ static enum outcome take_process(struct target_move *m)
 	if (!err)
 		err = start(m);
 	if (err) {
-		log_fail(-err, "%s", strerror(-err)); /* if nothing was said */
+		log_fail(-err, "%m"); /* if nothing was said */
 		outcome = discard(m);
 		return err == -EBADMSG ? OUTCOME_REFUSED : outcome;
 	}

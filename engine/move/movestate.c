@@ -35,11 +35,11 @@ int movestate_folder_open(const char *path)
 	folder_path = path;
 	err = io_make_dirs(path, 0700);
 	if (err)
-		return log_fail(-err, "state folder %s: %s; use --state DIR", path, strerror(-err));
+		return log_fail(-err, "state folder %s: %m; use --state DIR", path);
 	folder_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (folder_fd < 0) {
 		err = errno;
-		return log_fail(err, "state folder %s: %s; use --state DIR", path, strerror(err));
+		return log_fail(err, "state folder %s: %m; use --state DIR", path);
 	}
 	/* Whoever can write here could make a later start believe in moves that never were. */
 	if (!fstat(folder_fd, &st) && (st.st_mode & 022 || st.st_uid != geteuid())) {
@@ -142,8 +142,8 @@ int movestate_write(struct movestate *state, enum move_stage stage)
 	err = io_replace_file(folder_fd, name, 0600, text, (size_t)len);
 	if (err) {
 		write_failed(state, before, stage, name);
-		return log_fail(-err, "state folder %s: writing %s: %s; %s", folder_path, name,
-				strerror(-err), way_out(-err));
+		return log_fail(-err, "state folder %s: writing %s: %m; %s", folder_path, name,
+				way_out(-err));
 	}
 	state->stage = state->written_stage = stage;
 	state->written = true;
@@ -219,8 +219,8 @@ static int lock_file(const char *name)
 		fd = openat(folder_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		if (fd < 0) {
 			err = errno;
-			return log_fail(err, "state folder %s: making %s: %s; %s", folder_path,
-					name, strerror(err), way_out(err));
+			return log_fail(err, "state folder %s: making %s: %m; %s", folder_path,
+					name, way_out(err));
 		}
 		if (flock(fd, LOCK_EX | LOCK_NB)) {
 			err = errno == EWOULDBLOCK ? EBUSY : errno;
@@ -405,7 +405,7 @@ static int each(int folder, const char *suffix, int (*fn)(void *data, struct mov
 
 	err = dir_reader_open(&reader, folder, ".");
 	if (err)
-		return log_fail(-err, "state folder %s: %s", folder_path, strerror(-err));
+		return log_fail(-err, "state folder %s: %m", folder_path);
 	while (!err && dir_reader_next(&reader, &name, NULL) > 0) {
 		size_t len = strlen(name);
 

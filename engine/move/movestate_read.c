@@ -39,14 +39,16 @@ enum field_type {
 
 struct field {
 	const char *key;
-	enum field_type type;
-	size_t offset, size;
+	enum field_type type : 8;
+	uint16_t offset, size;
 };
 
 #define FIELD(key, type, kind, member)                                                             \
 	{                                                                                          \
 		key, type, offsetof(struct kind, member), sizeof(((struct kind *)0)->member)       \
 	}
+
+_Static_assert(sizeof(struct movestate) <= UINT16_MAX, "an offset has room");
 
 static const struct field move_fields[] = {
 	FIELD("id ", FIELD_TEXT, movestate, id),

@@ -22,6 +22,7 @@
 #include "engine/process/vdso.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/config.h"
 #include "lib/fault.h"
 #include "lib/io.h"
 #include "lib/log.h"
@@ -53,7 +54,7 @@ static int check_pid(pid_t pid, int proc_fd)
 	int err = proc_status(proc_fd, &status);
 
 	if (err)
-		return log_fail(-err, "pid %d: %s", pid, strerror(-err));
+		return log_fail(-err, "pid %d: %m", pid);
 	if (status.tgid != pid)
 		return log_fail(EINVAL, "pid %d is a thread of process %d; move that one", pid,
 				status.tgid);
@@ -232,7 +233,8 @@ static int collect(int proc_fd, baton_MoveOffer *offer)
 		return err;
 	offer->vdso.size = 32;
 	err = digest_vdso(proc_fd, offer->vdso.bytes, &vdso);
-	offer->vdso_known = !err && vdso_is_known(proc_fd, &vdso.known);
+	offer->vdso_known =
+		IS_ENABLED(CONFIG_OTHER_VDSO) && !err && vdso_is_known(proc_fd, &vdso.known);
 	return err ? err : collect_clocks(proc_fd, offer);
 }
 
@@ -246,8 +248,7 @@ int offer_collect(pid_t pid, baton_MoveOffer *offer)
 	err = collect(fd, offer);
 	close(fd);
 	if (err)
-		return log_fail(-err, "pid %d: what it needs cannot be read: %s", pid,
-				strerror(-err));
+		return log_fail(-err, "pid %d: what it needs cannot be read: %m", pid);
 	return 0;
 }
 
@@ -289,13 +290,18 @@ static int check_vdso(const baton_MoveOffer *offer, const struct offer_limits *l
 	err = digest_vdso(fd, own, &place);
 	close(fd);
 	if (err)
-		return log_fail(-err, "this device's vdso cannot be read: %s", strerror(-err));
+		return log_fail(-err, "this device's vdso cannot be read: %m");
 	*limits->other_vdso = offer->vdso.size != sizeof(own) ||
 			      memcmp(own, offer->vdso.bytes, sizeof(own)) != 0 ||
 			      offer->with_vdso || fault_point(FAULT_TARGET_VDSO);
 	if (!*limits->other_vdso)
 		return 0;
 	uname(&uts);
+	if (!IS_ENABLED(CONFIG_OTHER_VDSO))
+		return log_fail(ENOEXEC,
+				"the kernels' vdso differ (there Linux %s, here Linux %s): not "
+				"built in here (CONFIG_OTHER_VDSO)",
+				offer->kernel, uts.release);
 	if (offer->vdso_known) {
 		log_debug("the kernels' vdso differ (there Linux %s, here Linux %s): the one there "
 			  "comes along",
@@ -306,7 +312,8 @@ static int check_vdso(const baton_MoveOffer *offer, const struct offer_limits *l
 	return log_fail(ENOEXEC,
 			"the kernels' vdso differ (there Linux %s, here Linux %s), programs keep "
 			"pointers into it, and the one there has functions that cannot be "
-			"redirected; run the same kernel on both devices",
+			"redirected, or baton there is built without CONFIG_OTHER_VDSO; run the "
+			"same kernel on both devices",
 			offer->kernel, uts.release);
 }
 
@@ -367,7 +374,7 @@ static int check_policy(const baton_MoveOffer *offer, const struct offer_limits 
 	int err = policy_check(limits->keys_dir, &subject);
 
 	*rights = (struct rights){.limited = subject.limited};
-	if (err || no_process || !subject.limited)
+	if (err || no_process || !rights_limited(rights))
 		return err;
 	if (offer->uids_count != 4 || offer->gids_count < 4)
 		return log_fail(EPROTO, "the offer does not say who the process is");
@@ -401,10 +408,10 @@ static int check_clocks(const baton_MoveOffer *offer, const struct offer_limits 
 		return log_fail(
 			-err,
 			"its clocks (CLOCK_MONOTONIC, CLOCK_BOOTTIME) would jump by %+.3f s "
-			"on this device, which can make no time namespace (%s): that takes "
+			"on this device, which can make no time namespace (%m): that takes "
 			"CONFIG_TIME_NS, CAP_SYS_TIME and user.max_time_namespaces; or go "
 			"on with --allow-clock-jump",
-			(double)jump_ns / NS_PER_SEC, strerror(-err));
+			(double)jump_ns / NS_PER_SEC);
 	log_warn("its clocks (CLOCK_MONOTONIC, CLOCK_BOOTTIME) jump by %+.3f s: no time namespace "
 		 "can be made here (%s)",
 		 (double)jump_ns / NS_PER_SEC, strerror(-err));

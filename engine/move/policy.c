@@ -9,6 +9,7 @@
 
 #include "engine/move/policy.h"
 #include "engine/process/proc.h"
+#include "lib/config.h"
 #include "lib/io.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -113,11 +114,18 @@ int policy_check(const char *keys_dir, struct policy_subject *subject)
 	subject->limited = subject->may_recall = false;
 	if (snprintf(path, sizeof(path), "%s/policy", keys_dir) >= (int)sizeof(path))
 		return log_fail(ENAMETOOLONG, "keys folder %s: the name is too long", keys_dir);
+	if (!IS_ENABLED(CONFIG_POLICY))
+		return access(path, F_OK) && errno == ENOENT
+			       ? 0
+			       : log_fail(EPERM,
+					  "%s: not built in here (CONFIG_POLICY); nothing is "
+					  "accepted while it is there",
+					  path);
 	err = line_reader_open(&reader, AT_FDCWD, path, buf, sizeof(buf));
 	if (err == -ENOENT)
 		return 0;
 	if (err)
-		return log_fail(-err, "%s: %s", path, strerror(-err));
+		return log_fail(-err, "%s: %m", path);
 	while ((got = line_reader_next(&reader, &line)) > 0) {
 		number++;
 		got = verdict_add(&verdict, subject, line);
@@ -177,6 +185,8 @@ int policy_check_process(const char *keys_dir, const char *peer, pid_t pid)
 	ssize_t len;
 	int fd, err;
 
+	if (!IS_ENABLED(CONFIG_POLICY))
+		return policy_check(keys_dir, &b.subject);
 	/* Without a policy there is nothing to ask for each of the threads. */
 	if (snprintf(path, sizeof(path), "%s/policy", keys_dir) < (int)sizeof(path) &&
 	    access(path, F_OK) && errno == ENOENT)

@@ -334,8 +334,7 @@ static int open_door(struct supervisor *s)
 	s->door_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (s->door_fd < 0 || bind(s->door_fd, (struct sockaddr *)&address, sizeof(address)) ||
 	    listen(s->door_fd, CONFIG_MAX_CONNECTIONS))
-		return log_fail(errno, "state folder: %s cannot be made: %s", door,
-				strerror(errno));
+		return log_fail(errno, "state folder: %s cannot be made: %m", door);
 	return 0;
 }
 
@@ -370,11 +369,11 @@ static int write_port_file(const char *path, uint16_t port)
 		return log_fail(ENAMETOOLONG, "port file %s: the name is too long", path);
 	dir_fd = open(folder[0] ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dir_fd < 0)
-		return log_fail(errno, "port file %s: %s", path, strerror(errno));
+		return log_fail(errno, "port file %s: %m", path);
 	len = snprintf(text, sizeof(text), "%u\n", port);
 	err = io_replace_file(dir_fd, name, 0644, text, (size_t)len);
 	close(dir_fd);
-	return err ? log_fail(-err, "port file %s: %s", path, strerror(-err)) : 0;
+	return err ? log_fail(-err, "port file %s: %m", path) : 0;
 }
 
 static int begin(struct supervisor *s, sigset_t *unblocked)

@@ -201,9 +201,11 @@ static enum outcome keep(pid_t pid, bool is_child)
 			return twins->outcome;
 		if (status != -1 && WIFEXITED(status))
 			return (enum outcome)WEXITSTATUS(status);
-		log_warn("the worker of the move died%s%s; another one goes on",
-			 status == -1 ? "" : " of a signal: ",
-			 status == -1 ? "" : strsignal(WTERMSIG(status)));
+		if (status == -1)
+			log_warn("the worker of the move died; another one goes on");
+		else
+			log_warn("the worker of the move died of signal %d; another one goes on",
+				 WTERMSIG(status));
 		if (clock_now_ms() - begun_ms < SOON_MS && pause_ms > PAUSE_FIRST_MS)
 			io_sleep_ms(pause_ms);
 		pause_ms = clock_now_ms() - begun_ms < SOON_MS ? 2 * pause_ms : PAUSE_FIRST_MS;
@@ -257,7 +259,7 @@ enum outcome twin_run(const struct twin_work *wanted)
 	scratch_mark = arena_mark();
 	err = arena_share();
 	if (err) {
-		log_fail(-err, "no memory can be shared: %s", strerror(-err));
+		log_fail(-err, "no memory can be shared: %m");
 		return OUTCOME_SYSTEM;
 	}
 	*twins = (struct twins){.watch_fd = -1};
@@ -270,7 +272,7 @@ enum outcome twin_run(const struct twin_work *wanted)
 		pass_signal = SIGTERM;
 	pid = make_worker(false);
 	if (pid < 0) {
-		log_fail(errno, "no process can be made for the move: %s", strerror(errno));
+		log_fail(errno, "no process can be made for the move: %m");
 		return OUTCOME_SYSTEM;
 	}
 	if (pass_signal)

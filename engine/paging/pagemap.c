@@ -187,8 +187,8 @@ static int window_load(struct pagemap *map, uint64_t start, uint64_t end)
 		err = -EIO;
 	if (err) {
 		map->from = map->upto = 0;
-		return log_fail(-err, "cannot tell which pages of the process exist at %#llx: %s",
-				(unsigned long long)start, strerror(-err));
+		return log_fail(-err, "cannot tell which pages of the process exist at %#llx: %m",
+				(unsigned long long)start);
 	}
 	return 0;
 }
@@ -242,9 +242,7 @@ int pagemap_open(struct pagemap *map, pid_t pid)
 
 	pagemap_close(map);
 	err = open_map(map, pid);
-	return err ? log_fail(-err, "pid %d: cannot open its page map: %s", (int)pid,
-			      strerror(-err))
-		   : 0;
+	return err ? log_fail(-err, "pid %d: cannot open its page map: %m", (int)pid) : 0;
 }
 
 int pagemap_probe(pid_t pid, bool *scans)
@@ -291,8 +289,8 @@ int pagemap_each_guard(struct pagemap *map, uint64_t start, uint64_t end,
 		if (!err && map->upto <= start)
 			err = -EIO;
 		if (err)
-			log_fail(-err, "cannot tell the guard regions at %#llx: %s",
-				 (unsigned long long)start, strerror(-err));
+			log_fail(-err, "cannot tell the guard regions at %#llx: %m",
+				 (unsigned long long)start);
 		for (uint32_t i = 0; i < map->nr && !err; i++)
 			err = fn(data, regions[i].start, regions[i].end);
 		start = map->upto;

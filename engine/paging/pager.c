@@ -43,7 +43,7 @@ int pager_init(struct pager **pager)
 	p->page_bytes = (uint64_t)1 << arch_page_shift();
 	p->unreadable = mmap(NULL, p->page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p->unreadable == MAP_FAILED)
-		return log_fail(errno, "cannot map a page: %s", strerror(errno));
+		return log_fail(errno, "cannot map a page: %m");
 	if (pager_ledger_init(p))
 		return log_fail(ENOMEM,
 				"the memory budget has no room for the pager's ledger; raise "
@@ -106,8 +106,7 @@ int pager_attach(struct pager *p, pid_t pid, int uffd)
 	if (err >= 0)
 		return 0;
 	close(uffd);
-	return log_fail(-err, "cannot take over the userfaultfd of the process: %s",
-			strerror(-err));
+	return log_fail(-err, "cannot take over the userfaultfd of the process: %m");
 }
 
 static uint64_t lanes_bytes(const struct pager *p)
@@ -284,7 +283,7 @@ static int wait_for_work(struct pager *p, struct watch *w, int timeout_ms)
 	if (lane_has_pending(p->faults) || lane_has_pending(p->bulk))
 		timeout_ms = 0;
 	err = io_poll_busy(w->fds, LANES + w->nr, timeout_ms, p->fault_ns);
-	return err < 0 && err != -EINTR ? log_fail(-err, "cannot poll: %s", strerror(-err)) : 0;
+	return err < 0 && err != -EINTR ? log_fail(-err, "cannot poll: %m") : 0;
 }
 
 static int pager_loop(struct pager *p, pager_tick_fn *tick, void *data)

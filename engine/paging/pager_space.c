@@ -216,7 +216,7 @@ static int on_fork(int uffd, int taken)
 	}
 	if (taken < 0)
 		close(uffd);
-	return log_fail(-err, "cannot watch a child that the process forked: %s", strerror(-err));
+	return log_fail(-err, "cannot watch a child that the process forked: %m");
 }
 
 /* Content of the range is no longer there: discarded, unmapped, or moved away. */
@@ -259,8 +259,7 @@ int pager_space_read(struct pager *p, unsigned int space)
 	if (err <= 0 || entry->msg.event == UFFD_EVENT_PAGEFAULT)
 		pager_ledger_forget(p);
 	if (err < 0)
-		return log_fail(-err, "cannot read the userfaultfd of the process: %s",
-				strerror(-err));
+		return log_fail(-err, "cannot read the userfaultfd of the process: %m");
 	if (err == 0)
 		return 0;
 	if (entry->msg.event == UFFD_EVENT_PAGEFAULT) {

@@ -27,7 +27,7 @@ int source_open(struct source *source, pid_t pid)
 	source->mem_fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (source->mem_fd < 0) {
 		err = errno;
-		return log_fail(err, "pid %d: cannot open %s: %s", (int)pid, path, strerror(err));
+		return log_fail(err, "pid %d: cannot open %s: %m", (int)pid, path);
 	}
 	source->pid = pid;
 	source->page_bytes = (uint64_t)1 << arch_page_shift();
@@ -66,8 +66,8 @@ static int memory_read(struct source *source, uint64_t addr, uint8_t *out, uint6
 					"pid %d has died while its memory was being handed over",
 					(int)source->pid);
 		addr += done;
-		return log_fail(errno, "pid %d: cannot read its memory at %#llx: %s",
-				(int)source->pid, (unsigned long long)addr, strerror(errno));
+		return log_fail(errno, "pid %d: cannot read its memory at %#llx: %m",
+				(int)source->pid, (unsigned long long)addr);
 	}
 	return 0;
 }

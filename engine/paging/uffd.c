@@ -63,8 +63,7 @@ static int fill_failed(int err, uint64_t addr)
 					"being received (or its memory cgroup is full); "
 					"free some, then continue");
 	default:
-		return log_fail(-err, "cannot fill memory at %#llx: %s", (unsigned long long)addr,
-				strerror(-err));
+		return log_fail(-err, "cannot fill memory at %#llx: %m", (unsigned long long)addr);
 	}
 }
 

@@ -10,6 +10,7 @@
 #include "engine/state/guardpage.h"
 #include "lib/arena.h"
 #include "lib/clock.h"
+#include "lib/config.h"
 #include "lib/fault.h"
 #include "lib/kernel.h"
 #include "lib/io.h"
@@ -63,7 +64,7 @@ static int open_process(struct dump *d, pid_t pid)
 		return log_fail(-d->proc_fd, "pid %d: no such process", pid);
 	d->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (d->pidfd < 0)
-		return log_fail(errno, "pid %d: pidfd_open: %s", pid, strerror(errno));
+		return log_fail(errno, "pid %d: pidfd_open: %m", pid);
 	return pagemap_open(&d->pagemap, pid);
 }
 
@@ -221,8 +222,8 @@ static int map_scratch(struct dump *d)
 			    MAP_SHARED | MAP_ANONYMOUS, (uint64_t)-1);
 
 	if (remote_failed(addr))
-		return log_fail((int)-addr, "pid %d: no memory for %d KiB of arguments: %s", d->pid,
-				REMOTE_SCRATCH_BYTES / 1024, strerror((int)-addr));
+		return log_fail((int)-addr, "pid %d: no memory for %d KiB of arguments: %m", d->pid,
+				REMOTE_SCRATCH_BYTES / 1024);
 	d->leader.scratch = (uint64_t)addr;
 	d->leader.scratch_len = REMOTE_SCRATCH_BYTES;
 	return 0;
@@ -400,7 +401,7 @@ void dump_reap(struct dump *d)
 
 void dump_mend(struct dump *d)
 {
-	if (!d->skip.part_start)
+	if (!IS_ENABLED(CONFIG_SKIP_LARGE) || !d->skip.part_start)
 		return;
 	dump_close(d);
 	if (dump_open(d, d->pid, d->other_vdso))
@@ -506,8 +507,7 @@ static int describe_thread(struct dump *d, const struct freeze_thread *thread)
 		err = open_thread(d, &d->thread, d->room ? d->room + THREAD_WAY : 0,
 				  &d->thread_mask);
 	if (err)
-		return log_fail(-err, "pid %d: thread %d cannot be read: %s", d->pid, thread->tid,
-				strerror(-err));
+		return log_fail(-err, "pid %d: thread %d cannot be read: %m", d->pid, thread->tid);
 	err = describe_kinds_of_thread(d, thread);
 	err_close = mask_set(thread->tid, d->thread_mask);
 	if (!err_close)

@@ -58,8 +58,7 @@ int dump_emit(struct dump *d, const struct state_kind *kind, const void *msg)
 	if (!err && d->out->tx_len - d->out->tx_sent >= EARLY_BYTES)
 		err = flush(d, lane_flush);
 	if (err < 0)
-		return log_fail(-err, "pid %d: its %s could not be sent: %s", d->pid, kind->name,
-				strerror(-err));
+		return log_fail(-err, "pid %d: its %s could not be sent: %m", d->pid, kind->name);
 	return fault_point(FAULT_DUMP_STATE);
 }
 

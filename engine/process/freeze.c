@@ -188,9 +188,9 @@ static int sweep_thread(void *data, pid_t tid)
 		if (errno == ESRCH)
 			return 0;
 		return log_fail(errno,
-				"pid %d: cannot attach to thread %d: %s; run as root, and end a "
+				"pid %d: cannot attach to thread %d: %m; run as root, and end a "
 				"debugger that is attached",
-				f->pid, tid, strerror(errno));
+				f->pid, tid);
 	}
 	f->nr++;
 	s->nr_new++;
@@ -430,7 +430,7 @@ int freeze_hold(struct freeze *f)
 	if (freeze_is_stopped(f))
 		return 0;
 	if (kill(f->pid, SIGSTOP) < 0)
-		return log_fail(errno, "pid %d: cannot be held: %s", f->pid, strerror(errno));
+		return log_fail(errno, "pid %d: cannot be held: %m", f->pid);
 	f->held = true;
 	return 0;
 }

@@ -54,9 +54,8 @@ int probe_process(struct probe *p, pid_t pid)
 		return log_fail(-p->proc_fd, "pid %d: no such process", pid);
 	p->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (p->pidfd < 0)
-		err = errno == EINVAL
-			      ? log_fail(EINVAL, "pid %d is a thread, not a process", pid)
-			      : log_fail(errno, "pid %d: pidfd_open: %s", pid, strerror(errno));
+		err = errno == EINVAL ? log_fail(EINVAL, "pid %d is a thread, not a process", pid)
+				      : log_fail(errno, "pid %d: pidfd_open: %m", pid);
 	for (i = 0; i < state_nr_kinds && !err; i++)
 		if (state_kinds[i]->probe)
 			err = state_kinds[i]->probe(p);

@@ -72,6 +72,8 @@ static int restore_state(struct restore *r, const struct lane *lane)
 	void *msg;
 	int err;
 
+	if (kind && kind->id && !kind->restore)
+		return log_fail(EOPNOTSUPP, "%s", kind->name);
 	if (!kind || !kind->restore)
 		return log_fail(EPROTO, "the peer sent state of a kind (%u) unknown here",
 				lane->rx.space);
@@ -93,7 +95,7 @@ static int restore_state(struct restore *r, const struct lane *lane)
 	if (!err)
 		err = fault_point(FAULT_RESTORE_STATE);
 	if (err)
-		log_fail(-err, "%s could not be restored: %s", kind->name, strerror(-err));
+		log_fail(-err, "%s could not be restored: %m", kind->name);
 	remote_reset(&r->leader);
 	remote_reset(&r->thread);
 	arena_reset(mark);
@@ -138,8 +140,8 @@ static int restore_pages(struct restore *r, const struct lane *lane)
 	if (!err)
 		err = fault_point(FAULT_RESTORE_PAGES);
 	if (err)
-		log_fail(-err, "%u bytes at %#llx could not be written: %s", lane->rx.len,
-			 (unsigned long long)addr, strerror(-err));
+		log_fail(-err, "%u bytes at %#llx could not be written: %m", lane->rx.len,
+			 (unsigned long long)addr);
 	return err;
 }
 
@@ -177,8 +179,7 @@ static int take_uffd(struct restore *r, int *uffd)
 	prlimit(r->pid, RLIMIT_NOFILE, &limit, NULL);
 
 	if (fd < 0)
-		return log_fail((int)-fd, "userfaultfd: %s; it needs CONFIG_USERFAULTFD and root",
-				strerror((int)-fd));
+		return log_fail((int)-fd, "userfaultfd: %m; it needs CONFIG_USERFAULTFD and root");
 	here = (int)syscall(SYS_pidfd_getfd, r->pidfd, (int)fd, 0);
 	if (here < 0)
 		err = -errno;
@@ -190,8 +191,7 @@ static int take_uffd(struct restore *r, int *uffd)
 	if (err) {
 		if (here >= 0)
 			close(here);
-		return log_fail(-err, "userfaultfd with its events: %s; it needs Linux 4.11",
-				strerror(-err));
+		return log_fail(-err, "userfaultfd with its events: %m; it needs Linux 4.11");
 	}
 	*uffd = here;
 	return 0;
@@ -215,9 +215,8 @@ static int arm_run(int uffd, struct run *run)
 				      .mode = UFFDIO_REGISTER_MODE_MISSING};
 
 	if (run->end && ioctl(uffd, UFFDIO_REGISTER, &reg) < 0)
-		return log_fail(errno, "userfaultfd cannot watch %#llx-%#llx: %s",
-				(unsigned long long)run->start, (unsigned long long)run->end,
-				strerror(errno));
+		return log_fail(errno, "userfaultfd cannot watch %#llx-%#llx: %m",
+				(unsigned long long)run->start, (unsigned long long)run->end);
 	run->end = 0;
 	return 0;
 }
@@ -323,7 +322,7 @@ int restore_finish(struct restore *r, int *uffd)
 		*uffd = -1;
 	}
 	if (err)
-		log_fail(-err, "the restored process could not be finished: %s", strerror(-err));
+		log_fail(-err, "the restored process could not be finished: %m");
 	return err;
 }
 

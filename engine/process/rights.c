@@ -36,7 +36,7 @@ int rights_take(const struct rights *rights)
 {
 	int err;
 
-	if (!rights->limited)
+	if (!rights_limited(rights))
 		return 0;
 	own.nr = syscall(SYS_getgroups, PROC_GROUPS_MAX, own.groups);
 	err = own.nr < 0 ? -errno
@@ -44,8 +44,8 @@ int rights_take(const struct rights *rights)
 					 (long)rights->nr_groups);
 	if (err) {
 		rights_give_back(rights);
-		return log_fail(-err, "the rights of uid %u cannot be taken: %s; run as root",
-				rights->uid, strerror(-err));
+		return log_fail(-err, "the rights of uid %u cannot be taken: %m; run as root",
+				rights->uid);
 	}
 	return 0;
 }
@@ -54,7 +54,7 @@ void rights_give_back(const struct rights *rights)
 {
 	int err;
 
-	if (!rights->limited)
+	if (!rights_limited(rights))
 		return;
 	/* First the uid: the other two need the capabilities that come back with it. */
 	syscall(SYS_setfsuid, geteuid());
@@ -70,7 +70,7 @@ int rights_lend(struct remote *thread, const struct rights *rights)
 
 	if (!rights)
 		rights = &root;
-	if (!rights->limited)
+	if (!rights_limited(rights))
 		return 0;
 	remote_reset(thread);
 	ret = remote_call(thread, SYS_setgroups, rights->nr_groups,
@@ -84,14 +84,14 @@ int rights_lend(struct remote *thread, const struct rights *rights)
 			ret = -EPERM;
 	}
 	return ret < 0 ? log_fail((int)-ret,
-				  "the rights of uid %u cannot be given: %s; run as root",
-				  rights->uid, strerror((int)-ret))
+				  "the rights of uid %u cannot be given: %m; run as root",
+				  rights->uid)
 		       : 0;
 }
 
 int rights_denied(const struct rights *rights, int err, const char *path)
 {
-	if (rights->limited && (err == -EACCES || err == -EPERM))
+	if (rights_limited(rights) && (err == -EACCES || err == -EPERM))
 		log_fail(
 			-err,
 			"%s: uid %u may not open, search or make it on this device, and its policy "

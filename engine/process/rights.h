@@ -8,13 +8,20 @@
 
 #include "engine/process/proc.h"
 #include "engine/process/remote.h"
+#include "lib/config.h"
 
 struct rights {
-	bool limited; /* false: root's, and nothing below counts */
+	bool limited; /* rights_limited; false: root's, and nothing below counts */
 	uint32_t uid, gid;
 	uint32_t groups[PROC_GROUPS_MAX];
 	unsigned int nr_groups;
 };
+
+/* Only a policy limits them. */
+static inline bool rights_limited(const struct rights *rights)
+{
+	return IS_ENABLED(CONFIG_POLICY) && rights->limited;
+}
 
 /* We ourselves look up, open and make files with these rights until rights_give_back, which belongs to
  * each that returned 0. -errno with log_fail. */

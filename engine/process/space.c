@@ -12,6 +12,7 @@
 #include "engine/process/proc.h"
 #include "engine/process/vdso.h"
 #include "lib/arena.h"
+#include "lib/config.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -146,9 +147,7 @@ static int unmap_around(struct restore *r, const struct parts *own)
 	ret = remote_call(&r->leader, SYS_munmap, 0, first->start);
 	if (ret >= 0)
 		ret = remote_call(&r->leader, SYS_munmap, end, arch_user_top() - end);
-	return ret < 0 ? log_fail((int)-ret, "the new process cannot be emptied: %s",
-				  strerror((int)-ret))
-		       : 0;
+	return ret < 0 ? log_fail((int)-ret, "the new process cannot be emptied: %m") : 0;
 }
 
 /* One page with code: the instruction, and the loop of batches; then the data areas of both. */
@@ -171,8 +170,7 @@ static int map_scratch(struct restore *r, const baton_Process *msg)
 	if (ret >= 0)
 		ret = remote_call(&r->leader, SYS_mprotect, base, page, PROT_READ | PROT_EXEC);
 	if (ret < 0)
-		return log_fail((int)-ret, "no scratch area in the new process: %s",
-				strerror((int)-ret));
+		return log_fail((int)-ret, "no scratch area in the new process: %m");
 	r->batch->code = base + BATCH_CODE_OFFSET;
 	r->batch->at = base + page + REMOTE_SCRATCH_BYTES;
 	err = remote_write(&r->leader, base, arch_syscall_insn, arch_syscall_insn_len);
@@ -194,7 +192,7 @@ static int map_scratch(struct restore *r, const baton_Process *msg)
 static int fail_move(const struct batch *b, const struct arch_batch_call *call, int err)
 {
 	(void)b, (void)call;
-	return log_fail(-err, "the vdso cannot be moved: %s", strerror(-err));
+	return log_fail(-err, "the vdso cannot be moved: %m");
 }
 
 static int move_part(struct restore *r, uint64_t from, uint64_t len, uint64_t to)
@@ -254,7 +252,7 @@ static int move_vdso(struct restore *r, struct parts *own, const baton_Process *
 			      : -EPROTO;
 		part->start = msg->vdso[i].start;
 	}
-	return err ? log_fail(-err, "the vdso cannot be moved: %s", strerror(-err)) : 0;
+	return err ? log_fail(-err, "the vdso cannot be moved: %m") : 0;
 }
 
 static int check_parts(const struct restore *r, const struct parts *own, const baton_Process *msg)
@@ -329,9 +327,7 @@ static int redirect(struct restore *r, const baton_VdsoPart *vdso)
 	if (!err)
 		err = remote_write(&r->leader, at, image, len);
 	arena_reset(mark);
-	return err ? log_fail(-err, "the vdso that the program knows cannot be redirected: %s",
-			      strerror(-err))
-		   : 0;
+	return err ? log_fail(-err, "the vdso that the program knows cannot be redirected: %m") : 0;
 }
 
 int space_settle(struct restore *r)
@@ -342,7 +338,7 @@ int space_settle(struct restore *r)
 	int64_t to;
 	int err;
 
-	if (!r->other_vdso)
+	if (!IS_ENABLED(CONFIG_OTHER_VDSO) || !r->other_vdso)
 		return 0;
 	err = layout_read(r->proc_fd, &l);
 	vdso = err ? NULL : find_vdso(&l.parts);
@@ -356,7 +352,7 @@ int space_settle(struct restore *r)
 	if (!err)
 		err = batch_flush(&r->leader);
 	if (err)
-		return log_fail(-err, "the vdso finds no place: %s", strerror(-err));
+		return log_fail(-err, "the vdso finds no place: %m");
 	r->vdso_insn += (uint64_t)to - aside;
 	return redirect(r, vdso);
 }

@@ -208,7 +208,7 @@ int spawn_process(struct spawn *s)
 
 	s->pid = s->init = 0;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, socks) < 0)
-		return log_fail(errno, "socketpair: %s", strerror(errno));
+		return log_fail(errno, "socketpair: %m");
 	setsockopt(socks[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
 	err = spawn_with(s, socks[1]);
 	/* Without our own copy the end of the others is the end of the stream. */
@@ -232,7 +232,7 @@ int spawn_process(struct spawn *s)
 		return log_fail(EEXIST, "pid %d is taken on this device; use receive --pidns",
 				s->want);
 	if (err)
-		return log_fail(-err, "a process with pid %d%s cannot be made: %s", s->want,
-				s->ahead ? " in a time namespace" : "", strerror(-err));
+		return log_fail(-err, "a process with pid %d%s cannot be made: %m", s->want,
+				s->ahead ? " in a time namespace" : "");
 	return 0;
 }

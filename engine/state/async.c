@@ -44,8 +44,7 @@ static int dump_one(struct dump *d, const struct fd_entry *entry, int copy)
 	int signal_nr = fcntl(copy, F_GETSIG);
 
 	if (fcntl(copy, F_GETOWN_EX, &owner) < 0 || signal_nr < 0)
-		return log_fail(errno, "cannot read the owner of fd %d: %s", entry->fd,
-				strerror(errno));
+		return log_fail(errno, "cannot read the owner of fd %d: %m", entry->fd);
 	msg.signal = signal_nr;
 	msg.owner_type = owner.type;
 	if (owner.pid)
@@ -80,8 +79,7 @@ static int async_dump(struct dump *d, const struct state_kind *kind,
 			continue;
 		copy = fd_take(d->pidfd, entry->fd);
 		if (copy < 0)
-			return log_fail(copy, "cannot look at fd %d: %s", entry->fd,
-					strerror(-copy));
+			return log_fail(copy, "cannot look at fd %d: %m", entry->fd);
 		err = dump_one(d, entry, copy);
 		close(copy);
 	}
@@ -123,9 +121,7 @@ static int async_restore(struct restore *r, const void *data)
 	if (!err && msg->enabled)
 		err = remote_call(&r->leader, SYS_fcntl, (uint64_t)msg->fd, F_SETFL,
 				  (uint64_t)(flags | O_ASYNC));
-	return err ? log_fail((int)err, "cannot set the signals of fd %d: %s", msg->fd,
-			      strerror((int)-err))
-		   : 0;
+	return err ? log_fail((int)err, "cannot set the signals of fd %d: %m", msg->fd) : 0;
 }
 
 const struct state_kind kind_async = {

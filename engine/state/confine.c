@@ -154,8 +154,8 @@ static int confine_dump_thread(struct dump *d, const struct state_kind *kind,
 	if (got < 0)
 		return log_fail(-got,
 				"pid %d: whether thread %d is restricted by Landlock cannot be "
-				"told: %s",
-				d->pid, thread->tid, strerror(-got));
+				"told: %m",
+				d->pid, thread->tid);
 	return got ? log_fail(EOPNOTSUPP,
 			      "pid %d: thread %d has restricted itself with Landlock, which is "
 			      "not carried",
@@ -166,8 +166,8 @@ static int confine_dump_thread(struct dump *d, const struct state_kind *kind,
 const struct state_kind kind_confine = {
 	.name = "confinement",
 	.probe = confine_probe,
-	.ask = confine_ask,
-	.ask_thread = confine_ask_thread,
+	.ask = ASKS(confine_ask),
+	.ask_thread = ASKS(confine_ask_thread),
 	.dump = confine_dump,
 	.dump_thread = confine_dump_thread,
 };

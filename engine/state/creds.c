@@ -83,8 +83,7 @@ static int creds_dump_thread(struct dump *d, const struct state_kind *kind,
 	baton_Creds msg = baton_Creds_init_zero;
 	int err = fill(d, thread->tid, &msg);
 
-	return err ? log_fail(-err, "thread %d: its identity cannot be read: %s", thread->tid,
-			      strerror(-err))
+	return err ? log_fail(-err, "thread %d: its identity cannot be read: %m", thread->tid)
 		   : dump_emit(d, kind, &msg);
 }
 
@@ -115,7 +114,7 @@ static int fail_creds(const struct batch *b, const struct arch_batch_call *call,
 		if (call->nr == names[i].call &&
 		    (call->nr != SYS_prctl || call->args[0] == names[i].what))
 			name = names[i].name;
-	return log_fail(-err, "%s of the process: %s", name, strerror(-err));
+	return log_fail(-err, "%s of the process: %m", name);
 }
 
 static void set(struct remote *t, uint64_t what, uint64_t value)
@@ -233,7 +232,7 @@ const struct state_kind kind_creds = {
 	.name = "identity",
 	.fields = baton_Creds_fields,
 	.size = sizeof(baton_Creds),
-	.ask_thread = creds_ask,
+	.ask_thread = ASKS(creds_ask),
 	.dump_thread = creds_dump_thread,
 	.restore = creds_restore,
 };

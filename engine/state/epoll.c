@@ -151,7 +151,7 @@ static int epoll_restore(struct restore *r, const void *data)
 
 	if (!err)
 		err = fd_place(r, remote_call(&r->leader, SYS_epoll_create1, 0), msg->fd);
-	return err ? log_fail(err, "cannot restore fd %d (epoll): %s", msg->fd, strerror(-err)) : 0;
+	return err ? log_fail(err, "cannot restore fd %d (epoll): %m", msg->fd) : 0;
 }
 
 static int64_t add_item(struct restore *r, int epfd, const baton_EpollItem *item)
@@ -220,8 +220,8 @@ static int watch_restore(struct restore *r, const void *data)
 			continue;
 		}
 		if (err < 0)
-			return log_fail((int)err, "cannot make fd %d (epoll) watch fd %d: %s",
-					msg->fd, item->number, strerror((int)-err));
+			return log_fail((int)err, "cannot make fd %d (epoll) watch fd %d: %m",
+					msg->fd, item->number);
 	}
 	return 0;
 }

@@ -62,8 +62,8 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 	else if (!err)
 		err = find_semaphore(copy, msg.count, &msg.semaphore);
 	if (err)
-		return log_fail(err, "cannot read the counter of fd %d (an eventfd): %s", entry->fd,
-				strerror(-err));
+		return log_fail(err, "cannot read the counter of fd %d (an eventfd): %m",
+				entry->fd);
 	return dump_emit(d, &kind_eventfd, &msg);
 }
 
@@ -88,8 +88,7 @@ static int eventfd_restore(struct restore *r, const void *data)
 				   msg->semaphore ? EFD_SEMAPHORE : 0),
 		       msg->fd);
 	if (err)
-		return log_fail(err, "cannot restore fd %d (an eventfd): %s", msg->fd,
-				strerror(-err));
+		return log_fail(err, "cannot restore fd %d (an eventfd): %m", msg->fd);
 	if (msg->count >> 32) {
 		uint64_t rest = msg->count & ~(uint64_t)UINT32_MAX;
 
@@ -97,8 +96,7 @@ static int eventfd_restore(struct restore *r, const void *data)
 		if (copy < 0)
 			return copy;
 		if (write(copy, &rest, 8) != 8)
-			err = log_fail(errno, "cannot set the counter of fd %d: %s", msg->fd,
-				       strerror(errno));
+			err = log_fail(errno, "cannot set the counter of fd %d: %m", msg->fd);
 		close(copy);
 	}
 	return err;

@@ -232,8 +232,7 @@ static int list_fds(struct fd_table *table)
 
 	err = dir_reader_open(&dir, table->proc_fd, "fd");
 	if (err)
-		return log_fail(err, "cannot list the descriptors of pid %d: %s", table->pid,
-				strerror(-err));
+		return log_fail(err, "cannot list the descriptors of pid %d: %m", table->pid);
 	while ((err = dir_reader_next(&dir, &name, NULL)) > 0) {
 		if (text_parse_u64(name, 10, &fd) || fd > INT32_MAX)
 			continue;
@@ -249,8 +248,8 @@ static int list_fds(struct fd_table *table)
 		if (err == -ENOENT || err == -EBADF) /* closed in the meantime */
 			continue;
 		if (err) {
-			err = log_fail(err, "cannot look at fd %d of pid %d: %s", (int)fd,
-				       table->pid, strerror(-err));
+			err = log_fail(err, "cannot look at fd %d of pid %d: %m", (int)fd,
+				       table->pid);
 			break;
 		}
 	}
@@ -378,8 +377,7 @@ static int check_all(const struct fd_table *table)
 
 		look_close(&look);
 		if (err)
-			return log_fail(err, "cannot look at fd %d: %s", look.entry->fd,
-					strerror(-err));
+			return log_fail(err, "cannot look at fd %d: %m", look.entry->fd);
 		if (!ok)
 			return log_fail(EOPNOTSUPP, "fd %d is %s", look.entry->fd, look.text);
 	}
@@ -411,8 +409,7 @@ int fd_dump_type(struct dump *d, enum fd_type type, fd_dump_fn *fn)
 			continue;
 		copy = fd_take(d->pidfd, entry->fd);
 		if (copy < 0)
-			return log_fail(copy, "cannot look at fd %d: %s", entry->fd,
-					strerror(-copy));
+			return log_fail(copy, "cannot look at fd %d: %m", entry->fd);
 		err = fn(d, table, entry, copy);
 		close(copy);
 	}
@@ -445,7 +442,7 @@ static int fd_dump(struct dump *d, const struct state_kind *kind)
 static int fail_restore(const struct batch *b, const struct arch_batch_call *call, int err)
 {
 	(void)b;
-	return log_fail(-err, "cannot restore fd %d: %s", (int)call->args[0], strerror(-err));
+	return log_fail(-err, "cannot restore fd %d: %m", (int)call->args[0]);
 }
 
 static int fd_restore(struct restore *r, const void *data)

@@ -116,8 +116,9 @@ bool fd_has_holder(const struct fd_look *look);
 
 /* The type of a descriptor; look->entry->flags, link, st and copy are set. */
 enum fd_type fd_type_find(const struct fd_look *look);
-/* Says what cannot be carried at all. */
+/* Says what cannot be carried at all, and what is not built in. */
 bool fd_other_check(struct fd_look *look);
+bool fd_left_out_check(struct fd_look *look);
 
 /* ---- for other kinds of state ---- */
 

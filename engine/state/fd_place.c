@@ -63,8 +63,7 @@ static int claim(struct restore *r, int32_t fd)
 static int fail_place(const struct batch *b, const struct arch_batch_call *call, int err)
 {
 	(void)b;
-	return log_fail(-err, "cannot put a descriptor at number %d: %s", (int)call->args[1],
-			strerror(-err));
+	return log_fail(-err, "cannot put a descriptor at number %d: %m", (int)call->args[1]);
 }
 
 /* Moves one of the receiver's streams to some number from `base` on. */
@@ -101,7 +100,7 @@ int fd_place_begin(struct restore *r)
 	nr_placed = 0;
 	/* The program may have lowered its limit below numbers that it holds. */
 	if (prlimit(r->pid, RLIMIT_NOFILE, NULL, &old) < 0)
-		return log_fail(errno, "cannot read the descriptor limit: %s", strerror(errno));
+		return log_fail(errno, "cannot read the descriptor limit: %m");
 	r->fds.soft = old.rlim_cur;
 	r->fds.hard = old.rlim_max;
 	if (prlimit(r->pid, RLIMIT_NOFILE, &wide, NULL) < 0) {
@@ -128,7 +127,7 @@ int fd_clear_number(struct restore *r, int32_t to)
 		int err = r->stdio_fd[i] == to ? stash(r, i, 2 * to + 3) : 0;
 
 		if (err)
-			return log_fail(err, "cannot make room for fd %d: %s", to, strerror(-err));
+			return log_fail(err, "cannot make room for fd %d: %m", to);
 	}
 	return 0;
 }
@@ -178,7 +177,7 @@ int fd_restore_take(struct restore *r, int32_t fd)
 	if (err)
 		return err;
 	copy = fd_take(r->pidfd, fd);
-	return copy < 0 ? log_fail(copy, "cannot reach fd %d: %s", fd, strerror(-copy)) : copy;
+	return copy < 0 ? log_fail(copy, "cannot reach fd %d: %m", fd) : copy;
 }
 
 int64_t fd_remote_open(struct restore *r, const char *path, uint32_t flags)
@@ -213,6 +212,6 @@ int fd_place_finish(struct restore *r)
 	limit.rlim_cur = r->fds.soft;
 	limit.rlim_max = r->fds.hard;
 	if (!err && prlimit(r->pid, RLIMIT_NOFILE, &limit, NULL) < 0)
-		err = log_fail(errno, "cannot set the descriptor limit: %s", strerror(errno));
+		err = log_fail(errno, "cannot set the descriptor limit: %m");
 	return err;
 }

@@ -3,6 +3,7 @@
 #include "engine/state/fd.h"
 
 #include "engine/state/fd_check.h"
+#include "lib/config.h"
 #include "lib/kernel.h"
 
 #include <errno.h>
@@ -12,6 +13,9 @@
 #include <sys/socket.h>
 #include <termios.h>
 
+/* What can be left out is refused without its option. */
+#define OPTIONAL(option, check) (IS_ENABLED(option) ? (check) : fd_left_out_check)
+
 const struct fd_type_ops fd_types[] = {
 	[FD_FILE] = {.check = file_check},
 	[FD_PIPE] = {.check = pipe_check, .is_outside = pipe_is_outside},
@@ -19,55 +23,63 @@ const struct fd_type_ops fd_types[] = {
 	[FD_EPOLL] = {.check = epoll_check},
 	[FD_TIMERFD] = {.check = timerfd_check},
 	[FD_SIGNALFD] = {.check = signalfd_check},
-	[FD_INOTIFY] = {.check = inotify_check},
-	[FD_MEMFD] = {.check = memfd_check},
+	[FD_INOTIFY] = {.check = OPTIONAL(CONFIG_STATE_INOTIFY, inotify_check)},
+	[FD_MEMFD] = {.check = OPTIONAL(CONFIG_STATE_MEMFD, memfd_check)},
 	[FD_INET] = {.check = inet_check},
-	[FD_UNIX] = {.check = unix_check, .is_outside = unix_is_outside},
+	[FD_UNIX] = {.check = OPTIONAL(CONFIG_STATE_UNIX, unix_check),
+		     .is_outside = IS_ENABLED(CONFIG_STATE_UNIX) ? unix_is_outside : NULL},
 	[FD_STDIO] = {.check = stdio_check},
 	[FD_TTY] = {.check = tty_check, .is_outside = tty_is_outside},
 	[FD_OTHER] = {.check = fd_other_check},
 };
 
 /* How /proc/PID/fd/N begins for what has no path. Source: the callers of anon_inode_getfile. */
-static const struct anon {
+static const struct {
 	const char *link;
 	enum fd_type type;
-	const char *text; /* for FD_OTHER: what it is */
 } anons[] = {
-	{"anon_inode:[eventfd]", FD_EVENTFD, NULL},
-	{"anon_inode:[eventpoll]", FD_EPOLL, NULL},
-	{"anon_inode:[timerfd]", FD_TIMERFD, NULL},
-	{"anon_inode:[signalfd]", FD_SIGNALFD, NULL},
-	{"anon_inode:inotify", FD_INOTIFY, NULL},
-	{"anon_inode:[inotify]", FD_INOTIFY, NULL},
-	{"/memfd:", FD_MEMFD, NULL},
-	{"anon_inode:[io_uring]", FD_OTHER, "an io_uring ring"},
-	{"anon_inode:[userfaultfd]", FD_OTHER, "a userfaultfd of its own"},
-	{"anon_inode:[fanotify]", FD_OTHER, "a fanotify group"},
-	{"anon_inode:[perf_event]", FD_OTHER, "a performance counter (perf_event_open)"},
-	{"anon_inode:[pidfd]", FD_OTHER, "a pidfd"},
-	{"pidfd:", FD_OTHER, "a pidfd"},
-	{"anon_inode:bpf", FD_OTHER, "a BPF object"},
-	{"anon_inode:btf", FD_OTHER, "a BPF object"},
-	{"anon_inode:[landlock-ruleset]", FD_OTHER, "a Landlock ruleset"},
-	{"anon_inode:landlock-ruleset", FD_OTHER, "a Landlock ruleset"},
-	{"anon_inode:seccomp notify", FD_OTHER, "a seccomp supervisor's descriptor"},
-	{"anon_inode:kvm", FD_OTHER, "a virtual machine (KVM)"},
-	{"anon_inode:[fscontext]", FD_OTHER, "a file system being mounted (fsopen)"},
-	{"anon_inode:sync_file", FD_OTHER, "a fence of a graphics device"},
-	{"anon_inode:gpio", FD_OTHER, "lines of a GPIO chip"},
-	{"anon_inode:iio", FD_OTHER, "events or a buffer of an IIO device"},
-	{"anon_inode:secretmem", FD_OTHER, "secret memory (memfd_secret)"},
-	{"/secretmem", FD_OTHER, "secret memory (memfd_secret)"},
-	{"/dmabuf:", FD_OTHER, "a buffer shared with a device (dma-buf)"},
-	{"mnt:[", FD_OTHER, "a mount namespace"},
-	{"net:[", FD_OTHER, "a network namespace"},
-	{"pid:[", FD_OTHER, "a pid namespace"},
-	{"user:[", FD_OTHER, "a user namespace"},
-	{"uts:[", FD_OTHER, "a UTS namespace"},
-	{"ipc:[", FD_OTHER, "an IPC namespace"},
-	{"time:[", FD_OTHER, "a time namespace"},
-	{"cgroup:[", FD_OTHER, "a cgroup namespace"},
+	{"anon_inode:[eventfd]", FD_EVENTFD},
+	{"anon_inode:[eventpoll]", FD_EPOLL},
+	{"anon_inode:[timerfd]", FD_TIMERFD},
+	{"anon_inode:[signalfd]", FD_SIGNALFD},
+	{"anon_inode:inotify", FD_INOTIFY},
+	{"anon_inode:[inotify]", FD_INOTIFY},
+	{"/memfd:", FD_MEMFD},
+	{"/secretmem", FD_OTHER},
+	{"/dmabuf:", FD_OTHER},
+};
+
+/* Words for what cannot be moved. */
+static const struct {
+	const char *link, *text;
+} others[] = {
+	{"anon_inode:[io_uring]", "an io_uring ring"},
+	{"anon_inode:[userfaultfd]", "a userfaultfd of its own"},
+	{"anon_inode:[fanotify]", "a fanotify group"},
+	{"anon_inode:[perf_event]", "a performance counter (perf_event_open)"},
+	{"anon_inode:[pidfd]", "a pidfd"},
+	{"pidfd:", "a pidfd"},
+	{"anon_inode:bpf", "a BPF object"},
+	{"anon_inode:btf", "a BPF object"},
+	{"anon_inode:[landlock-ruleset]", "a Landlock ruleset"},
+	{"anon_inode:landlock-ruleset", "a Landlock ruleset"},
+	{"anon_inode:seccomp notify", "a seccomp supervisor's descriptor"},
+	{"anon_inode:kvm", "a virtual machine (KVM)"},
+	{"anon_inode:[fscontext]", "a file system being mounted (fsopen)"},
+	{"anon_inode:sync_file", "a fence of a graphics device"},
+	{"anon_inode:gpio", "lines of a GPIO chip"},
+	{"anon_inode:iio", "events or a buffer of an IIO device"},
+	{"anon_inode:secretmem", "secret memory (memfd_secret)"},
+	{"/secretmem", "secret memory (memfd_secret)"},
+	{"/dmabuf:", "a buffer shared with a device (dma-buf)"},
+	{"mnt:[", "a mount namespace"},
+	{"net:[", "a network namespace"},
+	{"pid:[", "a pid namespace"},
+	{"user:[", "a user namespace"},
+	{"uts:[", "a UTS namespace"},
+	{"ipc:[", "an IPC namespace"},
+	{"time:[", "a time namespace"},
+	{"cgroup:[", "a cgroup namespace"},
 };
 
 static const struct {
@@ -90,12 +102,11 @@ static const struct {
 	{AF_PPPOX, "a PPP session"},
 };
 
-static const struct anon *find_anon(const char *link)
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static bool begins_with(const char *text, const char *begin)
 {
-	for (size_t i = 0; i < sizeof(anons) / sizeof(anons[0]); i++)
-		if (strncmp(link, anons[i].link, strlen(anons[i].link)) == 0)
-			return &anons[i];
-	return NULL;
+	return strncmp(text, begin, strlen(begin)) == 0;
 }
 
 static int socket_option(int fd, int name)
@@ -121,13 +132,13 @@ static enum fd_type socket_type(int fd)
 
 enum fd_type fd_type_find(const struct fd_look *look)
 {
-	const struct anon *anon = find_anon(look->link);
 	struct termios tio;
 
-	if (anon)
-		return anon->type;
+	for (size_t i = 0; i < COUNT(anons); i++)
+		if (begins_with(look->link, anons[i].link))
+			return anons[i].type;
 	if (look->entry->flags & O_PATH)
-		return FD_FILE;
+		return look->link[0] == '/' ? FD_FILE : FD_OTHER;
 	switch (look->st.st_mode & S_IFMT) {
 	case S_IFIFO:
 		return FD_PIPE;
@@ -140,28 +151,43 @@ enum fd_type fd_type_find(const struct fd_look *look)
 	}
 }
 
+bool fd_left_out_check(struct fd_look *look)
+{
+	static const char *const texts[] = {
+		[FD_INOTIFY] = "an inotify instance: not built in here (CONFIG_STATE_INOTIFY)",
+		[FD_MEMFD] = "a memfd: not built in here (CONFIG_STATE_MEMFD)",
+		[FD_UNIX] = "a unix socket: not built in here (CONFIG_STATE_UNIX)",
+	};
+
+	fd_say(look, "%s; close it first", texts[look->entry->type]);
+	return false;
+}
+
+/* What /proc does not name is a socket of this family. */
+static const char *name_of_other(const char *link, int domain)
+{
+	for (size_t i = 0; domain < 0 && i < COUNT(others); i++)
+		if (begins_with(link, others[i].link))
+			return others[i].text;
+	for (size_t i = 0; i < COUNT(domains); i++)
+		if (domains[i].domain == domain)
+			return domains[i].text;
+	return NULL;
+}
+
 bool fd_other_check(struct fd_look *look)
 {
-	const struct anon *anon = find_anon(look->link);
-	int domain;
+	int domain = socket_option(look->copy, SO_DOMAIN);
+	const char *name = IS_ENABLED(CONFIG_TERSE) ? NULL : name_of_other(look->link, domain);
 
-	if (anon) {
-		fd_say(look, "%s, which cannot be moved; close it first", anon->text);
-		return false;
-	}
-	if (S_ISSOCK(look->st.st_mode)) {
-		domain = socket_option(look->copy, SO_DOMAIN);
-		for (size_t i = 0; i < sizeof(domains) / sizeof(domains[0]); i++) {
-			if (domains[i].domain != domain)
-				continue;
-			fd_say(look, "%s, which cannot be moved; close it first", domains[i].text);
-			return false;
-		}
+	if (name)
+		fd_say(look, "%s, which cannot be moved; close it first", name);
+	else if (domain >= 0)
 		fd_say(look, "a socket of address family %d, which cannot be moved; close it first",
 		       domain);
-		return false;
-	}
-	fd_say(look, "an object of the kernel (%.80s) that baton does not know; close it first",
-	       look->link);
+	else
+		fd_say(look,
+		       "an object of the kernel (%.80s) that baton does not know; close it first",
+		       look->link);
 	return false;
 }

@@ -151,15 +151,14 @@ static int check_opened(const baton_File *msg, int copy)
 	struct stat st;
 
 	if (fstat(copy, &st) < 0)
-		return log_fail(errno, "cannot look at %s: %s", msg->path, strerror(errno));
+		return log_fail(errno, "cannot look at %s: %m", msg->path);
 	if ((st.st_mode & S_IFMT) != msg->type || (S_ISCHR(st.st_mode) && st.st_rdev != msg->rdev))
 		return log_fail(EEXIST,
 				"%s is a different kind of file on this device than where the "
 				"process comes from",
 				msg->path);
 	if (msg->offset && lseek(copy, (off_t)msg->offset, SEEK_SET) < 0)
-		return log_fail(errno, "cannot set the position in %s: %s", msg->path,
-				strerror(errno));
+		return log_fail(errno, "cannot set the position in %s: %m", msg->path);
 	return 0;
 }
 
@@ -181,8 +180,7 @@ static int file_restore(struct restore *r, const void *data)
 		return err;
 	fd = fd_remote_open(r, msg->path, flags | O_NOCTTY);
 	if (fd < 0)
-		return log_fail((int)fd, "cannot open %s for fd %d: %s", msg->path, msg->fd,
-				strerror((int)-fd));
+		return log_fail((int)fd, "cannot open %s for fd %d: %m", msg->path, msg->fd);
 	err = fd_place(r, fd, msg->fd);
 	if (err)
 		return err;
@@ -192,7 +190,7 @@ static int file_restore(struct restore *r, const void *data)
 	err = check_opened(msg, copy);
 	/* Of O_NONBLOCK only what the program had. */
 	if (!err && flags != msg->flags && fcntl(copy, F_SETFL, (int)msg->flags) < 0)
-		err = log_fail(errno, "cannot set the flags of %s: %s", msg->path, strerror(errno));
+		err = log_fail(errno, "cannot set the flags of %s: %m", msg->path);
 	close(copy);
 	return err;
 }

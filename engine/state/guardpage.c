@@ -68,9 +68,9 @@ static int guardpage_restore(struct restore *r, const void *data)
 	if (ret == -EINVAL)
 		ret = install_locked(r, msg);
 	return ret < 0 ? log_fail((int)-ret,
-				  "guard region at %#llx: %s; it needs Linux 6.13, and 6.15 in a "
+				  "guard region at %#llx: %m; it needs Linux 6.13, and 6.15 in a "
 				  "mapping of a file",
-				  (unsigned long long)msg->start, strerror((int)-ret))
+				  (unsigned long long)msg->start)
 		       : 0;
 }
 

@@ -270,9 +270,7 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 	if (!err)
 		err = dump_emit(d, &kind_inet, msg);
 	arena_reset(mark);
-	return err ? log_fail(err, "cannot read fd %d (a network socket): %s", entry->fd,
-			      strerror(-err))
-		   : 0;
+	return err ? log_fail(err, "cannot read fd %d (a network socket): %m", entry->fd) : 0;
 }
 
 static int inet_dump(struct dump *d, const struct state_kind *kind)
@@ -335,7 +333,7 @@ static int bind_local(const baton_Inet *msg, int fd)
 	if (err == EADDRINUSE)
 		return log_fail(err, "fd %d: %s port %s is in use on this device; end what uses it",
 				msg->fd, msg->type == SOCK_STREAM ? "TCP" : "UDP", text);
-	return log_fail(err, "fd %d: cannot bind to %s: %s", msg->fd, text, strerror(err));
+	return log_fail(err, "fd %d: cannot bind to %s: %m", msg->fd, text);
 }
 
 static int connect_peer(const baton_Inet *msg, int fd)
@@ -347,8 +345,8 @@ static int connect_peer(const baton_Inet *msg, int fd)
 	if (!len)
 		return -EPROTO;
 	if (connect(fd, (struct sockaddr *)&address, len) < 0)
-		return log_fail(errno, "fd %d: cannot connect the UDP socket to %s: %s", msg->fd,
-				address_text(&address, text), strerror(errno));
+		return log_fail(errno, "fd %d: cannot connect the UDP socket to %s: %m", msg->fd,
+				address_text(&address, text));
 	return 0;
 }
 
@@ -396,16 +394,13 @@ static int inet_restore(struct restore *r, const void *data)
 					   (uint64_t)msg->type, (uint64_t)msg->protocol),
 			       msg->fd);
 	if (err)
-		return log_fail(err, "cannot restore fd %d (a network socket): %s", msg->fd,
-				strerror(-err));
+		return log_fail(err, "cannot restore fd %d (a network socket): %m", msg->fd);
 	copy = fd_restore_take(r, msg->fd);
 	if (copy < 0)
 		return copy;
 	err = set_up(r, msg, copy);
 	close(copy);
-	return err ? log_fail(err, "cannot restore fd %d (a network socket): %s", msg->fd,
-			      strerror(-err))
-		   : 0;
+	return err ? log_fail(err, "cannot restore fd %d (a network socket): %m", msg->fd) : 0;
 }
 
 const struct state_kind kind_inet = {

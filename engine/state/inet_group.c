@@ -149,8 +149,8 @@ int inet_group_join(int fd, const baton_InetGroup *groups, unsigned int nr)
 		inet_ntop(groups[i].ip.size == 16 ? AF_INET6 : AF_INET, groups[i].ip.bytes, text,
 			  sizeof(text));
 		return log_fail(err,
-				"cannot join multicast group %s on interface %s of this device: %s",
-				text, groups[i].device, strerror(-err));
+				"cannot join multicast group %s on interface %s of this device: %m",
+				text, groups[i].device);
 	}
 	return 0;
 }

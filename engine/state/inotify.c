@@ -248,9 +248,7 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 	if (!err)
 		err = emit_watches(&c, table, entry->fd);
 	arena_reset(mark);
-	return err ? log_fail(err, "cannot read the watches of fd %d (inotify): %s", entry->fd,
-			      strerror(-err))
-		   : 0;
+	return err ? log_fail(err, "cannot read the watches of fd %d (inotify): %m", entry->fd) : 0;
 }
 
 static int inotify_dump(struct dump *d, const struct state_kind *kind)
@@ -296,9 +294,7 @@ static int inotify_restore(struct restore *r, const void *data)
 	if (!err && !msg->watch)
 		err = fd_place(r, remote_call(&r->leader, SYS_inotify_init1, 0), msg->fd);
 	if (err || !msg->watch)
-		return err ? log_fail(err, "cannot restore fd %d (inotify): %s", msg->fd,
-				      strerror(-err))
-			   : 0;
+		return err ? log_fail(err, "cannot restore fd %d (inotify): %m", msg->fd) : 0;
 	if (msg->watch < 0 || msg->watch > WATCH_MAX || msg->path[0] != '/')
 		return log_fail(EPROTO, "fd %d: a watch that no inotify instance can have",
 				msg->fd);
@@ -311,8 +307,7 @@ static int inotify_restore(struct restore *r, const void *data)
 		rights_give_back(r->rights);
 	}
 	close(copy);
-	return err ? log_fail(err, "cannot watch %s for fd %d (inotify): %s", msg->path, msg->fd,
-			      strerror(-err))
+	return err ? log_fail(err, "cannot watch %s for fd %d (inotify): %m", msg->path, msg->fd)
 		   : 0;
 }
 

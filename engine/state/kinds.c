@@ -3,6 +3,14 @@
 #include "engine/state/kinds.h"
 
 #include "engine/state/state.h"
+#include "lib/config.h"
+
+/* A kind that can be left out: then a peer that sends it is told so. */
+#define OPTIONAL(option, kind, number, text)                                                       \
+	IS_ENABLED(option) ? &(kind) : &(const struct state_kind)                                  \
+	{                                                                                          \
+		.id = (number), .name = text ": not built in here (" #option ")"                   \
+	}
 
 const struct state_kind *const state_kinds[] = {
 	&kind_process,
@@ -14,11 +22,11 @@ const struct state_kind *const state_kinds[] = {
 	&kind_eventfd,
 	&kind_timerfd,
 	&kind_signalfd,
-	&kind_memfd,
+	OPTIONAL(CONFIG_STATE_MEMFD, kind_memfd, KIND_MEMFD, "memfd"),
 	&kind_inet,
-	&kind_unix,
+	OPTIONAL(CONFIG_STATE_UNIX, kind_unix, KIND_UNIX, "unix socket"),
 	&kind_stdio,
-	&kind_inotify,
+	OPTIONAL(CONFIG_STATE_INOTIFY, kind_inotify, KIND_INOTIFY, "inotify"),
 	&kind_epoll,
 	&kind_fd,
 	&kind_epoll_watch,
@@ -27,7 +35,7 @@ const struct state_kind *const state_kinds[] = {
 	/* memory, which may map descriptors */
 	&kind_vma,
 	&kind_guardpage,
-	&kind_memfd_seal,
+	OPTIONAL(CONFIG_STATE_MEMFD, kind_memfd_seal, KIND_MEMFD_SEAL, "memfd seals"),
 	&kind_mm,
 	&kind_sigaction,
 	/* of each thread */

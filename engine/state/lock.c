@@ -156,9 +156,7 @@ static int lock_restore(struct restore *r, const void *data)
 			"fd %d: the file is locked by another process on this device, or both "
 			"devices see the same file",
 			msg->fd);
-	return err ? log_fail((int)err, "cannot lock the file of fd %d: %s", msg->fd,
-			      strerror((int)-err))
-		   : 0;
+	return err ? log_fail((int)err, "cannot lock the file of fd %d: %m", msg->fd) : 0;
 }
 
 const struct state_kind kind_lock = {

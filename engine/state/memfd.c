@@ -146,8 +146,7 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 	int err = msg ? describe(d, table, entry, copy, msg) : -ENOMEM;
 
 	arena_reset(mark);
-	return err ? log_fail(err, "cannot read fd %d (a memfd): %s", entry->fd, strerror(-err))
-		   : 0;
+	return err ? log_fail(err, "cannot read fd %d (a memfd): %m", entry->fd) : 0;
 }
 
 static int memfd_dump(struct dump *d, const struct state_kind *kind)
@@ -165,8 +164,7 @@ static int dump_seals(struct dump *d, const struct fd_table *table, const struct
 	if (find_first(table, entry) != entry || seals == 0)
 		return 0;
 	if (seals < 0)
-		return log_fail(errno, "cannot read the seals of fd %d (a memfd): %s", entry->fd,
-				strerror(errno));
+		return log_fail(errno, "cannot read the seals of fd %d (a memfd): %m", entry->fd);
 	if (msg.seals & ~SEALS_KNOWN)
 		return log_fail(EOPNOTSUPP,
 				"fd %d (a memfd) has seals that baton does not know: %x", entry->fd,
@@ -275,8 +273,7 @@ static int memfd_restore(struct restore *r, const void *data)
 		err = create(r, msg);
 	if (!err && msg->data.size)
 		err = write_data(r, msg);
-	return err ? log_fail(err, "cannot restore fd %d (a memfd): %s", msg->fd, strerror(-err))
-		   : 0;
+	return err ? log_fail(err, "cannot restore fd %d (a memfd): %m", msg->fd) : 0;
 }
 
 static int seal_restore(struct restore *r, const void *data)
@@ -294,7 +291,7 @@ static int seal_restore(struct restore *r, const void *data)
 		err = msg->seals & ~SEALS_KNOWN ? -EPROTO : -errno;
 	if (fd >= 0)
 		close(fd);
-	return err ? log_fail(err, "cannot seal fd %d (a memfd): %s", msg->fd, strerror(-err)) : 0;
+	return err ? log_fail(err, "cannot seal fd %d (a memfd): %m", msg->fd) : 0;
 }
 
 const struct state_kind kind_memfd = {

@@ -47,8 +47,7 @@ static int mm_dump(struct dump *d, const struct state_kind *kind)
 	if (err || n < 0 || brk < 0) {
 		err = err ? err : n < 0 ? (int)n : (int)brk;
 		arena_reset(mark);
-		return log_fail(-err, "pid %d: its memory layout cannot be read: %s", d->pid,
-				strerror(-err));
+		return log_fail(-err, "pid %d: its memory layout cannot be read: %m", d->pid);
 	}
 	msg->start_code = code[0];
 	msg->end_code = code[1];
@@ -75,12 +74,11 @@ static int fail_layout(const struct batch *b, const struct arch_batch_call *call
 {
 	(void)b;
 	if (call->nr == SYS_personality)
-		return log_fail(-err, "personality: %s", strerror(-err));
+		return log_fail(-err, "personality: %m");
 	if (call->args[0] != PR_SET_MM)
-		return log_fail(-err, "PR_SET_THP_DISABLE: %s", strerror(-err));
+		return log_fail(-err, "PR_SET_THP_DISABLE: %m");
 	return log_fail(-err,
-			"memory layout (PR_SET_MM_MAP): %s; it needs CONFIG_CHECKPOINT_RESTORE",
-			strerror(-err));
+			"memory layout (PR_SET_MM_MAP): %m; it needs CONFIG_CHECKPOINT_RESTORE");
 }
 
 static void set_layout(struct restore *r, const struct prctl_mm_map *map)
@@ -133,7 +131,7 @@ static int mm_restore(struct restore *r, const void *data)
 	map.env_end = map.env_start;
 	fd = fd_remote_open(r, msg->exe, O_RDONLY);
 	if (fd < 0)
-		return log_fail((int)-fd, "program file %s: %s", msg->exe, strerror((int)-fd));
+		return log_fail((int)-fd, "program file %s: %m", msg->exe);
 	err = batch_room(&r->leader, 3, sizeof(map) + msg->auxv.size + 8);
 	if (err)
 		return err;
@@ -153,7 +151,7 @@ const struct state_kind kind_mm = {
 	.name = "memory layout",
 	.fields = baton_Mm_fields,
 	.size = sizeof(baton_Mm),
-	.ask = mm_ask,
+	.ask = ASKS(mm_ask),
 	.dump = mm_dump,
 	.restore = mm_restore,
 };

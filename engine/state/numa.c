@@ -136,8 +136,8 @@ static int numa_dump_thread(struct dump *d, const struct state_kind *kind,
 	if (ret == -ENOSYS)
 		return 0;
 	if (ret < 0)
-		return log_fail((int)-ret, "thread %d: its memory policy cannot be read: %s",
-				thread->tid, strerror((int)-ret));
+		return log_fail((int)-ret, "thread %d: its memory policy cannot be read: %m",
+				thread->tid);
 	memcpy(&msg.mode, &found.mode, sizeof(msg.mode));
 	msg.nodes.size = sizeof(msg.nodes.bytes);
 	memcpy(msg.nodes.bytes, found.nodes, sizeof(msg.nodes.bytes));
@@ -168,7 +168,7 @@ const struct state_kind kind_numa = {
 	.fields = baton_Numa_fields,
 	.size = sizeof(baton_Numa),
 	.probe = numa_probe,
-	.ask_thread = numa_ask,
+	.ask_thread = ASKS(numa_ask),
 	.dump_thread = numa_dump_thread,
 	.restore = numa_restore,
 };

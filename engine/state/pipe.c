@@ -207,7 +207,7 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 	msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
 	err = msg ? describe(d, table, entry, copy, msg) : -ENOMEM;
 	arena_reset(mark);
-	return err ? log_fail(err, "cannot read fd %d (a pipe): %s", entry->fd, strerror(-err)) : 0;
+	return err ? log_fail(err, "cannot read fd %d (a pipe): %m", entry->fd) : 0;
 }
 
 static int pipe_dump(struct dump *d, const struct state_kind *kind)
@@ -316,7 +316,7 @@ static int make_fifo(const struct restore *r, const baton_Pipe *msg)
 	if (mkfifo(msg->path, msg->mode & 07777) < 0 || chmod(msg->path, msg->mode & 07777) < 0 ||
 	    lchown(msg->path, msg->uid, msg->gid) < 0) {
 		err = rights_denied(r->rights, -errno, msg->path);
-		return log_fail(-err, "cannot make the FIFO %s: %s", msg->path, strerror(-err));
+		return log_fail(-err, "cannot make the FIFO %s: %m", msg->path);
 	}
 	return 0;
 }
@@ -438,7 +438,7 @@ static int pipe_restore(struct restore *r, const void *data)
 		err = fill(msg);
 	if (err || msg->last)
 		let_go();
-	return err ? log_fail(err, "cannot restore a pipe (fd %d): %s", fd, strerror(-err)) : 0;
+	return err ? log_fail(err, "cannot restore a pipe (fd %d): %m", fd) : 0;
 }
 
 const struct state_kind kind_pipe = {

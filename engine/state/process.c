@@ -38,8 +38,7 @@ static int dump_links(struct dump *d, baton_Process *msg)
 
 	if (n >= 0)
 		n = io_read_link(d->proc_fd, "root", msg->root, sizeof(msg->root));
-	return n < 0 ? log_fail((int)-n, "pid %d: its working folder cannot be read: %s", d->pid,
-				strerror((int)-n))
+	return n < 0 ? log_fail((int)-n, "pid %d: its working folder cannot be read: %m", d->pid)
 		     : 0;
 }
 
@@ -192,8 +191,7 @@ static int seize(struct restore *r)
 	int status, err;
 
 	if (ptrace(PTRACE_SEIZE, r->pid, 0, options) < 0)
-		return log_fail(errno, "the new process cannot be traced: %s; run as root",
-				strerror(errno));
+		return log_fail(errno, "the new process cannot be traced: %m; run as root");
 	if (ptrace(PTRACE_INTERRUPT, r->pid, 0, 0) < 0)
 		return -errno;
 	err = remote_wait_stop(r->pid, &status, -1);
@@ -266,9 +264,8 @@ static int create(struct restore *r, const baton_Process *msg)
 static int fail_begin(const struct batch *b, const struct arch_batch_call *call, int err)
 {
 	(void)b;
-	return log_fail(-err, "%s: %s",
-			call->nr == SYS_prctl ? "PR_SET_CHILD_SUBREAPER" : "session and group",
-			strerror(-err));
+	return log_fail(-err, "%s: %m",
+			call->nr == SYS_prctl ? "PR_SET_CHILD_SUBREAPER" : "session and group");
 }
 
 /* Session and group, where the numbers can be had: a leader's always, another's when it was free. */
@@ -388,7 +385,7 @@ const struct state_kind kind_process = {
 	.fields = baton_Process_fields,
 	.size = sizeof(baton_Process),
 	.probe = process_probe,
-	.ask = process_ask,
+	.ask = ASKS(process_ask),
 	.dump = process_dump,
 	.restore = process_restore,
 	.finish = process_finish,

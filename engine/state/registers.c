@@ -96,8 +96,7 @@ static int registers_dump(struct dump *d, const struct state_kind *kind,
 	baton_Registers *msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
 	int err = msg ? fill(d, thread, msg) : -ENOMEM;
 
-	err = err ? log_fail(-err, "thread %d: its registers cannot be read: %s", thread->tid,
-			     strerror(-err))
+	err = err ? log_fail(-err, "thread %d: its registers cannot be read: %m", thread->tid)
 		  : dump_emit(d, kind, msg);
 	arena_reset(mark);
 	return err;
@@ -155,7 +154,7 @@ static int registers_restore(struct restore *r, const void *data)
 		err = arch_live_keep(r->thread.tid,
 				     r->thread_is_leader ? &r->leader.live : &r->thread.live);
 	if (err)
-		return log_fail(-err, "registers: %s", strerror(-err));
+		return log_fail(-err, "registers: %m");
 	tell_touched(r, &regs, msg);
 	if (!r->thread_is_leader)
 		return finish_thread(r, &regs, msg, &timed);

@@ -72,8 +72,7 @@ static int sched_dump_thread(struct dump *d, const struct state_kind *kind,
 	long n;
 
 	if (syscall(SYS_sched_getattr, thread->tid, &attr, sizeof(attr), 0) < 0)
-		return log_fail(errno, "thread %d: its scheduling cannot be read: %s", thread->tid,
-				strerror(errno));
+		return log_fail(errno, "thread %d: its scheduling cannot be read: %m", thread->tid);
 	msg.policy = attr.sched_policy;
 	msg.flags = attr.sched_flags & SCHED_FLAGS_KNOWN;
 	msg.nice = attr.sched_nice;
@@ -119,8 +118,8 @@ static int sched_restore(struct restore *r, const void *data)
 	if (!r->thread.tid)
 		return -EPROTO;
 	if (syscall(SYS_sched_setattr, r->thread.tid, &attr, 0) < 0)
-		return log_fail(errno, "scheduling policy %u%s: %s", msg->policy,
-				msg->clamped ? " with clamps of utilisation" : "", strerror(errno));
+		return log_fail(errno, "scheduling policy %u%s: %m", msg->policy,
+				msg->clamped ? " with clamps of utilisation" : "");
 	remote_unpin_thread(r->thread.tid);
 	if (msg->affinity.size && syscall(SYS_sched_setaffinity, r->thread.tid, msg->affinity.size,
 					  msg->affinity.bytes) < 0)

@@ -82,8 +82,8 @@ static int seccomp_dump_thread(struct dump *d, const struct state_kind *kind,
 	if (nr == 0)
 		return 0;
 	if (nr < 0)
-		return log_fail(-nr, "thread %d: its seccomp filters cannot be read: %s",
-				thread->tid, strerror(-nr));
+		return log_fail(-nr, "thread %d: its seccomp filters cannot be read: %m",
+				thread->tid);
 	mark = arena_mark();
 	msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
 	if (!msg)
@@ -91,8 +91,7 @@ static int seccomp_dump_thread(struct dump *d, const struct state_kind *kind,
 	while (!err && nr-- > 0)
 		err = emit(d, kind, thread->tid, nr, msg);
 	if (err)
-		log_fail(-err, "thread %d: its seccomp filter cannot be read: %s", thread->tid,
-			 strerror(-err));
+		log_fail(-err, "thread %d: its seccomp filter cannot be read: %m", thread->tid);
 	arena_reset(mark);
 	return err;
 }
@@ -115,7 +114,7 @@ static int seccomp_restore(struct restore *r, const void *data)
 	ret = remote_call(&r->thread, SYS_seccomp, SECCOMP_SET_MODE_FILTER,
 			  msg->flags | SECCOMP_FILTER_FLAG_SPEC_ALLOW,
 			  remote_push(&r->thread, &prog, sizeof(prog)));
-	return ret < 0 ? log_fail((int)-ret, "seccomp filter: %s", strerror((int)-ret)) : 0;
+	return ret < 0 ? log_fail((int)-ret, "seccomp filter: %m") : 0;
 }
 
 const struct state_kind kind_seccomp = {

@@ -231,8 +231,8 @@ static int read_lock_future(struct dump *d, uint32_t *flags)
 		return log_fail(
 			(int)-at,
 			"pid %d: whether it has called mlockall(MCL_FUTURE) cannot be told: no "
-			"memory can be mapped: %s",
-			d->pid, strerror((int)-at));
+			"memory can be mapped: %m",
+			d->pid);
 	if (locked_kib(d) > before) {
 		remote_call(&d->leader, SYS_mincore, (uint64_t)at, page, vec);
 		err = remote_read(&d->leader, vec, &there, sizeof(there));
@@ -253,8 +253,7 @@ static int setting_dump(struct dump *d, const struct state_kind *kind)
 	if (!err)
 		err = read_lock_future(d, &msg.lock_future);
 	if (err)
-		return log_fail(-err, "pid %d: its settings cannot be read: %s", d->pid,
-				strerror(-err));
+		return log_fail(-err, "pid %d: its settings cannot be read: %m", d->pid);
 	msg.membarriers = read_membarriers(&d->leader);
 	msg.autogroup_nice = read_autogroup(d);
 	if (io_read_file(d->proc_fd, "coredump_filter", text, sizeof(text)) > 0 &&
@@ -285,8 +284,7 @@ static int setting_dump_thread(struct dump *d, const struct state_kind *kind,
 	if (fd >= 0)
 		close(fd);
 	if (err)
-		return log_fail(-err, "thread %d: its settings cannot be read: %s", thread->tid,
-				strerror(-err));
+		return log_fail(-err, "thread %d: its settings cannot be read: %m", thread->tid);
 	msg.io_flusher = (flags & FLAGS_IO_FLUSHER) == FLAGS_IO_FLUSHER;
 	return msg.settings_count || msg.io_flusher ? dump_emit(d, kind, &msg) : 0;
 }
@@ -311,9 +309,7 @@ static int set(struct remote *thread, const struct arch_setting *s, uint64_t val
 		value = s->set_value;
 	ret = s->set_which ? remote_call(thread, s->call, s->set, s->set_part, value)
 			   : remote_call(thread, s->call, s->set, value);
-	return ret < 0 ? log_fail((int)-ret, "%s cannot be set here: %s", s->name,
-				  strerror((int)-ret))
-		       : 0;
+	return ret < 0 ? log_fail((int)-ret, "%s cannot be set here: %m", s->name) : 0;
 }
 
 static int set_all(struct remote *thread, const baton_Settings *msg, bool last)
@@ -343,8 +339,8 @@ static int register_membarriers(struct restore *r, uint32_t commands)
 		if (ret < 0)
 			return log_fail((int)-ret,
 					"this kernel's membarrier(2) lacks what the process has "
-					"registered for (%#x): %s",
-					1u << bit, strerror((int)-ret));
+					"registered for (%#x): %m",
+					1u << bit);
 	}
 	return 0;
 }
@@ -386,8 +382,7 @@ static int setting_restore(struct restore *r, const void *data)
 	err = set_all(&r->thread, msg, false);
 	if (!err && msg->io_flusher)
 		ret = remote_call(&r->thread, SYS_prctl, PR_SET_IO_FLUSHER, 1);
-	return ret < 0 ? log_fail((int)-ret, "PR_SET_IO_FLUSHER: %s; it needs CAP_SYS_RESOURCE",
-				  strerror((int)-ret))
+	return ret < 0 ? log_fail((int)-ret, "PR_SET_IO_FLUSHER: %m; it needs CAP_SYS_RESOURCE")
 		       : err;
 }
 
@@ -400,7 +395,7 @@ static int setting_finish(struct restore *r)
 
 	if (!err && r->settings.lock_future)
 		ret = remote_call(&r->leader, SYS_mlockall, r->settings.lock_future & known);
-	return ret < 0 ? log_fail((int)-ret, "mlockall(MCL_FUTURE): %s", strerror((int)-ret)) : err;
+	return ret < 0 ? log_fail((int)-ret, "mlockall(MCL_FUTURE): %m") : err;
 }
 
 const struct state_kind kind_setting = {
@@ -408,8 +403,8 @@ const struct state_kind kind_setting = {
 	.name = "setting",
 	.fields = baton_Settings_fields,
 	.size = sizeof(baton_Settings),
-	.ask = setting_ask,
-	.ask_thread = setting_ask_thread,
+	.ask = ASKS(setting_ask),
+	.ask_thread = ASKS(setting_ask_thread),
 	.dump = setting_dump,
 	.dump_thread = setting_dump_thread,
 	.restore = setting_restore,

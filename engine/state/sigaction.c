@@ -83,8 +83,7 @@ static int sigaction_dump(struct dump *d, const struct state_kind *kind)
 		else if (!err)
 			*action = (baton_Action){0};
 	}
-	err = err ? log_fail(-err, "pid %d: its signal actions cannot be read: %s", d->pid,
-			     strerror(-err))
+	err = err ? log_fail(-err, "pid %d: its signal actions cannot be read: %m", d->pid)
 		  : dump_emit(d, kind, msg);
 	arena_reset(mark);
 	return err;
@@ -93,7 +92,7 @@ static int sigaction_dump(struct dump *d, const struct state_kind *kind)
 static int fail_set(const struct batch *b, const struct arch_batch_call *call, int err)
 {
 	(void)b;
-	return log_fail(-err, "the action on signal %d: %s", (int)call->args[0], strerror(-err));
+	return log_fail(-err, "the action on signal %d: %m", (int)call->args[0]);
 }
 
 static int set_one(struct restore *r, const baton_Action *action)
@@ -141,7 +140,7 @@ const struct state_kind kind_sigaction = {
 	.name = "signal actions",
 	.fields = baton_Sigaction_fields,
 	.size = sizeof(baton_Sigaction),
-	.ask = sigaction_ask,
+	.ask = ASKS(sigaction_ask),
 	.dump = sigaction_dump,
 	.restore = sigaction_restore,
 };

@@ -42,8 +42,8 @@ static int dump_queue(struct dump *d, const struct state_kind *kind,
 	do {
 		got = ptrace(PTRACE_PEEKSIGINFO, thread->tid, &args, infos);
 		if (got < 0)
-			return log_fail(errno, "thread %d: its pending signals cannot be read: %s",
-					thread->tid, strerror(errno));
+			return log_fail(errno, "thread %d: its pending signals cannot be read: %m",
+					thread->tid);
 		for (i = 0; i < got && !err; i++) {
 			baton_Signal msg = {.tid = which == SHARED ? 0 : thread->tid_inside};
 
@@ -143,9 +143,7 @@ static int signal_restore(struct restore *r, const void *data)
 	else
 		ret = remote_call(&r->thread, SYS_rt_tgsigqueueinfo, (uint64_t)r->pid_inside,
 				  (uint64_t)msg->tid, (uint64_t)info.si_signo, where);
-	return ret < 0 ? log_fail((int)-ret, "pending signal %d: %s", info.si_signo,
-				  strerror((int)-ret))
-		       : 0;
+	return ret < 0 ? log_fail((int)-ret, "pending signal %d: %m", info.si_signo) : 0;
 }
 
 const struct state_kind kind_signal = {

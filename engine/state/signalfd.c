@@ -51,8 +51,7 @@ static int signalfd_restore(struct restore *r, const void *data)
 		       msg->fd);
 	remote_reset(&r->leader);
 	if (err)
-		return log_fail(err, "cannot restore fd %d (a signalfd): %s", msg->fd,
-				strerror(-err));
+		return log_fail(err, "cannot restore fd %d (a signalfd): %m", msg->fd);
 	return 0;
 }
 

@@ -33,7 +33,7 @@
 #define BIG_ENDIAN_INDEX 8 /* that index is in network order */
 
 struct option {
-	int level, name;
+	uint16_t level, name;
 	uint8_t size, on, how;
 };
 
@@ -324,8 +324,8 @@ int sockopt_apply(int fd, const baton_SockOption *options, unsigned int nr)
 				 options[i].level, options[i].name);
 		else if (err)
 			return log_fail(
-				err, "cannot set socket option %d of level %d on this device: %s",
-				options[i].name, options[i].level, strerror(-err));
+				err, "cannot set socket option %d of level %d on this device: %m",
+				options[i].name, options[i].level);
 	}
 	return 0;
 }

@@ -20,6 +20,7 @@
 #include "engine/state/process.pb.h"
 #include "engine/state/setting.pb.h"
 #include "engine/state/vma_skip.h"
+#include "lib/config.h"
 #include "transport/pack.h"
 #include <pb.h>
 #include <sys/prctl.h>
@@ -170,6 +171,9 @@ int process_limit(struct restore *r);
 
 /* ---- the table ---- */
 
+/* What only notes questions is not there where they are asked one by one. */
+#define ASKS(fn) (IS_ENABLED(CONFIG_ASK_AHEAD) ? (fn) : NULL)
+
 struct state_kind {
 	uint16_t id; /* enum state_kind_id */
 	const char *name;
@@ -178,7 +182,7 @@ struct state_kind {
 	/* Reports what of this kind the running process holds. NULL: always carried, nothing to
 	 * say. 0 or -errno. */
 	int (*probe)(struct probe *p);
-	/* Notes what dump, or dump_thread, will ask (engine/process/ask.h) of d->leader, or d->thread. */
+	/* Notes what dump, or dump_thread, will ask (engine/process/ask.h) of d->leader, or d->thread: ASKS(function). */
 	void (*ask)(struct dump *d);
 	void (*ask_thread)(struct dump *d);
 	/* Emits the messages of this kind. 0 or -errno with log_fail. */
@@ -187,7 +191,8 @@ struct state_kind {
 	 * `dump` functions. */
 	int (*dump_thread)(struct dump *d, const struct state_kind *kind,
 			   const struct freeze_thread *thread);
-	/* NULL: there is no message, the kind only refuses; it has no id then, fields and size neither.
+	/* NULL: there is no message, the kind only refuses; it has no id then, fields and size neither. Or it
+	 * is not built in, and has nothing but its id and a name that says so.
 	 * Else it rebuilds from one message (already decoded and bounds-checked by nanopb; values are
 	 * hostile). 0 or -errno with log_fail. */
 	int (*restore)(struct restore *r, const void *msg);

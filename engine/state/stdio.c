@@ -106,7 +106,7 @@ static int64_t take_receivers(struct restore *r, const baton_Stdio *msg)
 /* What the operator of the receiver has chosen, the process need not be able to open. */
 static int64_t open_stream(struct restore *r, const baton_Stdio *msg)
 {
-	int64_t fd = r->rights->limited ? rights_lend(&r->leader, NULL) : 0;
+	int64_t fd = rights_limited(r->rights) ? rights_lend(&r->leader, NULL) : 0;
 	int err;
 
 	if (fd < 0)
@@ -128,9 +128,8 @@ static int stdio_restore(struct restore *r, const void *data)
 	if (!err)
 		err = fd_place(r, open_stream(r, msg), msg->fd);
 	if (err)
-		return log_fail(err, "cannot give the process its standard stream %d (%s): %s",
-				msg->fd, r->stdio ? r->stdio : "the receiver's own",
-				strerror(-err));
+		return log_fail(err, "cannot give the process its standard stream %d (%s): %m",
+				msg->fd, r->stdio ? r->stdio : "the receiver's own");
 	return 0;
 }
 

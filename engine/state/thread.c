@@ -153,8 +153,7 @@ static int thread_dump(struct dump *d, const struct state_kind *kind,
 	if (!err)
 		err = dump_rseq(d, &msg);
 	if (err)
-		return log_fail(-err, "pid %d: thread %d cannot be read: %s", d->pid, thread->tid,
-				strerror(-err));
+		return log_fail(-err, "pid %d: thread %d cannot be read: %m", d->pid, thread->tid);
 	return dump_emit(d, kind, &msg);
 }
 
@@ -194,7 +193,7 @@ static int create(struct restore *r, const baton_Thread *msg)
 static int fail_rseq(const struct batch *b, const struct arch_batch_call *call, int err)
 {
 	(void)b, (void)call;
-	return log_fail(-err, "restartable sequences (rseq): %s", strerror(-err));
+	return log_fail(-err, "restartable sequences (rseq): %m");
 }
 
 static int restore_rseq(struct restore *r, const baton_Thread *msg)
@@ -213,7 +212,7 @@ static int restore_rseq(struct restore *r, const baton_Thread *msg)
 static int fail_altstack(const struct batch *b, const struct arch_batch_call *call, int err)
 {
 	(void)b, (void)call;
-	return log_fail(-err, "alternate signal stack: %s", strerror(-err));
+	return log_fail(-err, "alternate signal stack: %m");
 }
 
 static void restore_altstack(struct restore *r, const baton_Thread *msg)
@@ -270,7 +269,7 @@ const struct state_kind kind_thread = {
 	.name = "thread",
 	.fields = baton_Thread_fields,
 	.size = sizeof(baton_Thread),
-	.ask_thread = ask_thread,
+	.ask_thread = ASKS(ask_thread),
 	.dump_thread = thread_dump,
 	.restore = thread_restore,
 };

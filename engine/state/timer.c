@@ -6,6 +6,7 @@
 #include "engine/state/timer.pb.h"
 #include "engine/state/state.h"
 #include "lib/arena.h"
+#include "lib/config.h"
 #include "lib/io.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
@@ -23,6 +24,7 @@
 #define MAX_ID_STEPS 4096 /* not a page */
 /* Found in one look through the kernel's list, which has an order of its own. */
 #define TIMERS_AT_ONCE 32
+#define LEFT_OUT "not built in here (CONFIG_STATE_TIMER)"
 #ifndef SIGEV_THREAD_ID
 #define SIGEV_THREAD_ID 4
 #endif
@@ -88,8 +90,7 @@ static int dump_posix_timer(struct dump *d, const struct state_kind *kind, baton
 	int err = ret < 0 ? (int)ret : remote_read(&d->leader, room, &it, sizeof(it));
 
 	if (err)
-		return log_fail(-err, "pid %d: timer %d cannot be read: %s", d->pid, msg->id,
-				strerror(-err));
+		return log_fail(-err, "pid %d: timer %d cannot be read: %m", d->pid, msg->id);
 	msg->left_ns = (int64_t)clocks_left_then(
 		&d->clocks, msg->clock,
 		(uint64_t)(it.it_value.tv_sec * NS_PER_SEC + it.it_value.tv_nsec));
@@ -213,6 +214,22 @@ static int dump_posix_timers(struct dump *d, const struct state_kind *kind)
 	return err;
 }
 
+/* Where they are not built in. What cannot be read may be some. */
+static bool has_posix_timers(int proc_fd)
+{
+	char text[2];
+	ssize_t len = io_read_file(proc_fd, "timers", text, sizeof(text));
+
+	return len && len != -ENOENT;
+}
+
+static int timer_probe(struct probe *p)
+{
+	if (!IS_ENABLED(CONFIG_STATE_TIMER) && has_posix_timers(p->proc_fd))
+		probe_refused(p, "POSIX timers", "%s", LEFT_OUT);
+	return 0;
+}
+
 static int timer_dump_thread(struct dump *d, const struct state_kind *kind,
 			     const struct freeze_thread *thread)
 {
@@ -222,7 +239,11 @@ static int timer_dump_thread(struct dump *d, const struct state_kind *kind,
 	if (thread->tid != d->pid)
 		return 0;
 	err = dump_itimers(d, kind);
-	return err ? err : dump_posix_timers(d, kind);
+	if (!err && IS_ENABLED(CONFIG_STATE_TIMER))
+		err = dump_posix_timers(d, kind);
+	else if (!err && has_posix_timers(d->proc_fd))
+		err = log_fail(EOPNOTSUPP, "pid %d has POSIX timers: %s", d->pid, LEFT_OUT);
+	return err;
 }
 
 /* ---- restore ---- */
@@ -305,8 +326,10 @@ static int timer_restore(struct restore *r, const void *data)
 
 	if (msg->left_ns < 0 || msg->interval_ns < 0)
 		return -EPROTO;
+	if (!msg->itimer && !IS_ENABLED(CONFIG_STATE_TIMER))
+		return log_fail(EOPNOTSUPP, "a POSIX timer: %s", LEFT_OUT);
 	ret = msg->itimer ? restore_itimer(r, msg) : restore_posix_timer(r, msg);
-	return ret < 0 ? log_fail((int)-ret, "timer %d: %s", msg->id, strerror((int)-ret)) : 0;
+	return ret < 0 ? log_fail((int)-ret, "timer %d: %m", msg->id) : 0;
 }
 
 const struct state_kind kind_timer = {
@@ -314,6 +337,7 @@ const struct state_kind kind_timer = {
 	.name = "timer",
 	.fields = baton_Timer_fields,
 	.size = sizeof(baton_Timer),
+	.probe = timer_probe,
 	.dump_thread = timer_dump_thread,
 	.restore = timer_restore,
 };

@@ -88,8 +88,7 @@ static int dump_one(struct dump *d, const struct fd_table *table, const struct f
 		err = look(d, table, copy, &left, &msg);
 	}
 	if (err)
-		return log_fail(err, "cannot read fd %d (a timerfd): %s", entry->fd,
-				strerror(-err));
+		return log_fail(err, "cannot read fd %d (a timerfd): %m", entry->fd);
 	msg.interval_ns = to_ns(&left.it_interval);
 	/*
 	 * A date is the same on every device; a point of the monotonic clock is not, so there it
@@ -178,14 +177,14 @@ static int timerfd_restore(struct restore *r, const void *data)
 			       remote_call(&r->leader, SYS_timerfd_create, (uint64_t)msg->clock, 0),
 			       msg->fd);
 	if (err)
-		return log_fail(err, "cannot restore fd %d (a timerfd of clock %d): %s", msg->fd,
-				msg->clock, strerror(-err));
+		return log_fail(err, "cannot restore fd %d (a timerfd of clock %d): %m", msg->fd,
+				msg->clock);
 	copy = fd_restore_take(r, msg->fd);
 	if (copy < 0)
 		return copy;
 	err = arm(r, msg, copy);
 	close(copy);
-	return err ? log_fail(err, "cannot arm fd %d (a timerfd): %s", msg->fd, strerror(-err)) : 0;
+	return err ? log_fail(err, "cannot arm fd %d (a timerfd): %m", msg->fd) : 0;
 }
 
 const struct state_kind kind_timerfd = {

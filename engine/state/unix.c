@@ -418,9 +418,7 @@ static int with_message(struct dump *d, const struct fd_table *table, const stru
 	int err = msg ? fn(d, table, entry, fd, msg) : -ENOMEM;
 
 	arena_reset(mark);
-	return err ? log_fail(err, "cannot read fd %d (a unix socket): %s", entry->fd,
-			      strerror(-err))
-		   : 0;
+	return err ? log_fail(err, "cannot read fd %d (a unix socket): %m", entry->fd) : 0;
 }
 
 static int dump_one(struct dump *d, const struct fd_table *table, const struct fd_entry *entry,

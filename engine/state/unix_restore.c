@@ -55,9 +55,7 @@ static int enter_folder(const baton_Unix *msg)
 {
 	int err = msg->folder[0] != '/' ? -EPROTO : chdir(msg->folder) < 0 ? -errno : 0;
 
-	return err ? log_fail(-err, "cannot go to %s for a unix socket: %s", msg->folder,
-			      strerror(-err))
-		   : 0;
+	return err ? log_fail(-err, "cannot go to %s for a unix socket: %m", msg->folder) : 0;
 }
 
 static void leave_folder(int before)
@@ -108,8 +106,8 @@ static int bind_path(const struct restore *r, const baton_Unix *msg, int fd)
 		return err;
 	if (bind(fd, (struct sockaddr *)&u.address, len) < 0) {
 		err = rights_denied(r->rights, -errno, u.address.sun_path);
-		return log_fail(-err, "fd %d: cannot make the socket %s: %s", msg->fd,
-				u.address.sun_path, strerror(-err));
+		return log_fail(-err, "fd %d: cannot make the socket %s: %m", msg->fd,
+				u.address.sun_path);
 	}
 	if (!msg->has_file) /* the program had unlinked it */
 		return unlink(u.address.sun_path) < 0 ? -errno : 0;
@@ -306,7 +304,5 @@ int unix_restore(struct restore *r, const void *data)
 		err = run_step(r, msg);
 	if (err)
 		let_go();
-	return err ? log_fail(err, "cannot restore fd %d (a unix socket): %s", msg->fd,
-			      strerror(-err))
-		   : 0;
+	return err ? log_fail(err, "cannot restore fd %d (a unix socket): %m", msg->fd) : 0;
 }

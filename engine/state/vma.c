@@ -12,6 +12,7 @@
 #include "engine/state/vma.pb.h"
 #include "engine/state/vma_class.h"
 #include "lib/arena.h"
+#include "lib/config.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
 #include "lib/text.h"
@@ -120,8 +121,8 @@ static int dump_shared_memory(struct vma_dump *v, const struct proc_map *map)
 		return err;
 	object = vma_open_object(d->proc_fd, v->msg.start, v->msg.len, O_RDONLY);
 	if (object < 0 || fstat(object, &st) < 0) {
-		err = log_fail(errno, "pid %d: shared memory at %#llx cannot be opened: %s", d->pid,
-			       (unsigned long long)v->msg.start, strerror(errno));
+		err = log_fail(errno, "pid %d: shared memory at %#llx cannot be opened: %m", d->pid,
+			       (unsigned long long)v->msg.start);
 	} else {
 		v->msg.object_len = (uint64_t)st.st_size;
 		err = dump_emit(d, v->kind, &v->msg);
@@ -205,8 +206,8 @@ static int dump_vdso_part(struct vma_dump *v, const struct proc_map *map)
 {
 	const struct dump *d = v->d;
 
-	if (!d->other_vdso || d->vdso.known.start != d->vdso.own.start ||
-	    !arch_vdso_is_part(map->name))
+	if (!IS_ENABLED(CONFIG_OTHER_VDSO) || !d->other_vdso ||
+	    d->vdso.known.start != d->vdso.own.start || !arch_vdso_is_part(map->name))
 		return 0;
 	v->msg = (baton_Vma){.start = map->start,
 			     .len = map->end - map->start,
@@ -265,7 +266,7 @@ static int vma_dump(struct dump *d, const struct state_kind *kind)
 	vma_skip_close(&d->skip);
 	arena_reset(mark);
 	/* The target changes it before the start. */
-	if (!err && d->other_vdso)
+	if (IS_ENABLED(CONFIG_OTHER_VDSO) && !err && d->other_vdso)
 		err = dump_emit_pages(d, d->vdso.known.start,
 				      d->vdso.known.start + d->vdso.known.len);
 	return err;

@@ -60,16 +60,15 @@ static int fail_open(const struct batch *b, const struct arch_batch_call *call, 
 
 static int fail_map(const struct batch *b, const struct arch_batch_call *call, int err)
 {
-	return log_fail(-err, "mapping of %llu bytes at %#llx %s: %s",
+	return log_fail(-err, "mapping of %llu bytes at %#llx %s: %m",
 			(unsigned long long)call->args[1], (unsigned long long)call->args[0],
-			mapped_file(b, call), strerror(-err));
+			mapped_file(b, call));
 }
 
 static int fail_count(const struct batch *b, const struct arch_batch_call *call, int err)
 {
 	(void)b;
-	return log_fail(-err, "mapping at %#llx: %s", (unsigned long long)call->args[1],
-			strerror(-err));
+	return log_fail(-err, "mapping at %#llx: %m", (unsigned long long)call->args[1]);
 }
 
 /* The descriptor to map where it is none that a queue opens, in the new process; -1: none; -errno below that. */
@@ -187,8 +186,8 @@ static int note_object(struct restore *r, const baton_Vma *msg)
 		return err;
 	r->object_fd = vma_open_object(r->proc_fd, msg->start, msg->len, O_RDWR);
 	if (r->object_fd < 0)
-		return log_fail(errno, "shared memory at %#llx cannot be filled: %s",
-				(unsigned long long)msg->start, strerror(errno));
+		return log_fail(errno, "shared memory at %#llx cannot be filled: %m",
+				(unsigned long long)msg->start);
 	r->object_start = msg->start;
 	r->object_end = msg->start + msg->len;
 	r->object_offset = msg->offset;
@@ -206,8 +205,8 @@ int vma_restore(struct restore *r, const void *data)
 		return err;
 	fd = open_backing(r, msg);
 	if (fd < -1)
-		return log_fail((int)-(fd + 1), "mapping at %#llx: %s",
-				(unsigned long long)msg->start, strerror((int)-(fd + 1)));
+		return log_fail((int)-(fd + 1), "mapping at %#llx: %m",
+				(unsigned long long)msg->start);
 	err = batch_room(&r->leader, MAX_CALLS,
 			 strlen(msg->path) + strlen(msg->anon_name) + 2 * ROUNDING);
 	if (err)

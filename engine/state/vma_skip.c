@@ -5,6 +5,7 @@
 #include "engine/state/state.h"
 #include "engine/state/vma_class.h"
 #include "lib/arena.h"
+#include "lib/config.h"
 #include "lib/fault.h"
 #include "lib/kernel.h"
 #include "lib/log.h"
@@ -103,7 +104,7 @@ void vma_skip_prepare(struct vma_skip *skip, int proc_fd)
 
 	vma_skip_close(skip);
 	*skip = (struct vma_skip){0};
-	if (s && !proc_stat_field(proc_fd, STAT_RSS, &pages) &&
+	if (IS_ENABLED(CONFIG_SKIP_LARGE) && s && !proc_stat_field(proc_fd, STAT_RSS, &pages) &&
 	    (uint64_t)pages << arch_page_shift() >= LARGE_KIB * 1024ULL) {
 		choose(skip, s, proc_fd);
 		for (unsigned int i = 0; i < skip->nr;)
@@ -117,7 +118,7 @@ void vma_skip_prepare(struct vma_skip *skip, int proc_fd)
 
 void vma_skip_close(struct vma_skip *skip)
 {
-	while (skip->nr)
+	while (IS_ENABLED(CONFIG_SKIP_LARGE) && skip->nr)
 		forget(skip, skip->nr - 1);
 }
 
@@ -173,6 +174,8 @@ int vma_skip_begin(struct dump *d, struct smaps *s)
 	int err = 0;
 
 	s->fd = -1;
+	if (!IS_ENABLED(CONFIG_SKIP_LARGE))
+		return smaps_open(s, d->proc_fd);
 	skip->at = 0;
 	skip->last = NONE;
 	skip->expected = 0;
@@ -277,6 +280,8 @@ int vma_skip_next(struct dump *d, struct smaps *s)
 	bool is_next = p && p->before == skip->last;
 	int got = 0;
 
+	if (!IS_ENABLED(CONFIG_SKIP_LARGE))
+		return smaps_next(s);
 	if (p && !p->looked && (is_next || p->second == skip->last))
 		got = look(d, s, p);
 	if (!got)

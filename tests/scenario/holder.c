@@ -18,6 +18,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -47,6 +49,23 @@ static void hold_tcp(const char *arg)
 	need(getsockname(l, (struct sockaddr *)&addr, &len), "getsockname");
 	need(connect(c, (struct sockaddr *)&addr, len), "connect");
 	need(accept(l, NULL, NULL), "accept");
+}
+
+/* What a build of baton can be without. */
+static void hold_optional(const char *arg)
+{
+	struct sigevent none = {.sigev_notify = SIGEV_NONE};
+	timer_t timer;
+	int pair[2];
+
+	if (!strcmp(arg, "unix"))
+		need(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), arg);
+	else if (!strcmp(arg, "inotify"))
+		need(inotify_init1(0), arg);
+	else if (!strcmp(arg, "memfd"))
+		need(memfd_create("held", 0), arg);
+	else
+		need(timer_create(CLOCK_MONOTONIC, &none, &timer), arg);
 }
 
 static void hold_uring(const char *arg)
@@ -359,6 +378,7 @@ static const struct {
 } kinds[] = {
 	{"nothing", hold_nothing},
 	{"tcp", hold_tcp},
+	{"optional", hold_optional},
 	{"io_uring", hold_uring},
 	{"userfaultfd", hold_uffd},
 	{"hugetlb", hold_hugetlb},

@@ -58,11 +58,11 @@ class Victim:
 class Receiver:
     """baton receive on device b, without --once."""
 
-    def __init__(self, pair, *options, device=None, keys=True, state=True):
+    def __init__(self, pair, *options, device=None, keys=True, state=True, **kw):
         self.device = device or pair.b
         self.port_file = f"{pair.folder}/port.{self.device.name}.{self.device.count}"
         self.output = pair.baton(self.device, "receive", "--listen", f"{self.device.address}:{PORT}",
-                                 "--port-file", self.port_file, *options, keys=keys, state=state)
+                                 "--port-file", self.port_file, *options, keys=keys, state=state, **kw)
 
         def listening():
             if self.output.code is not None:

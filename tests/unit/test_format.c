@@ -8,6 +8,7 @@
 #include "lib/format.h"
 
 #include "tests/unit/unit.h"
+#include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -60,6 +61,8 @@ static void test_strings(void **state)
 	SAME("%-*s|%*s", 6, "ab", -6, "cd");
 	SAME("%c%c %5c %-5c|", 'x', '%', 'y', 'z');
 	SAME("100%% of %s%%", "it");
+	errno = ENOENT;
+	SAME("fd %d: %m, %30m|", 7);
 	SAME("%300s", "long");
 }
 

@@ -81,6 +81,14 @@ static void test_reason(void **state)
 	assert_string_equal(log_reason(), "first one");
 	log_reason_clear();
 	assert_string_equal(log_reason(), "");
+	/* The text of the error that it is about, whatever the sign and whatever errno is. */
+	log_fail(-ENOENT, "file %s: %m", "x");
+	assert_string_equal(log_reason(), "file x: No such file or directory");
+	log_reason_clear();
+	log_fail(ENOENT, "%m");
+	assert_string_equal(log_reason(), "No such file or directory");
+	assert_int_equal(errno, EBADF);
+	log_reason_clear();
 	assert_string_equal(finish(), "");
 }
 
