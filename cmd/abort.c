@@ -3,37 +3,48 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "cmd/session.h"
+#include "lib/clock.h"
 #include "lib/io.h"
 #include "lib/log.h"
 
-#define END_TIMEOUT_MS 10000
+/* The worker looks between two attempts to reach its peer. */
+#define END_TIMEOUT_MS 30000
+#define LOOK_MS 100
 
 #define ALLOWED (OPTION_BIT(OPTION_KEYS) | OPTION_BIT(OPTION_STATE) | OPTION_BIT(OPTION_KILL))
 
 /*
- * The worker has heard that it is given up, and takes no end of the process for one of its own any more. It may be on
- * its way to a peer that is away, and the process does not wait for that.
+ * The worker ends the process, and says on disk that this was no end of its own: who kills it from outside may meet a
+ * worker that has just seen the last page come, and takes it for one. It may be on its way to a peer that is away.
  */
-static int end_process(const struct movestate *state)
+static int await_end(struct movestate *state)
 {
 	struct pollfd gone = {movestate_pidfd(state), POLLIN, 0};
-	int ended = 1;
+	int64_t deadline = clock_deadline_ms(END_TIMEOUT_MS);
+	pid_t told = state->engine;
+	char name[64];
 
-	if (gone.fd >= 0) {
-		syscall(SYS_pidfd_send_signal, gone.fd, SIGKILL, NULL, 0);
-		ended = io_poll(&gone, 1, END_TIMEOUT_MS);
+	movestate_file_name(state, "move", name, sizeof(name));
+	while (gone.fd >= 0 && io_poll(&gone, 1, LOOK_MS) <= 0) {
+		int err = movestate_read(movestate_folder(), name, state);
+		bool complete = err == -ENOENT || (!err && state->stage == STAGE_COMPLETE);
+
+		/* It may have died before it has heard; the next one says who it is. */
+		if (!complete && state->engine != told && !movestate_signal_engine(state, SIGUSR2))
+			told = state->engine;
+		if (!complete && clock_left_ms(deadline))
+			continue;
+		log_error("move %s: pid %d (%s) has not ended here: %s", state->id, state->pid,
+			  state->comm,
+			  complete ? "all of it has come meanwhile, and it runs as any other"
+				   : "whoever works on the move does not answer");
 		close(gone.fd);
-	}
-	if (ended <= 0) {
-		log_error("move %s is given up here, but pid %d (%s) has not ended in %d s: it is "
-			  "waited for no longer",
-			  state->id, state->pid, state->comm, END_TIMEOUT_MS / 1000);
 		return OUTCOME_FAILED;
 	}
+	io_close(&gone.fd);
 	log_info("move %s is given up here, and pid %d has ended; %s has the whole copy of it, "
 		 "held. What is left of the move here is the answer for %s, which will ask; if it "
 		 "never will: baton abort %s",
@@ -42,7 +53,7 @@ static int end_process(const struct movestate *state)
 }
 
 /* Somebody works on it: it is asked to undo what can still be undone, or to give up what it has. */
-static int ask_worker(const struct movestate *state, bool kill_it)
+static int ask_worker(struct movestate *state, bool kill_it)
 {
 	bool undo = state->source && state->stage == STAGE_OFFERED;
 	bool give_up = !state->source && state->stage == STAGE_STARTED;
@@ -62,7 +73,7 @@ static int ask_worker(const struct movestate *state, bool kill_it)
 	if (movestate_signal_engine(state, undo ? SIGTERM : SIGUSR2))
 		return cmd_fail(OUTCOME_FAILED, "the move cannot be ended");
 	if (give_up)
-		return end_process(state);
+		return await_end(state);
 	log_info("move %s is being undone; pid %d runs on here", state->id, state->pid);
 	return OUTCOME_DONE;
 }

@@ -513,12 +513,12 @@ int cmd_evacuate(int argc, char **argv)
 	if (e.options.nr_args != 1 && !(e.options.back && !e.options.nr_args))
 		return cmd_usage(argv[0], "a host is wanted");
 	e.host = e.options.nr_args ? e.options.args[0] : NULL;
+	e.deadline_ms = clock_deadline_ms(e.options.deadline_ms ? (int)e.options.deadline_ms : -1);
+	link_catch_signals();
 	if (e.host && options_address(e.host, false))
 		return cmd_usage(argv[0], "%s", log_reason());
 	/* Said once, and not by each that would be sent. */
 	if (e.host && socket_parse(e.host, CMD_PORT_DEFAULT, false, &address))
 		return cmd_fail(OUTCOME_PEER, "the host is not known");
-	e.deadline_ms = clock_deadline_ms(e.options.deadline_ms ? (int)e.options.deadline_ms : -1);
-	link_catch_signals();
 	return alone(e.options.back ? back : evacuate);
 }

@@ -52,6 +52,7 @@ static int take_over(struct options *options, struct movestate *state)
 {
 	int64_t deadline = clock_deadline_ms(state->reason[0] ? TAKE_OVER_MS : 0);
 	int outcome;
+	pid_t engine;
 
 	if (!movestate_is_held(movestate_folder(), state))
 		return OUTCOME_DONE;
@@ -62,12 +63,19 @@ static int take_over(struct options *options, struct movestate *state)
 			 state->engine, state->peer);
 	while (movestate_is_held(movestate_folder(), state)) {
 		if (!clock_left_ms(deadline)) {
-			log_error("move %s: pid %d works on it and is connected to %s, which is "
-				  "not dead; see: baton status",
+			log_error("move %s: pid %d works on it and has not lost %s; see: baton "
+				  "status",
 				  state->id, state->engine, state->peer);
 			return OUTCOME_REFUSED;
 		}
 		io_sleep_ms(LOOK_MS);
+		/* Somebody else may have picked it up meanwhile: receive looks for what nobody works on. */
+		engine = state->engine;
+		outcome = find(options, state);
+		if (!outcome && state->engine != engine && state->reason[0])
+			(void)movestate_signal_engine(state, SIGTERM);
+		if (outcome)
+			return outcome;
 	}
 	outcome = find(options, state);
 	return outcome ? outcome : check(state, true);

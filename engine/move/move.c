@@ -86,7 +86,6 @@ void move_begin_again(struct move *move, const struct movestate *state)
 	text_copy(link->peer, sizeof(link->peer), state->peer);
 	text_copy(move->report.id, sizeof(move->report.id), state->id);
 	move->report.pid = state->pid;
-	move->state.reason[0] = '\0';
 }
 
 void move_stage(struct move *move, const char *stage)
@@ -167,14 +166,17 @@ enum outcome move_end(struct move *move, enum outcome outcome)
 	return outcome;
 }
 
-/* For whoever looks at the state folder: whether the peer is away, and why. What is on disk is as far as it was. */
-static void write_reason(struct move *move, const char *reason)
+void move_write_reason(struct move *move, const char *reason)
 {
 	struct movestate *state = &move->state;
+	bool said = log_reason()[0];
 
-	text_copy(state->reason, sizeof(state->reason), reason);
-	if (state->written && movestate_write(state, state->stage) && !reason[0])
-		log_reason_clear(); /* nothing depends on it */
+	if (reason != state->reason)
+		text_copy(state->reason, sizeof(state->reason), reason);
+	/* Where a write was cut short, whoever goes on with that comes before us. */
+	if (state->written && state->written_stage == state->stage &&
+	    movestate_write(state, state->stage) && !said)
+		log_reason_clear();
 }
 
 /* Says that the peer is away: at once, then once in a while. */
@@ -242,7 +244,7 @@ int move_reconnect(struct move *move, int patience_ms, bool (*is_stopped)(void))
 				left_ms < 0 || left_ms > longest_ms ? longest_ms : left_ms);
 		/* A link that is back at once is not worth a sync. */
 		if (err && !move->state.reason[0])
-			write_reason(move, log_reason());
+			move_write_reason(move, log_reason());
 	} while (err && clock_left_ms(deadline) && !(is_stopped && is_stopped()));
 	return err;
 }
@@ -257,7 +259,7 @@ void move_met_again(struct move *move)
 	move->lost_ms = 0;
 	move->met_ms = clock_now_ms();
 	if (move->state.reason[0])
-		write_reason(move, "");
+		move_write_reason(move, "");
 }
 
 uint64_t move_peak_rss_kib(void)

@@ -178,6 +178,10 @@ void move_begin_again(struct move *move, const struct movestate *state);
 int move_reconnect(struct move *move, int patience_ms, bool (*is_stopped)(void));
 void move_met_again(struct move *move);
 
+/* For whoever looks at the state folder: why the peer is away (""; it is there), and who works on the move. Nothing
+ * depends on it, and the stage stays what it was. */
+void move_write_reason(struct move *move, const char *reason);
+
 /* What of `patience_ms` is left since the link was lost; < 0: for ever. */
 int move_patience_left(const struct move *move, int patience_ms);
 

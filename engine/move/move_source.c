@@ -506,7 +506,7 @@ static bool may_reconnect(const struct source_move *m, int err)
  */
 static enum outcome end_undone(struct source_move *m, int err)
 {
-	/* Its own word, which ended the move: then it has nothing to be told. */
+	/* Its own word, before it has said READY: then it keeps nothing, and has nothing to be told. */
 	bool knows = err == -ECANCELED || err == -ECONNABORTED;
 	char reason[LOG_REASON_MAX];
 
@@ -555,7 +555,8 @@ static enum outcome serve_to_the_end(struct source_move *m)
 		if (err == -ECANCELED && !m->started) {
 			/* The target's own word that nothing of it ever ran: nobody else has it. */
 			undo(m);
-			return end_undone(m, err);
+			return end_undone(m,
+					  0); /* it keeps what it answered with until it is told */
 		}
 		if (!may_reconnect(m, err) || meet_target(m))
 			return hold(m, err);
@@ -677,6 +678,8 @@ static enum outcome run(void *data, bool again)
 	if (!again)
 		return hand_over(m);
 	link_take_over(m->move.link);
+	/* For whoever looks for us: baton abort, resume, status. */
+	move_write_reason(&m->move, m->move.state.reason);
 	return go_on(m);
 }
 

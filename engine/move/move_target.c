@@ -52,6 +52,8 @@ static struct target_engine {
 	struct target_move m;
 	struct restore restore;
 	struct pager *pager;
+	/* An operator's word that what runs here is to be given up, see cmd/abort.c. It binds the next worker, too. */
+	volatile sig_atomic_t give_up;
 } * engine;
 
 int move_target_init(void)
@@ -68,18 +70,15 @@ int move_target_init(void)
 	return err ? err : fd_init();
 }
 
-/* An operator's word that what runs here is to be given up, see cmd/abort.c. */
-static volatile sig_atomic_t give_up;
-
 static bool is_given_up(void)
 {
-	return give_up;
+	return engine->give_up;
 }
 
 static void on_give_up(int signal)
 {
 	(void)signal;
-	give_up = 1;
+	engine->give_up = 1;
 }
 
 /* ---- building ---- */
@@ -189,7 +188,7 @@ static int fill_tick(void *data, const struct pager_counters *pager)
 	tell_starving(m, pager->starving_ms != 0);
 	move_count(&m->move, &counters);
 	guard_check(&m->guard, m->move.state.pid);
-	return give_up ? log_fail(EOWNERDEAD, "given up here by baton abort") : 0;
+	return engine->give_up ? log_fail(EOWNERDEAD, "given up here by baton abort") : 0;
 }
 
 static int fill(struct target_move *m)
@@ -304,7 +303,7 @@ static int meet_again(struct target_move *m, int patience_ms)
 	for (;;) {
 		int left_ms = move_patience_left(&m->move, patience_ms);
 
-		if (give_up)
+		if (engine->give_up)
 			return log_fail(EOWNERDEAD, "given up here by baton abort");
 		err = move_reconnect(&m->move, left_ms < 0 ? LOOK_AGAIN_MS : left_ms, is_given_up);
 		if (patience_ms < 0 && !m->filled && !pager_is_needed(engine->pager))
@@ -353,7 +352,7 @@ static enum outcome end_damaged(struct target_move *m)
 	log_error("pid %d is ended here: %s", pid, log_reason());
 	if (movestate_process_lives(&m->move.state))
 		proc_kill_tree(NULL, pid);
-	while (pager_is_needed(engine->pager) && !give_up) {
+	while (pager_is_needed(engine->pager) && !engine->give_up) {
 		if (clock_now_ms() >= told_ms + TELL_AGAIN_MS / 10) {
 			log_error("a process that pid %d had forked waits for memory that is "
 				  "damaged; "
@@ -399,8 +398,11 @@ static int fill_to_the_end(struct target_move *m)
 		if (err && meet_again(m, -1))
 			break;
 	}
-	if (give_up)
-		return -EOWNERDEAD;
+	if (engine->give_up) {
+		/* Not that the link was away, too. */
+		log_reason_clear();
+		return log_fail(EOWNERDEAD, "given up here by baton abort");
+	}
 	guard_end(&m->guard);
 	if (movestate_write(&m->move.state, STAGE_COMPLETE))
 		log_warn("move %s: %s", m->move.state.id, log_reason());
@@ -612,6 +614,7 @@ enum outcome move_target(struct link *link, const struct move_options *options)
 	enum outcome outcome;
 
 	*m = (struct target_move){0};
+	engine->give_up = 0;
 	move_begin(&m->move, link, options);
 	move_stage(&m->move, "connect");
 	if (link_open(link, link->address ? LINK_DIAL_TIMEOUT_MS : CONFIG_HANDSHAKE_TIMEOUT_MS))

@@ -110,10 +110,10 @@ enum outcome target_answer_for_dead(struct target_move *m)
 		log_fail(ECANCELED, "%s (pid %d) was never started here", found.comm, found.pid);
 		forget = link_abort(link, LINK_NEVER_STARTED);
 	} else if (!end_remains(&found)) {
-		log_fail(EOWNERDEAD,
-			 "%s (pid %d) ran here, and its memory was lost with this device's baton "
-			 "or by a reboot",
-			 found.comm, found.pid);
+		log_fail(EOWNERDEAD, "%s (pid %d) ran here: %s", found.comm, found.pid,
+			 found.decide && found.reason[0]
+				 ? found.reason
+				 : "its memory was lost with this device's baton or by a reboot");
 		forget = link_abort(link, LINK_LOST);
 	}
 	log_warn("%s (%s): answered for move %s, which no process works on: %s", link->name,

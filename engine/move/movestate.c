@@ -196,6 +196,7 @@ void movestate_remove(struct movestate *state)
 		if (!remember_came(state, name) || !unlinkat(folder_fd, name, 0))
 			fsync(folder_fd);
 		sweep_temporaries();
+		state->written = false;
 	}
 	if (state->lock_fd > 0) {
 		int fd = state->lock_fd;

@@ -85,10 +85,10 @@ static int is_filled(void *data, struct movestate *state)
 	if (state->source || state->pid != *pid || state->stage != STAGE_STARTED ||
 	    !movestate_process_lives(state))
 		return 0;
-	return log_fail(EBUSY,
-			"pid %d (%s): move %s still fills it; wait until baton status says it is "
-			"over",
-			*pid, state->comm, state->id);
+	return log_fail(EBUSY, "pid %d (%s): move %s %s", *pid, state->comm, state->id,
+			movestate_is_held(movestate_folder(), state)
+				? "still fills it; wait until baton status says it is over"
+				: "has not filled it; see: baton status");
 }
 
 int offer_check_pid(pid_t pid)

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: MIT
 """An operator's decisions: what abort and resume do in each state, and what they refuse."""
 import os
+import signal
+import time
 
-from devices import Failure, read
+from cable import shaped
+from devices import Failure, read, wait_for
+from faults import kill
 from moving import STAGES, Arenas, Moving, moves_in, told
 
 
@@ -54,20 +58,40 @@ def give_up_on_the_target(arenas):
         verifier.end(source, target)
 
 
-def peer_is_dead(arenas):
+def reason(device, ident, side):
+    return read(f"{device.state}/{ident}-{side}.move").partition("\nreason ")[2].partition("\n")[0]
+
+
+def signal_worker(moving, side, sig=signal.SIGKILL):
+    workers = [e for e in moving.engines(side) if e.name == "baton"]
+    if not workers or not kill(moving.devices[side], workers[0].pid, sig=sig):
+        raise Failure(f"no worker on the {side}")
+
+
+def peer_is_dead(arenas, workers_die):
     """The target is cut off, and the source has patience for ten minutes more: the operator has not. What is
-    given up over there has ended when abort says so, though it cannot tell the source."""
+    given up over there has ended when abort says so, though it cannot tell the source. A worker that dies
+    meanwhile takes neither word along."""
     with arenas.use() as arena:
         ident, moving, verifier = begun(arena, ["--keepalive", 2, "--patience", 600])
         source, target, send = moving.source, moving.target, moving.commands[0]
         with told(moving):
-            expect(command(moving, source, "resume", "--peer-is-dead", ident), 3, "is connected to")
+            expect(command(moving, source, "resume", "--peer-is-dead", ident), 3, "has not lost")
             verifier.expect_beating()
             moving.network.cut("target down")
-            moving.wait(lambda: "reason \n" not in read(f"{source.state}/{ident}-source.move"),
-                        "the source says why it stands", 40)
+            moving.wait(lambda: reason(source, ident, "source") and reason(target, ident, "target"),
+                        "both sides say why they stand", 60)
             expect(command(moving, source, "status"), 0, ident, target.address)
-            expect(command(moving, target, "abort", "--kill", ident), 0, "has ended")
+            if workers_die:
+                signal_worker(moving, "target", signal.SIGSTOP)
+            abort = moving.arena.pair.baton(target, "abort", "--kill", ident, keys=False)
+            if workers_die:
+                time.sleep(0.3)
+                signal_worker(moving, "target")
+                signal_worker(moving, "source")
+                wait_for(lambda: len(moving.engines("source")) > 1, 10, "another worker")
+            abort.wait(40)
+            expect(abort, 0, "has ended")
             if verifier.exists(target):
                 raise Failure("abort has answered, and the process is still there")
             expect(command(moving, source, "resume", "--peer-is-dead", ident), 0,
@@ -76,11 +100,35 @@ def peer_is_dead(arenas):
             expect(send, 4)
             moving.network.heal("target down")
             moving.wait(lambda: not moving.engines("target"), "nobody works on it there", 30)
+            if reason(target, ident, "target") != "given up here by baton abort":
+                raise Failure(f"the target says: {reason(target, ident, 'target')}")
             expect(command(moving, target, "abort", ident), 0)
             verifier.expect_beating()
             verifier.check_all()
             moving.expect_tidy("source")
         verifier.end(source, target)
+
+
+def peer_is_back(arenas):
+    """A move that was held is picked up, and the target found: then nothing says that it is away."""
+    with arenas.use() as arena:
+        ident, moving, verifier = begun(arena, ["--keepalive", 2, "--patience", 1])
+        source, send = moving.source, moving.commands[0]
+        with told(moving):
+            moving.network.cut("target down")
+            moving.wait(lambda: send.code is not None, "send ends", 60)
+            expect(send, 4)
+            with shaped(arena.pair, "8mbit"):
+                moving.network.heal("target down")
+                moving.wait(lambda: moving.engines("source"), "it is picked up", 60)
+                moving.wait(lambda: moves_in(source) and not reason(source, ident, "source"), "it says so", 20)
+                expect(command(moving, source, "resume", "--peer-is-dead", ident), 3, "has not lost")
+            moving.wait(moving.over, "the move's end")
+            if verifier.exists(source) or not verifier.exists(moving.target):
+                raise Failure("it is not on the target alone")
+            verifier.expect_beating()
+            verifier.check_all()
+        verifier.end(source, moving.target)
 
 
 def give_up_on_the_source(arenas):
@@ -137,7 +185,9 @@ def tests(ctx):
     arenas = Arenas(ctx)
     ctx.at_end.append(arenas.close)
     return [("an operator gives up what is on the target", lambda: give_up_on_the_target(arenas)),
-            ("an operator knows that the peer is dead", lambda: peer_is_dead(arenas)),
+            ("an operator knows that the peer is dead", lambda: peer_is_dead(arenas, False)),
+            ("an operator knows that the peer is dead, workers die", lambda: peer_is_dead(arenas, True)),
+            ("a held move that is picked up and finds its peer", lambda: peer_is_back(arenas)),
             ("an operator gives up what is on the source", lambda: give_up_on_the_source(arenas)),
             ("what a target keeps for a source that is away", lambda: what_a_target_keeps(arenas)),
             ("resume and abort of no move", lambda: no_such_move(arenas))]

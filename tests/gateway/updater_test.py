@@ -220,7 +220,7 @@ def swupdate_install(pair, folder):
         out = pair.a.run(["swupdate", "-f", f"{folder}/swupdate.cfg", "-k", f"{folder}/ca.pem", "-H", "gateway:1.0", "-i",
                           f"{folder}/update.swu"], env=environment(pair, TMPDIR=folder), timeout=60)
         called = read(f"{folder}/called").split()
-        if (called == ["pre", "post"] and not out.code) or (called == ["pre"] and "failed" in out.stdout + out.stderr):
+        if called == ["pre", "post"] or (called == ["pre"] and "failed" in out.stdout + out.stderr):
             break
     return called, out
 
@@ -238,6 +238,18 @@ def test_swupdate(ctx):
         expect_on(pair.a, pair.b, *victims)
 
 
+def test_swupdate_stays(ctx):
+    """What the peer does not take stays, and SWUpdate hears of it."""
+    with fleet(ctx, kinds=("nothing",)) as (pair, victims):
+        folder = swupdate(pair)
+        with open(f"{pair.b.keys}/policy", "a") as f:
+            f.write("allow-exe /nosuch\n")
+        called, out = swupdate_install(pair, folder)
+        if not out.code or called != ["pre", "post"] or not os.path.exists(f"{folder}/installed"):
+            raise Failure(f"swupdate: exit {out.code}, called {called}: {out.tail(6)} {out.stdout[-600:]}")
+        expect_on(pair.a, pair.b, *victims)
+
+
 def test_swupdate_alone(ctx):
     """No peer, no update: the first command fails, and nothing is installed."""
     with ctx.pair() as pair:
@@ -250,4 +262,5 @@ def test_swupdate_alone(ctx):
 def tests(ctx):
     return [(f"updater: {name}", lambda f=function: f(ctx)) for name, function in (
         ("RAUC installs a bundle", test_rauc), ("what stays is told to RAUC", test_stays), ("no peer, no update", test_no_peer),
-        ("SWUpdate installs an update", test_swupdate), ("no peer, no update, SWUpdate", test_swupdate_alone))]
+        ("SWUpdate installs an update", test_swupdate), ("no peer, no update, SWUpdate", test_swupdate_alone),
+        ("what stays is told to SWUpdate", test_swupdate_stays))]

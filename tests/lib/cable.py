@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What can be done to the cable between two test devices: made slow, cut, deaf."""
+import contextlib
 import shutil
 import subprocess
 
@@ -22,6 +23,17 @@ def shape(pair, rate, burst="1600", queue=None):
                "burst", burst, "latency", "400ms")
         if queue:
             on_net(device, "tc", "qdisc", "add", "dev", "veth0", "parent", "1:1", queue)
+
+
+@contextlib.contextmanager
+def shaped(pair, rate):
+    """For a pair that others use after us."""
+    shape(pair, rate)
+    try:
+        yield
+    finally:
+        for device in (pair.a, pair.b):
+            on_net(device, "tc", "qdisc", "del", "dev", "veth0", "root")
 
 
 class Drop:
