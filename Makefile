@@ -175,7 +175,7 @@ endif
 $(B)/baton: $(OBJECTS) $(PB_OBJECTS) $(LIBRARIES) $(B)/objects.list tools/check-binary
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LINK_FLAGS) $(LDFLAGS) -Wl,-Map=$(B)/baton.map -o $@.debug $(OBJECTS) $(PB_OBJECTS) $(LIBRARIES)
-	$(Q)$(STRIP) -o $@ $@.debug
+	$(Q)$(STRIP) -R .comment -o $@ $@.debug
 	$(Q)$(CHECK_BINARY) || { rm -f $@; exit 1; }
 
 # The limit holds for what is built without a say of the user, another for the large library.

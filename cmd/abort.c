@@ -39,8 +39,8 @@ static int await_end(struct movestate *state)
 			continue;
 		log_error("move %s: pid %d (%s) has not ended here: %s", state->id, state->pid,
 			  state->comm,
-			  complete ? "all of it has come meanwhile, and it runs as any other"
-				   : "whoever works on the move does not answer");
+			  complete ? "all of it came meanwhile; end it as any other"
+				   : "its worker does not answer");
 		close(gone.fd);
 		return OUTCOME_FAILED;
 	}
@@ -52,19 +52,25 @@ static int await_end(struct movestate *state)
 	return OUTCOME_DONE;
 }
 
+static int refuse(const struct movestate *state)
+{
+	log_error("move %s is %s: this would end pid %d (%s) here, %s; if that is meant, run: "
+		  "baton abort "
+		  "--kill %s",
+		  state->id, movestate_stage_name(state->stage), state->pid, state->comm,
+		  state->source ? "the only whole copy of it" : "which has run since it was moved",
+		  state->id);
+	return OUTCOME_REFUSED;
+}
+
 /* Somebody works on it: it is asked to undo what can still be undone, or to give up what it has. */
 static int ask_worker(struct movestate *state, bool kill_it)
 {
 	bool undo = state->source && state->stage == STAGE_OFFERED;
 	bool give_up = !state->source && state->stage == STAGE_STARTED;
 
-	if (give_up && !kill_it) {
-		log_error("move %s is started: this would end pid %d (%s) here, which has run "
-			  "since it "
-			  "was moved; if that is meant, run: baton abort --kill %s",
-			  state->id, state->pid, state->comm, state->id);
-		return OUTCOME_REFUSED;
-	}
+	if (give_up && !kill_it)
+		return refuse(state);
 	if (!undo && !give_up) {
 		log_error("move %s is %s, and pid %d works on it: it cannot be undone any more",
 			  state->id, movestate_stage_name(state->stage), state->engine);
@@ -85,16 +91,8 @@ static int end(struct session *session, struct movestate *state, const struct op
 			state->stage == STAGE_BUILDING || state->stage == STAGE_READY ||
 			state->stage == STAGE_COMPLETE || !movestate_process_lives(state);
 
-	if (!harmless && !options->kill) {
-		log_error("move %s is %s: this would end pid %d (%s) here, %s; if that is meant, "
-			  "run: "
-			  "baton abort --kill %s",
-			  state->id, movestate_stage_name(state->stage), state->pid, state->comm,
-			  state->source ? "the only whole copy of it"
-					: "which has run since it was moved",
-			  state->id);
-		return OUTCOME_REFUSED;
-	}
+	if (!harmless && !options->kill)
+		return refuse(state);
 	state->lock_fd = 0;
 	if (movestate_lock(state))
 		return cmd_fail(OUTCOME_REFUSED, "the move cannot be ended");

@@ -332,7 +332,7 @@ static void check_peer(struct check *c, struct link *link)
 	int err;
 
 	if (!result) {
-		log_fail(ENOMEM, "the memory budget has no room for an answer");
+		log_no_room("an answer");
 		note(c, OUTCOME_SYSTEM);
 		return;
 	}

@@ -120,6 +120,13 @@ int log_fail(int err, const char *fmt, ...)
 	return err > 0 ? -err : err;
 }
 
+int log_no_room(const char *what)
+{
+	return log_fail(ENOMEM,
+			"the memory budget has no room for %s; raise CONFIG_MEMORY_BUDGET_KIB",
+			what);
+}
+
 const char *log_reason(void)
 {
 	return log_state.reason;

@@ -30,6 +30,9 @@ void log_write(enum log_level level, const char *fmt, ...) __attribute__((format
  */
 int log_fail(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* log_fail for what the arena had no room for, and the way out. -ENOMEM. */
+int log_no_room(const char *what);
+
 /* The reason kept by log_fail, "" when there is none. */
 const char *log_reason(void);
 void log_reason_clear(void);

@@ -32,7 +32,7 @@ void *image_message(const struct frame *frame, const uint8_t *body, const pb_msg
 	void *msg = arena_alloc(ARENA_SCRATCH, size, 16);
 
 	if (!msg)
-		log_fail(ENOMEM, "the memory budget has no room for a message");
+		log_no_room("a message");
 	else if (!pb_decode(&stream, fields, msg))
 		log_fail(EBADMSG, "a message in it (%s) does not decode", frame_name(frame->type));
 	else

@@ -317,8 +317,7 @@ int image_open(struct image *image, const char *path)
 	image->nodes = arena_alloc(ARENA_SCRATCH, IMAGE_LEVELS * sizeof(*image->nodes), 16);
 	image->frame = arena_alloc(ARENA_SCRATCH, ROOM_BYTES, 16);
 	if (!image->nodes || !image->frame)
-		return log_fail(ENOMEM, "the memory budget has no room for an image; raise "
-					"CONFIG_MEMORY_BUDGET_KIB");
+		return log_no_room("an image");
 	err = open_file(image);
 	if (!err)
 		err = check_preamble(image, preamble);

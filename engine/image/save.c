@@ -72,7 +72,7 @@ static int write_offer(struct saving *s)
 	int err;
 
 	if (!offer)
-		return log_fail(ENOMEM, "the memory budget has no room for the offer");
+		return log_no_room("the offer");
 	err = offer_collect(move->state.pid, offer);
 	if (!err) {
 		text_copy(move->state.comm, sizeof(move->state.comm), offer->comm);

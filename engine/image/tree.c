@@ -11,9 +11,7 @@ int image_tree_begin(struct image_tree *tree, image_emit_fn *emit, void *data)
 {
 	*tree = (struct image_tree){.emit = emit, .data = data};
 	tree->nodes = arena_alloc(ARENA_SCRATCH, IMAGE_LEVELS * sizeof(*tree->nodes), 16);
-	return tree->nodes ? 0
-			   : log_fail(ENOMEM, "the memory budget has no room for an index; raise "
-					      "CONFIG_MEMORY_BUDGET_KIB");
+	return tree->nodes ? 0 : log_no_room("an index");
 }
 
 /* Writes a node, which is empty then. */

@@ -134,7 +134,7 @@ static int send_offer(struct link *link, pid_t pid)
 	int err;
 
 	if (!offer)
-		return log_fail(ENOMEM, "the memory budget has no room for the offer");
+		return log_no_room("the offer");
 	err = offer_collect(pid ? pid : getpid(), offer);
 	if (!err) {
 		offer->check_only = true;
@@ -211,7 +211,7 @@ static baton_MoveAnswer *make_answer(void)
 	baton_MoveAnswer *answer = arena_alloc(ARENA_SCRATCH, sizeof(*answer), 16);
 
 	if (!answer)
-		log_fail(ENOMEM, "the memory budget has no room for a message");
+		log_no_room("a message");
 	return answer;
 }
 

@@ -123,7 +123,7 @@ static int send_identity(struct round *round, int fd, const struct stat *st, con
 	mark = arena_mark();
 	msg = arena_alloc(ARENA_SCRATCH, sizeof(*msg), 16);
 	if (!msg)
-		return log_fail(ENOMEM, "the memory budget has no room for a message");
+		return log_no_room("a message");
 	if (!text_copy(msg->path, sizeof(msg->path), path)) {
 		arena_reset(mark);
 		return log_fail(ENAMETOOLONG, "file %s: the name is too long", path);

@@ -88,7 +88,7 @@ static int send_offer(struct source_move *m)
 	int err;
 
 	if (!offer)
-		return log_fail(ENOMEM, "the memory budget has no room for the offer");
+		return log_no_room("the offer");
 	err = offer_collect(move->state.pid, offer);
 	if (!err) {
 		text_copy(move->state.comm, sizeof(move->state.comm), offer->comm);

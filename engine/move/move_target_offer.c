@@ -33,7 +33,7 @@ static int check_offer(struct target_move *m)
 	int err;
 
 	if (!offer)
-		return log_fail(ENOMEM, "the memory budget has no room for the offer");
+		return log_no_room("the offer");
 	err = message_decode(&move->link->fast, baton_MoveOffer_fields, offer);
 	if (err) {
 		log_fail(-err, "peer %s: its offer makes no sense", move->link->peer);
@@ -73,7 +73,7 @@ static int check_file(struct target_move *m)
 	int err;
 
 	if (!file)
-		return log_fail(ENOMEM, "the memory budget has no room for a message");
+		return log_no_room("a message");
 	err = message_decode(&m->move.link->fast, baton_MoveFile_fields, file);
 	if (err)
 		log_fail(-err, "peer %s: what it says of a file makes no sense",
@@ -92,7 +92,7 @@ static int send_answer(struct target_move *m, int refused)
 	int err;
 
 	if (!answer)
-		return log_fail(ENOMEM, "the memory budget has no room for a message");
+		return log_no_room("a message");
 	answer->accepted = !refused;
 	answer->mode = (baton_MoveMode)m->move.mode;
 	answer->other_vdso = m->other_vdso;

@@ -34,7 +34,7 @@ static int tell(struct asked *a, bool moving)
 	int err;
 
 	if (!answer)
-		return log_fail(ENOMEM, "the memory budget has no room for a message");
+		return log_no_room("a message");
 	(*a->nr_here)++;
 	answer->more = true;
 	answer->accepted = moving;
@@ -120,7 +120,7 @@ static int send_question(struct link *link, uint16_t port)
 	int err;
 
 	if (!offer)
-		return log_fail(ENOMEM, "the memory budget has no room for the question");
+		return log_no_room("the question");
 	offer->check_only = offer->recall = true;
 	offer->recall_port = port;
 	err = link_send_message(link, FRAME_OFFER, baton_MoveOffer_fields, offer);
@@ -140,7 +140,7 @@ int recall_ask(struct link *link, uint16_t port, int timeout_ms,
 
 	*result = (struct recall_result){0};
 	if (!answer)
-		return log_fail(ENOMEM, "the memory budget has no room for an answer");
+		return log_no_room("an answer");
 	err = send_question(link, port);
 	while (!err) {
 		err = link_expect(link, FRAME_ANSWER, clock_left_ms(deadline), true);

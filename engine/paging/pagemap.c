@@ -104,8 +104,7 @@ int pagemap_init(struct pagemap *map)
 {
 	map_begin(map, arena_alloc(ARENA_TABLES, WINDOW_BYTES, 16));
 	if (!map->window)
-		return log_fail(ENOMEM, "the memory budget has no room for the page map's window; "
-					"raise CONFIG_MEMORY_BUDGET_KIB");
+		return log_no_room("the page map's window");
 	return 0;
 }
 

@@ -37,21 +37,15 @@ int pager_init(struct pager **pager)
 	struct pager *p = arena_alloc(ARENA_TABLES, sizeof(*p), 16);
 
 	if (!nodes || !p)
-		return log_fail(ENOMEM,
-				"the memory budget has no room for the pager's tables; raise "
-				"CONFIG_MEMORY_BUDGET_KIB or lower CONFIG_TODO_NODES");
+		return log_no_room("the pager's tables (CONFIG_TODO_NODES)");
 	p->page_bytes = (uint64_t)1 << arch_page_shift();
 	p->unreadable = mmap(NULL, p->page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p->unreadable == MAP_FAILED)
 		return log_fail(errno, "cannot map a page: %m");
 	if (pager_ledger_init(p))
-		return log_fail(ENOMEM,
-				"the memory budget has no room for the pager's ledger; raise "
-				"CONFIG_MEMORY_BUDGET_KIB or lower CONFIG_TODO_NODES");
+		return log_no_room("the pager's ledger (CONFIG_TODO_NODES)");
 	if (halt_init(&p->relief.halt))
-		return log_fail(ENOMEM,
-				"the memory budget has no room for the pager's threads; raise "
-				"CONFIG_MEMORY_BUDGET_KIB or lower CONFIG_MAX_THREADS");
+		return log_no_room("the pager's threads (CONFIG_MAX_THREADS)");
 	todo_pool_init(&p->pool, nodes, CONFIG_TODO_NODES);
 	for (unsigned int i = 0; i < PAGER_SPACES; i++) {
 		todo_init(&p->lists[i].todo, &p->pool);

@@ -64,8 +64,7 @@ int serve_init(struct serve **serve)
 	int err;
 
 	if (!s)
-		return log_fail(ENOMEM, "the memory budget has no room for the page server; "
-					"raise CONFIG_MEMORY_BUDGET_KIB");
+		return log_no_room("the page server");
 	s->source.mem_fd = -1;
 	err = pagemap_init(&s->fetch_map);
 	if (!err)
