@@ -87,6 +87,7 @@ int main(void)
 		if (seal == 0 || open == 0)
 			return 1;
 		printf("%s %s %.3f %.3f\n", maker, ciphers[i].name, seal, open);
+		fflush(stdout); /* lib/stream.c has none at the end */
 	}
 	return 0;
 }

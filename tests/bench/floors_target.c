@@ -251,5 +251,6 @@ int measure(const char *address, uint16_t port, size_t nr_faults, size_t mib, bo
 	printf("\"cipher_mib_s\": %.0f, \"cipher\": \"%s\"}\n",
 	       (double)RECORD / (1 << 20) * 1e9 / (double)seal_ns(RECORD),
 	       use_aes ? "AES-128-GCM" : "ChaCha20-Poly1305");
+	fflush(stdout); /* lib/stream.c has none at the end */
 	return 0;
 }
