@@ -29,7 +29,8 @@ def begun(arena, options=()):
     moving = Moving(arena, arena.pair.a, arena.pair.b, verifier.pid, rate=4, options=options)
     moving.operator = False
     moving.begin()
-    moving.wait(lambda: moving.stage("target") == STAGES["target"].index("started"), "it runs there", 15)
+    with told(moving):
+        moving.wait(lambda: moving.stage("target") == STAGES["target"].index("started"), "it runs there", 15)
     return next(iter(moves_in(moving.target, "target"))).split("-")[0], moving, verifier
 
 
@@ -99,6 +100,8 @@ def peer_is_dead(arenas, workers_die):
             moving.wait(lambda: send.code is not None, "send ends", 30)
             expect(send, 4)
             moving.network.heal("target down")
+            # The next one to dial, in another test, is not to hear of a search for neighbours that began before.
+            moving.network.tool(source, "ip", "neigh", "flush", "dev", "veth0", "nud", "all")
             moving.wait(lambda: not moving.engines("target"), "nobody works on it there", 30)
             if reason(target, ident, "target") != "given up here by baton abort":
                 raise Failure(f"the target says: {reason(target, ident, 'target')}")
