@@ -20,21 +20,23 @@
  * The worker ends the process, and says on disk that this was no end of its own: who kills it from outside may meet a
  * worker that has just seen the last page come, and takes it for one. It may be on its way to a peer that is away.
  */
-static int await_end(struct movestate *state)
+static int await_end(const struct movestate *state)
 {
 	struct pollfd gone = {movestate_pidfd(state), POLLIN, 0};
 	int64_t deadline = clock_deadline_ms(END_TIMEOUT_MS);
+	struct movestate now;
 	pid_t told = state->engine;
 	char name[64];
 
 	movestate_file_name(state, "move", name, sizeof(name));
 	while (gone.fd >= 0 && io_poll(&gone, 1, LOOK_MS) <= 0) {
-		int err = movestate_read(movestate_folder(), name, state);
-		bool complete = err == -ENOENT || (!err && state->stage == STAGE_COMPLETE);
+		int err = movestate_read(movestate_folder(), name, &now);
+		bool complete = err == -ENOENT || (!err && now.stage == STAGE_COMPLETE);
 
 		/* It may have died before it has heard; the next one says who it is. */
-		if (!complete && state->engine != told && !movestate_signal_engine(state, SIGUSR2))
-			told = state->engine;
+		if (!err && !complete && now.engine != told &&
+		    !movestate_signal_engine(&now, SIGUSR2))
+			told = now.engine;
 		if (!complete && clock_left_ms(deadline))
 			continue;
 		log_error("move %s: pid %d (%s) has not ended here: %s", state->id, state->pid,
@@ -64,7 +66,7 @@ static int refuse(const struct movestate *state)
 }
 
 /* Somebody works on it: it is asked to undo what can still be undone, or to give up what it has. */
-static int ask_worker(struct movestate *state, bool kill_it)
+static int ask_worker(const struct movestate *state, bool kill_it)
 {
 	bool undo = state->source && state->stage == STAGE_OFFERED;
 	bool give_up = !state->source && state->stage == STAGE_STARTED;

@@ -63,19 +63,19 @@ static int take_over(struct options *options, struct movestate *state)
 			 state->engine, state->peer);
 	while (movestate_is_held(movestate_folder(), state)) {
 		if (!clock_left_ms(deadline)) {
-			log_error("move %s: pid %d works on it and has not lost %s; see: baton "
-				  "status",
-				  state->id, state->engine, state->peer);
+			log_error("move %s: pid %d works on it and has not lost %s", state->id,
+				  state->engine, state->peer);
 			return OUTCOME_REFUSED;
 		}
 		io_sleep_ms(LOOK_MS);
 		/* Somebody else may have picked it up meanwhile: receive looks for what nobody works on. */
 		engine = state->engine;
 		outcome = find(options, state);
-		if (!outcome && state->engine != engine && state->reason[0])
-			(void)movestate_signal_engine(state, SIGTERM);
 		if (outcome)
 			return outcome;
+		if (state->engine != engine && state->reason[0] &&
+		    movestate_signal_engine(state, SIGTERM))
+			log_reason_clear(); /* gone again: the next look tells */
 	}
 	outcome = find(options, state);
 	return outcome ? outcome : check(state, true);

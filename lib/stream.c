@@ -29,7 +29,10 @@ static void write_out(struct stream *s, const char *text, size_t len)
 
 		if (put < 0 && errno == EINTR)
 			continue;
-		s->failed = put <= 0;
+		if (put <= 0) {
+			s->failed = true;
+			return;
+		}
 		text += put;
 		len -= (size_t)put;
 	}

@@ -553,10 +553,10 @@ static enum outcome serve_to_the_end(struct source_move *m)
 		if (!err)
 			return finish_committed(m);
 		if (err == -ECANCELED && !m->started) {
-			/* The target's own word that nothing of it ever ran: nobody else has it. */
+			/* The target's own word that nothing of it ever ran: nobody else has it. It
+			 * keeps what it answered with until it is told. */
 			undo(m);
-			return end_undone(m,
-					  0); /* it keeps what it answered with until it is told */
+			return end_undone(m, 0);
 		}
 		if (!may_reconnect(m, err) || meet_target(m))
 			return hold(m, err);
@@ -678,8 +678,9 @@ static enum outcome run(void *data, bool again)
 	if (!again)
 		return hand_over(m);
 	link_take_over(m->move.link);
-	/* For whoever looks for us: baton abort, resume, status. */
-	move_write_reason(&m->move, m->move.state.reason);
+	/* For whoever looks for us: baton abort, resume, status. What is only frozen does not wait for that. */
+	if (m->committed)
+		move_write_reason(&m->move, m->move.state.reason);
 	return go_on(m);
 }
 
